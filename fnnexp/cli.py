@@ -590,6 +590,7 @@ def _merge(words: Sequence[str]) -> int:
     arguments = parser.parse_intermixed_args(words)
     from fnnexp.config.commands import program, report_command
     from fnnexp.console import terminal
+    from fnnexp.errors import plural
     from fnnexp.sweeping.resources.merging import DIFFERS, MOST_SHOWN, RESULTS, address_of, merge
     from fnnexp.tracking.store import option
 
@@ -599,6 +600,10 @@ def _merge(words: Sequence[str]) -> int:
         counts = merged[merged["store"] == given]["result"].value_counts()
         parts = [f"{counts[result]} {result}" for result in RESULTS if counts[result]]
         lines.append(f"{given}: {', '.join(parts) or 'no trials'}")
+        notes = merged[(merged["store"] == given) & (merged["result"] != DIFFERS)]["note"]
+        lines += [
+            f"  {plural(count, 'trial')}: {note}" for note, count in notes.value_counts().items() if note
+        ]
     differing = merged[merged["result"] == DIFFERS]
     for row in differing.head(MOST_SHOWN).itertuples():
         lines.append(f"  {row.name} in {row.store} differs: {row.note}")

@@ -381,11 +381,12 @@ def _tuned(config: Config, asked: Tuned | None, trials: Sequence[Trial]) -> tupl
 def _note_of_tuning(comparison: Tuned, trials: Sequence[Trial]) -> str:
     """Return the note that says what a tuned comparison trains."""
     counts = Counter(tuned.level_of(comparison, params) for params in ParamsOfTrials(trials))
-    drawn = max(counts.values()) // len(tuned.TUNING_SEEDS)
+    drawn = sorted({count // len(tuned.TUNING_SEEDS) for count in counts.values()})
     first, *_, last = comparison.fresh
     fresh = f"seeds {first} to {last}" if [*comparison.fresh] == [*range(first, last + 1)] else "fresh seeds"
     return (
-        f"{comparison}: {plural(drawn, 'configuration')} of {', '.join(comparison.tune)} for each of "
+        f"{comparison}: {'–'.join(map(str, drawn[:1] + drawn[1:][-1:]))} "
+        f"configuration{'' if drawn == [1] else 's'} of {', '.join(comparison.tune)} for each of "
         f"{plural(len(counts), 'option')}, with seeds {' and '.join(map(str, tuned.TUNING_SEEDS))}; the best "
         f"of each is then compared on {fresh}"
     )

@@ -280,7 +280,9 @@ class Composition:
         jobs_a_row = self._grid.combinations // len(of_rows)
         for number, trial in zip(jobs, trials, strict=True):
             of_rows[number // jobs_a_row].append(trial)
-        return replace(self._configurations, trials=of_rows)
+        given = self._of_grid("where")
+        where = sorted(map(str, given if isinstance(given, list) else [given] if given else []))
+        return replace(self._configurations, trials=of_rows, where=where)
 
     @property
     def _axes(self) -> Sequence[Axis]:

@@ -88,8 +88,8 @@ class _OnDemand(Mapping[str, Any]):
     def without_seed(self) -> Hashable:
         """Return a key that is equal for mappings that differ only in seed, while both exist."""
         job, *others = self._args
-        config = vars(job.config).items()
-        values = (id(value) if name in NODES else value for name, value in config if name != "seed")
+        config = {key: value for key, value in vars(job.config).items() if key not in ("seed", *OF_SWEEPS)}
+        values = (id(value) if key in NODES else value for key, value in config.items())
         return self._make, id(job.choices), job.changed, *others, *values
 
     def with_seed(self, seed: int) -> _OnDemand:

@@ -38,6 +38,9 @@ REAL = "its inputs are real-valued"
 """The start of the note on inputs that are not bytes."""
 DIVIDED = "its pixels are bytes divided by 255"
 """The start of the note on bytes that a file has as fractions."""
+FEWEST_STEPS = 8
+"""An input whose values are this many steps of float32 apart, or fewer, has lost its differences."""
+
 LARGEST_VALUE = float(np.finfo(np.float32).max)
 """The largest absolute value of a real-valued input."""
 FEWEST_ROWS = 8
@@ -90,6 +93,8 @@ def labelled(raw: Raw, reading: Reading, where: str) -> Labelled:
     notes = list(raw.notes)
     arrays, note = _converted(raw, where)
     notes += [note] if note else []
+    if is_real(arrays["x_train"]):
+        notes += [note] if (note := rounded_away(raw.arrays["x_train"])) else []
     flat = {
         name: _flat(array, reading.transpose, where) if name[0] == "x" else array.reshape(-1)
         for name, array in arrays.items()
@@ -234,10 +239,10 @@ def _converted(raw: Raw, where: str) -> tuple[dict[str, Numbers], str]:
         fault = raw.fault(name, _index_of_first_fault(values, factors))
         if name[0] == "y":
             raise DataError(fault)
-        _check_finite(values, f"{where}: {name}")
+        check_finite(values, f"{where}: {name}")
         reason = reason or fault
     if reason:
-        real = {name: _real(values) for name, values in raw.arrays.items() if name[0] == "x"}
+        real = {name: as_real(values) for name, values in raw.arrays.items() if name[0] == "x"}
         return arrays | real, f"{REAL}: {reason}"
     scaled = any(divided.values())
     for name in [name for name in arrays if scaled and name[0] == "x" and not divided[name]]:
@@ -298,7 +303,7 @@ def _index_of_first_fault(values: Numbers, factors: Sequence[int]) -> tuple[int,
     return tuple(int(axis[0]) for axis in np.nonzero(faults))
 
 
-def _check_finite(values: Numbers, what: str) -> None:
+def check_finite(values: Numbers, what: str) -> None:
     """Raise if a value is NaN or infinite, or too large for float32."""
     with np.errstate(invalid="ignore"):
         faults = np.nonzero(~(np.abs(values) <= np.float64(LARGEST_VALUE)))
@@ -311,7 +316,23 @@ def _check_finite(values: Numbers, what: str) -> None:
         )
 
 
-def _real(values: Numbers) -> NDArray[np.float32]:
+def rounded_away(values: Numbers) -> str:
+    """Return a sentence on an input that float32 rounds to steps too coarse for its differences, or ""."""
+    columns = values.reshape(len(values), -1)
+    low, high = (end.astype(np.float64) for end in (columns.min(axis=0), columns.max(axis=0)))
+    steps = np.spacing(np.maximum(np.abs(low), np.abs(high)).astype(np.float32)).astype(np.float64)
+    coarse = np.nonzero((high > low) & (high - low < FEWEST_STEPS * steps))[0]
+    if not len(coarse):
+        return ""
+    i, others = int(coarse[0]), len(coarse) - 1
+    more = f"; {others} more inputs are like it" if others else ""
+    return (
+        f"the values of input {i} (from 0) differ by at most {high[i] - low[i]:.3g}, and float32 rounds them "
+        f"to steps of {steps[i]:.3g}{more}: subtract the mean of such an input, or rescale it"
+    )
+
+
+def as_real(values: Numbers) -> NDArray[np.float32]:
     """Return the values as float32, with 0 for −0, so that equal numbers have equal bytes."""
     return values.astype(np.float32) + np.float32(0)
 

@@ -70,8 +70,8 @@ class Level:
         Its name.
     draws
         A row for each draw, sorted by its values: the tuned keys; `trials`, the ids of its tuning trials;
-        `epochs`, how many they trained; `diverged`, how many diverged; `mean`, of the ranking metric, NaN
-        unless all of them finished.
+        `epochs_trained`, how many epochs they trained; `diverged`, how many diverged; `mean`, of the ranking
+        metric, NaN unless all of them finished.
     chosen
         The row of the best draw; of several, the first. None if no draw has a mean.
     """
@@ -206,7 +206,7 @@ def _level(rows: pd.DataFrame, asked: Tuned, keys: Sequence[str], ranking: Ranki
         draws.append({
             **{key: trials[key].iloc[0] for key in keys},
             "trials": tuple(trials["trial"]),
-            "epochs": int(trials["epochs_trained"].sum()),
+            "epochs_trained": int(trials["epochs_trained"].sum()),
             "diverged": int((trials["status"] == "diverged").sum()),
             "mean": statistics.mean(trials["value"]) if is_complete else math.nan,
         })  # fmt: skip
@@ -422,6 +422,7 @@ def sentences(comparison: Comparison, table: pd.DataFrame) -> list[str]:
     tuned_for = f"{place}{'each' if place else 'Each'} option tuned for {listed(comparison.asked.tune)}"
     untuned = [level.name for level in comparison.levels if level.chosen is None]
     notes = [f"No configuration of {listed(untuned)} finished on all tuning seeds."] if untuned else []
+    notes += _unequal(comparison)
     if leader is None or table.empty:
         return [f"{tuned_for}: no two options have results on fresh seeds yet.", *notes]
     behind = table[table["a"] == leader]
@@ -438,6 +439,21 @@ def sentences(comparison: Comparison, table: pd.DataFrame) -> list[str]:
     seeds = plural(int(table["seeds"].max()), "fresh seed")
     answer = f"{tuned_for} and compared on {seeds}, {leader} leads: {'; '.join(texts)}."
     return [answer, *notes]
+
+
+def _unequal(comparison: Comparison) -> list[str]:
+    """Return a sentence if tuning tried other configurations of some options than of others."""
+    tried = [frozenset(_texts(level.draws, comparison.keys)) for level in comparison.levels]
+    if len({*tried}) == 1:
+        return []
+    by_count: dict[int, list[str]] = {}
+    for level, draws in zip(comparison.levels, tried, strict=True):
+        by_count.setdefault(len(draws), []).append(level.name)
+    counts = [f"{count} of {listed(names)}" for count, names in sorted(by_count.items())]
+    return [
+        f"Tuning was not equal: the options tried different configurations ({', '.join(counts)}), and who "
+        "tries more finds better values."
+    ]
 
 
 def _others(part: pd.DataFrame, ranking: Ranking) -> str:

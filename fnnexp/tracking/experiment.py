@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import math
 import time
+import zipfile
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -456,7 +457,8 @@ class MapLog:
                 tags={**own, **environment()},
             )
         run_id, place = str(run.info.run_id), str(run.info.artifact_uri)
-        if run.info.status != "FINISHED":
+        local = artifacts.local(place, address)
+        if run.info.status != "FINISHED" or (local is not None and not _has_arrays(local)):
             store.ask(client, artifacts.RunFiles(run_id, place, address).write_contents, files())
             now = int(time.time() * 1000)
             store.ask(
@@ -469,7 +471,6 @@ class MapLog:
             )
             store.ask(client, client.set_terminated, run_id, "FINISHED" if complete else "FAILED")
             self._describe(client, existing)
-        local = artifacts.local(place, address)
         return place if local is None else str(local)
 
     def _describe(self, client: MlflowClient, existing: Experiment) -> None:
@@ -489,6 +490,19 @@ class MapLog:
                     MlflowException,
                 ):  # if two maps insert a new tag at once, the second insert fails
                     store.ask(client, set_tag)
+
+
+def _has_arrays(folder: Path) -> bool:
+    """Return whether the files of a map's run have its arrays, undamaged."""
+    arrays = list(folder.glob("*.npz"))
+    try:
+        for file in arrays:
+            with zipfile.ZipFile(file) as archive:
+                if archive.testzip() is not None:
+                    return False
+    except (OSError, zipfile.BadZipFile):
+        return False
+    return bool(arrays)
 
 
 def _note(tags: Mapping[str, str], text: str) -> dict[str, str]:

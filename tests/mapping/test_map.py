@@ -159,6 +159,8 @@ def test_a_map_is_one_run_whose_arrays_numpy_reads(invoke, store, own_folder):
     assert f"picture: {folder}" in ran.out
     with np.load(folder / "map.npz", allow_pickle=False) as arrays:
         assert arrays["val_accuracy"].shape == (3, 4)
+    (folder / "map.npz").write_bytes((folder / "map.npz").read_bytes()[:-99])
+    assert invoke("map", *AXES, *SHARED).status == 0  # a damaged file is written again
     frame = fnnexp.read_map("digits_map").to_frame()
     assert len(frame) == 12
     assert {"optimizer.lr", "init.gain", "val_accuracy", "train_loss", "diverged", "trial"} <= {

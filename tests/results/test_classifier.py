@@ -97,9 +97,10 @@ def test_a_grid_search_over_a_pipeline_knows_its_arguments_and_writes_nothing(ow
         ({"init": "he,max"}, "init='he,max': must be the name of an option"),
         ({"lr": -1.0}, r"^lr=-1\.0: "),
         ({"hidden": (0,)}, r"^hidden=0|^hidden=\[0\]"),
-        ({"hidden": 100}, "^hidden=100: "),
+        ({"hidden": 100}, r"^hidden=100: must be a sequence of widths; write hidden=\(100,\)"),
         ({"batching": "full", "batch_size": 8}, "batch_size=8"),
         ({"patience": 2}, "patience=2 .* needs validation rows, but validation=0; write validation="),
+        ({"validation": 50}, "validation=50 holds out the last rows of X, and a class has no other row"),
         ({"validation": 999}, "validation=999: X has 150 training rows"),
         ({"engine": "torch"}, "engine='torch': must be one of numpy, numba"),
         ({"scale": "unit"}, "scale='unit' divides bytes by 255, and X is of dtype float64"),
@@ -114,3 +115,16 @@ def test_a_grid_search_over_a_pipeline_knows_its_arguments_and_writes_nothing(ow
 def test_arguments_that_are_not_valid_are_refused(arguments, message):
     with pytest.raises(FnnexpError, match=message):
         Classifier(**arguments).fit(*load_iris(return_X_y=True))
+
+
+def test_what_training_would_lose_is_said():
+    X, y = load_iris(return_X_y=True)
+    small = Classifier(hidden=(2,), epochs=1)
+    with pytest.warns(UserWarning, match=r"input 0 .* differ by at most 3\.6, .* steps of 64; 3 more inputs"):
+        small.fit(X + 1e9, y)
+    with pytest.warns(UserWarning, match=r"steps of 1\.4e-45"):
+        small.fit(X * 1e-300, y)
+    with pytest.raises(ValueError, match=r"X has .* values that training cannot use, such as 5\.1e"):
+        small.fit(X * 1e300, y)
+    with pytest.warns(UserWarning, match=r"validation=20 .* they lack a class"):
+        Classifier(hidden=(2,), epochs=1, validation=20).fit(X, y)

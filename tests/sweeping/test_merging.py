@@ -14,6 +14,7 @@ from stores import assert_same_results, results
 
 import fnnexp
 from fnnexp.errors import FnnexpError
+from fnnexp.sweeping.resources import merging
 from fnnexp.tracking import experiment as experiments
 
 SMALL = {"data": "digits", "epochs": 1, "batching": "sample", "execution.n_jobs": 1}
@@ -71,6 +72,23 @@ def test_each_trial_is_there_once_with_its_own_numbers(laptops, tmp_path, same_b
     assert len(fnnexp.runs("digits", tracking_uri=f"sqlite:///{target}")) == 3
 
 
+def test_missing_files_are_said_and_copied_later(laptops, tmp_path):
+    a, _, _ = laptops
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    for file in a.glob("mlflow.db*"):
+        shutil.copy(file, bare)
+    target = tmp_path / "all.db"
+    assert [*fnnexp.merge(bare / "mlflow.db", into=target)["note"]] == [merging.NO_FILES] * 2
+    merged = fnnexp.merge(a / "mlflow.db", into=target)
+    assert [*zip(merged["result"], merged["note"], strict=True)] == [("known", merging.FILES_COPIED)] * 2
+    network = fnnexp.load(
+        fnnexp.runs("digits", tracking_uri=f"sqlite:///{target}").iloc[0], tracking_uri=f"sqlite:///{target}"
+    )
+    assert network.weights["W1"].shape[0] == 64
+    assert [*fnnexp.merge(a / "mlflow.db", into=target)["note"]] == [""] * 2
+
+
 @pytest.mark.long
 def test_the_command_says_what_became_of_the_trials(laptops, tmp_path, invoke):
     a, _, c = (str(folder / "mlflow.db") for folder in laptops)
@@ -97,9 +115,11 @@ def test_the_command_says_what_became_of_the_trials(laptops, tmp_path, invoke):
         (["a.db", "./a.db"], "all.db", "is named twice"),
         (["a.db"], "a.db", "is named twice"),
         (["http://127.0.0.1:5000"], "all.db", "is not the file of a SQLite store"),
+        (["mlruns"], "all.db", "mlruns is not the file of a SQLite store"),
     ],
 )
 def test_what_is_no_store_is_refused(stores, into, message, store, own_folder):
     (own_folder / "mlflow.db").rename("a.db")
+    (own_folder / "mlruns").mkdir(exist_ok=True)
     with pytest.raises(FnnexpError, match=message):
         fnnexp.merge(*stores, into=into)

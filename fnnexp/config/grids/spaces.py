@@ -151,11 +151,14 @@ class Drawn:
         The values of each configuration, in the order of `dimensions`.
     trials
         The ids of the trials of each configuration, one for each seed; none if `where` leaves it out.
+    where
+        The sentences of ``where``, sorted.
     """
 
     dimensions: Sequence[tuple[str, Space]]
     rows: Sequence[tuple[Any, ...]]
     trials: Sequence[Sequence[str]] = ()
+    where: Sequence[str] = ()
 
 
 class Steps(Sequence[float]):

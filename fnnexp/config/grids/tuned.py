@@ -234,14 +234,17 @@ def level_of(tuned: Tuned, params: Mapping[str, str]) -> tuple[tuple[str, str], 
 
 
 def is_of_level(tuned: Tuned, key: str) -> bool:
-    """Return whether a param belongs to what is compared.
+    """Return whether a param belongs to what is compared: it is compared, or its group is.
 
     The names of options do not count: they say no more than the other params of their group.
 
     >>> [is_of_level(Tuned(("init",), ("init.gain",)), key) for key in ("init", "init.method", "init.gain")]
     [False, True, False]
+    >>> [is_of_level(Tuned(("arch.hidden",), ()), key) for key in ("arch.hidden", "arch.activation")]
+    [True, False]
     """
-    return key.partition(".")[0] in tuned.sections and key not in (*tuned.tune, *CHOICES)
+    names = (key, key.partition(".")[0])
+    return any(name in tuned.compare for name in names) and key not in (*tuned.tune, *CHOICES)
 
 
 def experiment_name(name: str, tuned: Tuned) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from functools import cache, partial
 from typing import Any, TypeVar
@@ -23,13 +24,14 @@ from fnnexp.config.composition import explained
 from fnnexp.config.jobs import Job, PlainValues, Template, has_values
 from fnnexp.config.schema import UNSCIENTIFIC, every_key
 from fnnexp.config.trial import Trial
+from fnnexp.data import labelled
 from fnnexp.data.datasets import Arrays, Prepared
 from fnnexp.data.labelled import Numbers
-from fnnexp.errors import ConfigError, FnnexpError, did_you_mean
+from fnnexp.errors import ConfigError, DataError, FnnexpError, did_you_mean
 from fnnexp.nn.engines.base import ENGINES, engine_named
 from fnnexp.nn.network import Parameters
 from fnnexp.nn.pieces.losses import LOSSES
-from fnnexp.nn.rows import splits_of
+from fnnexp.nn.rows import lacks_a_class, splits_of
 from fnnexp.nn.stack import End
 from fnnexp.pieces.registry import ANNOUNCED
 from fnnexp.results.networks import alone
@@ -197,6 +199,8 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise ParameterError(f"y has {given}; it must have 2 to {MOST_CLASSES} classes")
         _refuse_absent_engine(self.engine)
         x, labels = _as_trained(X), codes.astype(np.uint8)
+        if x.dtype != np.uint8 and (note := labelled.rounded_away(X)):
+            warnings.warn(note, stacklevel=2)
         if self.scale == "unit" and x.dtype != np.uint8:
             raise ParameterError(
                 f"scale='unit' divides bytes by 255, and X is of dtype {X.dtype}; write X.astype(np.uint8) "
@@ -204,6 +208,18 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             )
         described = Prepared("X", "", "", len(x), 1, x.shape[1], len(self.classes_), real=x.dtype != np.uint8)
         trial = self._trial(described)
+        trained, held_out = np.split(labels, [len(labels) - trial.recipe.validation])
+        if lacks_a_class(trained, len(self.classes_)):
+            raise ParameterError(
+                f"validation={self.validation} holds out the last rows of X, and a class has no other row; "
+                "shuffle the rows, or hold out fewer"
+            )
+        if len(held_out) and lacks_a_class(held_out, len(self.classes_)):
+            warnings.warn(
+                f"validation={self.validation} holds out the last rows of X, and they lack a class; shuffle "
+                "the rows",
+                stacklevel=2,
+            )
         # A sweep also evaluates test rows. Here one training row stands for them, which changes no weight.
         data = TrainingData(Arrays(x, labels, x[:1], labels[:1]), trial.recipe)
         records, end = alone.train(trial.recipe, trial.lane(), data.arrays, self.engine)
@@ -259,6 +275,8 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         settings = dict(self.settings or {})
         for key in settings:
             _refuse_key(key)
+        if not isinstance(self.hidden, Sequence | np.ndarray) or isinstance(self.hidden, str):
+            raise ParameterError(f"hidden={self.hidden!r}: must be a sequence of widths; write hidden=(100,)")
         given = {key: value for name, key in KEYS.items() if (value := getattr(self, name)) is not None}
         plain = PlainValues()
         return {key: _converted(plain, key, _plain(value)) for key, value in (given | settings).items()}
@@ -266,7 +284,13 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
 def _as_trained(X: Numbers) -> Numbers:
     """Return rows as a network is trained on them: bytes, or float32 with 0 for -0."""
-    return np.ascontiguousarray(X if X.dtype == np.uint8 else X.astype(np.float32) + np.float32(0))
+    if X.dtype == np.uint8:
+        return np.ascontiguousarray(X)
+    try:
+        labelled.check_finite(X, "X")
+    except DataError as error:
+        raise ParameterError(str(error)) from error
+    return np.ascontiguousarray(labelled.as_real(X))
 
 
 def _network(trial: Trial, end: End, data: TrainingData, engine: str) -> Network:
@@ -355,7 +379,7 @@ def _in_python(message: str) -> str:
     """Return the message of a config with the arguments' names for their keys."""
     for name, key in KEYS.items():
         message = message.replace(f"{key}=", f"{name}=")
-    return message
+    return message.replace("=null", "=None")
 
 
 def _refuse_absent_engine(engine: Any) -> None:

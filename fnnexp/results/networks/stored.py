@@ -33,7 +33,7 @@ from fnnexp.results.networks.inputs import Inputs
 from fnnexp.results.networks.network import Network, TrainingData
 from fnnexp.tracking import artifacts
 from fnnexp.tracking.reader import StoredRun
-from fnnexp.tracking.run_format import DIVERGED, ENGINE, FAILED, FINISHED, INTERRUPTED, engine_name
+from fnnexp.tracking.run_format import DIVERGED, ENGINE, FAILED, FINISHED, INTERRUPTED, PRUNED, engine_name
 
 CONFIG_BYTES = 1 << 16
 """The largest config.yaml that is read, in bytes; it usually has about 1,000."""
@@ -119,6 +119,7 @@ def _refuse_unfinished(run: StoredRun) -> None:
         DIVERGED: f"it diverged at epoch {run.tags.get('fnnexp.diverged_epoch')}, so that its weights or its "
         "loss are not finite; a smaller learning rate may help",
         FAILED: f"it failed ({run.tags.get('fnnexp.error', 'no reason is recorded')})",
+        PRUNED: "search=halving left it out; the same sweep without search=halving trains it to its end",
         INTERRUPTED: "it was interrupted; the same sweep again finishes it",
     }
     reason = reasons.get(

@@ -30,6 +30,10 @@ COPIED, KNOWN, DIFFERS, UNFINISHED = "copied", "known", "differs", "not finished
 RESULTS = (COPIED, KNOWN, DIFFERS, UNFINISHED)
 """What became of a trial of a merged store, in the order of tables."""
 
+NO_FILES = "without weights and config: the files of its run are not there"
+FILES_COPIED = "its files (weights, config) were missing, and are copied"
+"""Notes on trials whose files are missing in a store."""
+
 MOST_SHOWN = 10
 """The largest number of trials that a command lists."""
 
@@ -72,7 +76,8 @@ def merge(*stores: str | Path, into: str | Path) -> pd.DataFrame:
         - `result` (ordered category): `copied`; `known`, if a trial with bitwise the same curves and weights
           is there; `differs`, if the trial is there with other numbers, and these were kept; or
           `not finished`, if the trial can only be resumed where it was interrupted.
-        - `note`: for `differs`, what computed both; otherwise empty.
+        - `note`: for `differs`, what computed both; whether the files of a run (weights, config) were not
+          there, or were copied to a trial that lacked them; otherwise empty.
 
     Raises
     ------
@@ -113,7 +118,8 @@ def address_of(written: str | Path) -> str:
         if "://" in text or text.startswith("sqlite:")
         else f"{store.SQLITE}{sources.place(text).absolute().as_posix()}"
     )
-    if store.store_file(address) is None:
+    file = store.store_file(address)
+    if file is None or file.is_dir():
         raise FnnexpError(
             f"{text} is not the file of a SQLite store; write its path, as in results/mlflow.db"
         )
@@ -136,6 +142,12 @@ class _Side:
 
     def run_id(self, trial: str) -> str:
         return self.runs.run_ids[self.row_of[trial]]
+
+    def files(self, trial: str) -> Path | None:
+        """Return the folder of the files of a trial's run; None if it is not there."""
+        run_id = self.run_id(trial)
+        folder = artifacts.local(sql.artifact_addresses(self.file, [run_id])[run_id], self.address)
+        return folder if folder is not None and folder.is_dir() else None
 
     def weights(self, trial: str) -> Mapping[str, bytes] | None:
         """Return the bytes of a trial's final weights by name; None if they are not there."""
@@ -176,12 +188,15 @@ def _merge_experiment(name: str, given: str, source_address: str, target_address
     for trial, row in source.row_of.items():
         result, note = UNFINISHED, ""
         if source.is_done(trial) and not target.is_done(trial):
-            result = COPIED
+            result, note = COPIED, "" if source.files(trial) else NO_FILES
             to_copy.append(trial)
         elif source.is_done(trial):
             result = KNOWN if _are_equal(source, target, trial) else DIFFERS
             if result == DIFFERS:
                 note = f"by {source.computed_by(trial)}; kept is that by {target.computed_by(trial)}"
+            elif (files := source.files(trial)) and target.files(trial) is None:
+                note = FILES_COPIED
+                _copy_folder(files, _folder(target) / target.run_id(trial) / "artifacts")
         rows.append(Row(given, name, trial, str(source.runs.names[row]), result, note))
     if to_copy:
         _copy(source, target, to_copy)
@@ -194,31 +209,35 @@ def _merge_experiment(name: str, given: str, source_address: str, target_address
 def _are_equal(one: _Side, other: _Side, trial: str) -> bool:
     """Return whether a trial has bitwise the same curves and weights in both stores.
 
-    Diagnostics that only one of them recorded do not count.
+    Diagnostics that only one of them recorded, or weights that only one of them has, do not count.
     """
     curves = [sql.last_points(side.file, side.run_id(trial)) for side in (one, other)]
     common = curves[0].keys() & curves[1].keys()
     if not common or any(curves[0][point] != curves[1][point] for point in common):
         return False
-    return one.weights(trial) == other.weights(trial)
+    weights = [side.weights(trial) for side in (one, other)]
+    return None in weights or weights[0] == weights[1]
 
 
 def _copy(source: _Side, target: _Side, trials: list[str]) -> None:
     """Copy the files and then the rows of some trials' runs."""
-    ids = [source.run_id(trial) for trial in trials]
-    places = sql.artifact_addresses(source.file, ids)
-    experiment = target.runs.client.get_experiment(target.runs.experiment_id)
-    folder = artifacts.local(str(experiment.artifact_location), target.address)
-    assert folder is not None
-    new = {}
-    for run_id in ids:
+    folder, new = _folder(target), {}
+    for trial in trials:
+        run_id = source.run_id(trial)
         new[run_id] = (folder / run_id / "artifacts").as_uri()
-        here = artifacts.local(places[run_id], source.address)
-        if here is not None and here.is_dir():
-            _copy_folder(here, folder / run_id / "artifacts")
+        if (files := source.files(trial)) is not None:
+            _copy_folder(files, folder / run_id / "artifacts")
     file = store.store_file(target.address)
     assert file is not None
     sql.copy_runs(source.file, file, new, target.runs.experiment_id)
+
+
+def _folder(side: _Side) -> Path:
+    """Return the folder of the files of an experiment's runs."""
+    experiment = side.runs.client.get_experiment(side.runs.experiment_id)
+    folder = artifacts.local(str(experiment.artifact_location), side.address)
+    assert folder is not None
+    return folder
 
 
 def _copy_folder(here: Path, there: Path) -> None:

@@ -18,6 +18,7 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -193,9 +194,20 @@ def _names(trials: Sequence[Trial]) -> dict[str, str]:
 
     shown = [key for key in varied if not follows(key)]
     return {
-        trial.id: " ".join(f"{key}={each[key]}" for key in shown if key in each)
+        trial.id: " ".join(
+            f"{key}={value}" for key in shown if (value := _value(trial, each, key)) is not None
+        )
         for trial, each in zip(trials, params, strict=True)
     }
+
+
+def _value(trial: Trial, params: Mapping[str, str], key: str) -> Any:
+    """Return a trial's value of a key, also if it is a default that is no param; None if it has none."""
+    if key in params:
+        return params[key]
+    group, _, name = key.partition(".")
+    values = trial.config.get(group)
+    return values.get(name) if name and isinstance(values, Mapping) else None
 
 
 # --- what a sweep would do ----------------------------------------------------------------------------------
@@ -231,6 +243,14 @@ def refuse_impossible(
             f"search=halving: {few} (seeds do not count, nor do configurations that train identically), so "
             "there is nothing to choose; write several values of a key, as in optimizer.lr=0.01,0.1"
         )
+    seeds: dict[str, Configuration] = {}
+    for each in configurations:
+        first = seeds.setdefault(each.group, each)
+        if {(trial.seed, trial.seeds) for trial in each.trials} != {(t.seed, t.seeds) for t in first.trials}:
+            raise ConfigError(
+                f"search=halving: {first.name} and {each.name} have different seeds, so luck could decide "
+                "which goes on; sweep the seeds of all configurations, as in seed=0,1, without zip or where"
+            )
 
 
 class Plan:

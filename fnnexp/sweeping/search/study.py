@@ -140,8 +140,9 @@ class StudyFile:
         The name of the experiment, which is the name of the study.
     dimensions
         The keys that are drawn, and their spaces.
-    first
-        The ids of the trials of the first configuration. With the dimensions they say which search this is.
+    first, where
+        The ids of the trials of the first configuration, and the sentences of ``where``. With the dimensions
+        they say which search this is.
 
     Raises
     ------
@@ -150,13 +151,17 @@ class StudyFile:
     """
 
     def __init__(
-        self, experiment: str, dimensions: Sequence[tuple[str, Space]], first: Sequence[str]
+        self,
+        experiment: str,
+        dimensions: Sequence[tuple[str, Space]],
+        first: Sequence[str],
+        where: Sequence[str] = (),
     ) -> None:
         import optuna
 
         self.path = STUDIES / f"{file_name(experiment)}.db"
         self._dimensions = dimensions
-        search = _name_of(dimensions, first)
+        search = _name_of(dimensions, [*first, *where])
         self._refuse_other(search)
         with without_messages(*LOGGERS):
             self._connection, self._storage = _in_memory()
@@ -176,7 +181,7 @@ class StudyFile:
         else:
             if found == search:
                 return
-            holds = "has the study of another search: of other values, other seeds or another setting"
+            holds = "has the study of another search: of other values, seeds, conditions or settings"
         raise ConfigError(
             f"{self.path}: {holds}; write tracking.experiment=NAME for a study of another name, or remove "
             "the file"
@@ -236,9 +241,9 @@ def _close(connection: sqlite3.Connection, storage: RDBStorage) -> None:
     connection.close()
 
 
-def _name_of(dimensions: Sequence[tuple[str, Space]], first: Sequence[str]) -> str:
-    """Return a hash of what makes a search: its space, and all that its first configuration has."""
+def _name_of(dimensions: Sequence[tuple[str, Space]], others: Sequence[str]) -> str:
+    """Return a hash of what makes a search: its space, and what else says which search it is."""
     from optuna.distributions import distribution_to_json
 
     space = {key: distribution_to_json(each) for key, each in distributions(dimensions).items()}
-    return hashlib.sha256(json.dumps([space, sorted(first)]).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps([space, sorted(others)]).encode()).hexdigest()[:16]

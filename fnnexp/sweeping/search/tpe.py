@@ -61,6 +61,7 @@ class Asking(Rounds):
             requested.experiment,
             self.dimensions,
             next((ids for ids in requested.drawn.trials if ids), ()),
+            requested.drawn.where,
         )
 
     def run(self) -> Outcome:

@@ -191,6 +191,12 @@ def test_configurations_that_train_identically_count_once(trials_of):
     assert len(same.trials) == len(same.copies) == len(he.trials) == 4
 
 
+def test_names_say_values_that_are_defaults(trials_of):
+    trials = trials_of("optimizer.lr=0.1,0.2", "data.label_noise=0,0.3")
+    names = {name for each in configurations_of(trials) for name in each.name.split()}
+    assert names == {"optimizer.lr=0.1", "optimizer.lr=0.2", "data.label_noise=0.0", "data.label_noise=0.3"}
+
+
 def test_the_value_of_a_trial_that_ended_early():
     values = {1: 0.5, 2: 0.75}
     assert Recorded("", "running", values).at(2) == 0.75
@@ -205,6 +211,10 @@ def test_the_value_of_a_trial_that_ended_early():
     [
         (["search.eta=1"], "search.eta=1: must be 2 or more; write search.eta=3"),
         (["search.eta=2.5"], "search.eta=2.5: must be a whole number"),
+        (
+            ["batching=mini", "zip=[[optimizer.lr,seed]]", "optimizer.lr=0.1,0.2", "seed=0,1"],
+            "have different seeds, so luck could decide which goes on; sweep the seeds of all configurations",
+        ),
         (["search.min_epochs=0"], "search.min_epochs=0: must be 1 or more"),
         (
             ["search.min_epochs=9"],

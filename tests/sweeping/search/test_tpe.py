@@ -129,7 +129,13 @@ def test_a_study_of_another_search_is_left_as_it_is(searched, invoke):
     folder, _ = searched
     file = folder / "studies" / "digits.db"
     content, before = file.read_bytes(), trained(folder)
-    for words in (["init=he,xavier"], ["seed=0"], ["dtype=float64"], ["optimizer.lr=interval(0.1,1)"]):
+    for words in (
+        ["init=he,xavier"],
+        ["seed=0"],
+        ["dtype=float64"],
+        ['where="init=he -> seed=0"'],
+        ["optimizer.lr=interval(0.1,1)"],
+    ):
         ran = invoke(*SEARCH, *words, cwd=folder)
         assert ran.status == 2
         assert "has the study of another search" in ran.err

@@ -161,6 +161,60 @@ def test_all_shipped_options_and_a_learning_rate_are_the_default():
     assert {trial.params["optimizer.lr"] for trial in random.trials} == {lr for lr, _ in drawn}
 
 
+def test_lists_of_keys_and_unequal_numbers_of_values(invoke, store):
+    where = 'where="optimizer.lr=0.3 -> init=he"'
+    words = ["tune=[optimizer.lr]", "compare=[init,arch]", "init=he,max", "arch=relu_100,tanh_128"]
+    ran = invoke(
+        "-m",
+        "data=digits",
+        *words,
+        "optimizer.lr=0.1,0.3",
+        "epochs=1",
+        where,
+        "seed=0,1",
+        "execution.n_jobs=1",
+    )
+    assert ran.status == 0, ran.err
+    assert "1–2 configurations of optimizer.lr for each of 4 options" in ran.out
+    assert "Tuning was not equal: the options tried different configurations (1 of max" in ran.out
+    assert "2 of he" in ran.out
+
+
+def test_the_number_of_epochs_can_be_tuned(invoke, store):
+    ran = invoke(
+        "-m",
+        "data=digits",
+        "compare=init",
+        "tune=epochs",
+        "init=he,max",
+        "epochs=1,2",
+        "seed=0,1",
+        "arch.hidden=[8]",
+        "execution.n_jobs=1",
+    )
+    assert ran.status == 0, ran.err
+    assert "Each option tuned for epochs and compared on 2 fresh seeds, " in ran.out
+
+
+def test_other_keys_of_a_group_make_other_comparisons(invoke, store, blank_figures):
+    words = [
+        "-m",
+        "data=digits",
+        "compare=arch.hidden",
+        "tune=optimizer.lr",
+        "arch.hidden=[4],[16]",
+        "optimizer.lr=0.1,0.3",
+        "epochs=1",
+        "seed=0,1",
+        "execution.n_jobs=1",
+    ]
+    for activation in ("relu", "tanh"):
+        assert invoke(*words, f"arch.activation={activation}").status == 0
+    out = invoke("report", "digits_arch.hidden_tuned").out
+    assert "With arch.activation=relu: each option tuned" in out
+    assert "With arch.activation=tanh: each option tuned" in out
+
+
 def test_a_dry_run_says_both_phases(invoke, store):
     ran = invoke(*WORDS, "dry_run=true")
     assert ran.status == 0, ran.err

@@ -80,7 +80,7 @@ def section(found: Sequence[Comparison], ranking: Ranking, omitted: int = 0) -> 
 def _cost(comparison: Comparison) -> str:
     """Return a sentence on what tuning cost, and the comparison."""
     trials = [sum(map(len, level.draws["trials"])) for level in comparison.levels]
-    epochs = [int(level.draws["epochs"].sum()) for level in comparison.levels]
+    epochs = [int(level.draws["epochs_trained"].sum()) for level in comparison.levels]
     own = sum(len(comparison.own(level)) for level in range(len(comparison.levels)))
     seeds = " and ".join(map(str, TUNING_SEEDS))
     return (
@@ -125,7 +125,7 @@ def _chosen(comparison: Comparison) -> Table:
             *(chosen or [Cell("–")] * len(keys)),
             Cell(tuned.marks(level, keys)),
             Cell(f"{trials:,}", trials),
-            Cell(f"{level.draws['epochs'].sum():,}", float(level.draws["epochs"].sum())),
+            Cell(f"{level.draws['epochs_trained'].sum():,}", float(level.draws["epochs_trained"].sum())),
             Cell(str(level.draws["diverged"].sum()), float(level.draws["diverged"].sum())),
             Cell(plain(tuning, ranking), tuning),
             Cell(mean_and_spread(mean, statistics.standard_deviation(values), ranking), mean),
@@ -133,10 +133,10 @@ def _chosen(comparison: Comparison) -> Table:
         ])  # fmt: skip
     rows.sort(key=lambda row: _goodness(row[-2].value, ranking), reverse=True)
     head = [
-        " ".join(comparison.asked.compare), *keys, "note", "tuning trials", "epochs", "diverged",
+        " ".join(comparison.asked.compare), *keys, "note", "tuning trials", "tuning epochs", "diverged",
         f"{ranking.metric} in tuning", f"{ranking.metric}, fresh seeds", "seeds",
     ]  # fmt: skip
-    return Table("", head, rows, 1, wide=("note", "epochs", "diverged"))
+    return Table("", head, rows, 1, wide=("note", "tuning epochs", "diverged"))
 
 
 def _goodness(mean: float | None, ranking: Ranking) -> float:
@@ -177,5 +177,5 @@ def _draws(comparison: Comparison) -> pd.DataFrame:
         for level in comparison.levels
     ]
     frame = pd.concat(parts, ignore_index=True)
-    columns = ["level", *comparison.keys, "trials", "epochs", "diverged", "mean", "chosen"]
+    columns = ["level", *comparison.keys, "trials", "epochs_trained", "diverged", "mean", "chosen"]
     return frame[columns].rename(columns={"mean": f"mean_{comparison.ranking.metric}"})
