@@ -20,7 +20,7 @@ from fnnexp.config.jobs import key_of
 from fnnexp.config.trial import Trial
 from fnnexp.data import datasets
 from fnnexp.data.cache import cache_folder
-from fnnexp.errors import FnnexpError, plural
+from fnnexp.errors import ConfigError, FnnexpError, plural
 from fnnexp.mapping import arrays
 from fnnexp.mapping.arrays import Map
 from fnnexp.mapping.cells import ID, Cells, Table, engine_of, joined
@@ -242,13 +242,25 @@ def _summary(m: Map, new: int, seconds: float) -> str:
     )
 
 
+def _can_be_finer(request: Request, factor: int) -> bool:
+    try:
+        request.x.finer(factor), request.y.finer(factor)
+    except ConfigError:
+        return False
+    return True
+
+
 def _zoom(request: Request, m: Map) -> str | None:
-    """Return the command that shows the quarter of the map with the longest boundary four times as fine."""
+    """Return the command that shows the quarter of the map with the longest boundary four times as fine.
+
+    It is twice as fine if four times is impossible, and there is none if an axis can't be finer.
+    """
     learns = m.learns
     edges = np.zeros(learns.shape)
     edges[:, 1:] += learns[:, 1:] != learns[:, :-1]
     edges[1:] += learns[1:] != learns[:-1]
-    if not edges.any():
+    finer = next((factor for factor in (4, 2) if _can_be_finer(request, factor)), None)
+    if finer is None or not edges.any():
         return None
     high, wide = (max(n // 4, 2) for n in learns.shape)
     sums = np.pad(edges.cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
@@ -256,5 +268,5 @@ def _zoom(request: Request, m: Map) -> str | None:
     j, i = np.unravel_index(int(totals.argmax()), totals.shape)
     first_x, first_y = request.x.first + int(i), request.y.first + int(j)
     return request.words(
-        program(), zoom=f"{first_x}..{first_x + wide},{first_y}..{first_y + high}", finer="4"
+        program(), zoom=f"{first_x}..{first_x + wide},{first_y}..{first_y + high}", finer=str(finer)
     )

@@ -196,6 +196,14 @@ def test_failed_cells_are_reported_and_trained_by_the_same_command(invoke, store
     assert [run.info.status for run in client.search_runs([experiment.experiment_id])] == ["FINISHED"]
 
 
+def test_the_printed_zoom_works_for_whole_numbers(invoke, store):
+    """Seeds have no fractions, so a map of 8 seeds in 4 cells can be twice as fine, and one of 4 can't be."""
+    for seeds, finer in ((8, "2"), (4, None)):
+        out = invoke("map", f"x=seed:0..{seeds}:4", "y=optimizer.lr:1e-2..1e30:3", *SHARED).out
+        found = re.search(r"zoom in: .* finer=(\d)", out)
+        assert (found and found[1]) == finer
+
+
 def test_a_map_changes_nothing_for_sweeps(invoke, store):
     """Its run is in an experiment of its own, and is no trial where it shares one."""
     invoke("map", *AXES, *SHARED, "tracking.experiment=both")

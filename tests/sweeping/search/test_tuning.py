@@ -242,7 +242,7 @@ def test_a_dry_run_says_both_phases(invoke, store):
         (["compare=init", "tune=optimizer.lr", "seed_init=0,1"], "pairs its trials by `seed`"),
         (
             ["compare=init", "tune=optimizer.lr", "seed=999999,1000000"],
-            "seeds from 1000000 on are for",
+            "the fresh seeds reach 1000000, and seeds from 1000000 on are for tuning",
         ),
         (["compare=init", "tune=optimizer.lr", "until=settled"], "until=settled: has no meaning with tune"),
         (["compare=init", "tune=optimizer.lr", "zip=[[init,seed]]"], "tune=optimizer.lr: draws each key by"),
