@@ -444,8 +444,10 @@ def _about_budget(outcome: Outcome, requested: Sweep, trials: int) -> str | None
         return None
     text = f"budget={requested.budget.text} is used up"
     if requested.budget.seconds is None:
-        more = f"{plural(outcome.not_run, 'more trial')} of the sweep"
-        return f"{text}: it does not reach for {more}; a larger budget goes on" if outcome.not_run else None
+        more = (
+            f"{plural(outcome.not_run, 'trial')} of the sweep {'is' if outcome.not_run == 1 else 'are'} left"
+        )
+        return f"{text}: {more}; a larger budget goes on" if outcome.not_run else None
     left = outcome.not_run
     if outcome.out_of_time:
         left += max(trials - outcome.not_run - outcome.ended - len(outcome.elsewhere), 0)

@@ -418,13 +418,13 @@ def marks(level: Level, keys: Sequence[str]) -> str:
 def sentences(comparison: Comparison, table: pd.DataFrame) -> list[str]:
     """Return the answer in sentences, given the result of :func:`pairs`."""
     ranking, leader = comparison.ranking, best(comparison)
-    place = f"With {comparison.where}: " if comparison.where else ""
-    tuned_for = f"{place}{'each' if place else 'Each'} option tuned for {listed(comparison.asked.tune)}"
+    place = f"{comparison.where} and " if comparison.where else ""
+    tuned_for = f"With {place}{listed(comparison.asked.tune)} tuned for each option"
     untuned = [level.name for level in comparison.levels if level.chosen is None]
     notes = [f"No configuration of {listed(untuned)} finished on all tuning seeds."] if untuned else []
     notes += _unequal(comparison)
     if leader is None or table.empty:
-        return [f"{tuned_for}: no two options have results on fresh seeds yet.", *notes]
+        return [f"{tuned_for}, no two options have results on fresh seeds yet.", *notes]
     behind = table[table["a"] == leader]
     # A check that is not passed makes a verdict open; the answer is then more than "open".
     answers = behind["verdict"].mask((behind["verdict"] == "open") & (behind["low"] > 0), UNSURE)
@@ -437,7 +437,7 @@ def sentences(comparison: Comparison, table: pd.DataFrame) -> list[str]:
     ahead = [str(name) for name in table.loc[table["a"] != leader, "a"]]
     texts += [f"on the seeds that both finished, {name} is ahead of it" for name in ahead]
     seeds = plural(int(table["seeds"].max()), "fresh seed")
-    answer = f"{tuned_for} and compared on {seeds}, {leader} leads: {'; '.join(texts)}."
+    answer = f"{tuned_for}, {leader} leads on {seeds}: {'; '.join(texts)}."
     return [answer, *notes]
 
 

@@ -316,13 +316,14 @@ def _sections(
     runs, over_values = _parts(everything, found)
     what_was_run = overview.section(whole.runs, whole.curves, ranking)
     whole = _with_runs(whole, runs)
+    shows_tuning, is_default = over_values is not runs, ranking.metric == frames.ranking(runs)
     rows, findings = questions.rows_and_findings(runs, ranking)
     findings = tuned.checked(findings, found)
     return everything, [
         tuned_options.section(found, ranking, len(filters.compared(everything)) - len(runs)),
         summary.section(rows, findings, answers),
         layers.section(runs, whole.diagnostics, ranking),
-        *(numeric_factors.sections(over_values) if ranking.metric == frames.ranking(runs) else []),
+        *(numeric_factors.sections(over_values, tested=not shows_tuning) if is_default else []),
         what_was_run,
         leaderboard.section(runs, ranking),
         architecture.section(runs, ranking),

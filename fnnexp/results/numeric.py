@@ -273,8 +273,8 @@ class Optimum(NamedTuple):
     mean, low, high
         The ranking metric at the best value, and its 95% interval (Student's t; NaN with one seed).
     near
-        The best value and the values that the tests do not distinguish from it, ascending; empty if no other
-        value has two seeds in common with the best.
+        The best value and the values that the tests do not distinguish from it, ascending, without those at
+        which no seed learned; empty if no other value has two seeds in common with the best.
     diverged
         The number of diverged trials by value, without values at which no trial diverged.
     beyond
@@ -459,9 +459,18 @@ def _near(cell: _Trials, best: float) -> tuple[list[float], int, int]:
         return [], 0, 0
     equals = [*joined.values()]
     worse = [value for pair in pairs if pair["verdict"] == "better" for value in equals[int(pair["b"])]]
+    worse += _guessing(cell, values, best)
     near = [value for value in values.tolist() if value == best or value not in worse]
     count = int(comparisons.inseparable(pd.DataFrame(pairs)).sum())
     return near, count, statistics.fewest_for_signs(int(pairs[0]["family"]))
+
+
+def _guessing(cell: _Trials, values: NDArray[np.float64], best: float) -> list[float]:
+    """Return the values at which no seed of several learned, if all seeds of the best value did."""
+    learned = {value: cell.learned[(cell.value == value) & cell.has_result] for value in values.tolist()}
+    if not learned[best].all():
+        return []
+    return [value for value, each in learned.items() if len(each) > 1 and not each.any()]
 
 
 def setting(axis: str, value: float) -> str:

@@ -217,8 +217,8 @@ def with_fresh(tuned: Tuned, seeds: Sequence[int]) -> Tuned:
         fresh = tuple(range(fresh[0], fresh[0] + FRESH_SEEDS))
     if (largest := max(fresh)) >= TUNING_SEEDS[0]:
         raise ConfigError(
-            f"seed={max(seeds)}: the fresh seeds reach {largest}, and seeds from {TUNING_SEEDS[0]} on are for "
-            f"tuning; write smaller seeds, as 'seed=range({max(len(fresh), FRESH_SEEDS)})'"
+            f"seed={max(seeds)}: the fresh seeds reach {largest}, and seeds from {TUNING_SEEDS[0]} on are "
+            f"for tuning; write smaller seeds, as 'seed=range({max(len(fresh), FRESH_SEEDS)})'"
         )
     return replace(tuned, fresh=fresh)
 

@@ -96,9 +96,10 @@ def section(runs: pd.DataFrame, findings: Findings, asked: Answers | None = None
 
     The terminal shows only the headlines.
     """
+    answered = asked is not None and asked.covers(findings.configurations)
     figure = None if _only_seeds(findings.configurations) else from_leader.from_leader(findings)
     figures = [picture.block(figure, "answer", from_leader.caption(findings.with_leader))] if figure else []
-    answers = [Text(headline, EVERYWHERE) for headline in headlines(runs, findings)]
+    answers = [Text(text, EVERYWHERE) for text in headlines(runs, findings, answered=answered)]
     blocks: list[Block] = [*answers, *figures, *map(Text, details(runs, findings))]
     if asked is None:
         return Section(TITLE, blocks)
@@ -116,15 +117,20 @@ def sentences(runs: pd.DataFrame, findings: Findings) -> list[str]:
 # The answer
 
 
-def headlines(runs: pd.DataFrame, findings: Findings) -> list[str]:
-    """Return the overall answer, the best initializer in each combination, and caveats about both."""
+def headlines(runs: pd.DataFrame, findings: Findings, *, answered: bool = False) -> list[str]:
+    """Return the overall answer, the best initializer in each combination, and caveats about both.
+
+    If what was asked has `answered` all of this, only the caveats are returned.
+    """
     finished = [configuration for configuration in findings.configurations if len(configuration.metric)]
     if not finished:
         return ["No trial has finished, so there is no answer yet."]
     if _only_seeds(finished) and (spread := _spread(findings)):
         return [*spread, *_not_finished(findings), *_not_learned(runs, finished, findings)]
     texts = [_best(runs, finished, findings), *_at_best(runs, finished)]
-    if len(findings.in_each_cell) > 1 and not findings.ranking.is_time:
+    if answered:
+        texts = []
+    elif len(findings.in_each_cell) > 1 and not findings.ranking.is_time:
         texts += _by_cell(findings.in_each_cell, finished, findings.configurations)
     doubts = [
         *_together(runs),
@@ -184,28 +190,52 @@ def _best(runs: pd.DataFrame, finished: Sequence[Configuration], findings: Findi
         first = _first(pairs.iloc[0], leader, "leads and is", findings.ranking)
         return f"{_begin(where, 'one seed settles nothing')}: of {among} {kind}, {first}."
     verdict = _verdict(pairs, leader)
-    worse, equivalent, undecided = (
-        _against(pairs[verdict == name], leader) for name in ("better", "equivalent", "open")
+    guess = _guess(pairs, leader, finished)
+    verdict = verdict.mask((verdict == "open") & pd.Series(guess, pairs.index, dtype="bool"), GUESS)
+    worse, equivalent, undecided, guessing = (
+        _against(pairs[verdict == name], leader) for name in ("better", "equivalent", "open", GUESS)
     )
     equal = f"{_few([leader.name, *equivalent])} are equivalent (within {_margin(findings.ranking)})"
     if undecided:
         candidates = _candidates(leader, undecided, f"{among} {kind}", where)
         if len(undecided) == len(pairs):
             candidates = _begin(where, f"the {among} {kind} cannot be told apart")
-        rest = f"; {equal}" * bool(equivalent) + _are_worse(worse)
+        rest = f"; {equal}" * bool(equivalent) + _are_worse(worse) + _did_not_learn(guessing)
         nearest = pairs[(verdict == "open") & (pairs["seeds"] > 0)]
         if nearest.empty:
             return f"{candidates}{rest}."
         first = _first(nearest.iloc[0], leader, "is", findings.ranking)
         return f"{candidates}{_too_few_seeds(pairs)}{rest}. {first}{_needed(nearest.iloc[0])}."
+    if not equivalent and not worse:
+        return f"{_begin(where, f'{leader.name} is the only one of {among} {kind} that learns')}."
     if not equivalent:
-        closest = pairs.sort_values("difference", kind="stable").iloc[0]
+        closest = pairs[verdict != GUESS].sort_values("difference", kind="stable").iloc[0]
         first = _first(closest, leader, f"is the best of {among} {kind}:", findings.ranking)
-        return f"{where}{first}."
-    if not worse:
+        return f"{where}{first}{_did_not_learn(guessing)}."
+    if not worse and not guessing:
         return f"{where}{equal}."
     best = f"the best of {among} {kind} are {equal.replace(' are ', ', which are ')}"
-    return f"{_begin(where, best)}{_are_worse(worse)}."
+    return f"{_begin(where, best)}{_are_worse(worse)}{_did_not_learn(guessing)}."
+
+
+GUESS = "guess"
+"""The answer on a pair that is open, but in which only the leader learned: no seed of the other did."""
+
+
+def _guess(pairs: pd.DataFrame, leader: Configuration, finished: Sequence[Configuration]) -> list[bool]:
+    """Return for each pair whether the leader learned in all its seeds, and the other in none of several.
+
+    To say so takes no test.
+    """
+    never = {each.name for each in finished if each.failed.all() and len(each.failed) > 1}
+    return [not leader.failed.any() and name in never for name in _against(pairs, leader)]
+
+
+def _did_not_learn(names: Sequence[str]) -> str:
+    if not names:
+        return ""
+    few = len(names) < CLOSE
+    return f"; {_few(names) if few else f'{len(names)} others'} did not learn in any seed"
 
 
 def _own_settings(runs: pd.DataFrame, leader: Configuration) -> list[str]:

@@ -145,7 +145,7 @@ def test_stops_and_two_workers_change_nothing_and_a_grid_goes_on(
         stopped = invoke(*HALVING, TOGETHER, f"budget={budget}", "execution.segment_seconds=0", cwd=tmp_path)
         assert stopped.status == 0, stopped.err
         if more:
-            assert f"does not reach for {more} more trials" in stopped.out
+            assert f"{more} trials of the sweep are left" in stopped.out
     assert invoke(*HALVING, TOGETHER, cwd=tmp_path).status == 0
     assert ended(tmp_path) == expected
     whole = invoke("-m", *GRID, ALONE, cwd=tmp_path)

@@ -236,10 +236,7 @@ def test_a_budget_of_trials_has_the_same_seeds_of_all_options(invoke, store, tmp
     ]
     ran = invoke(*grid, "budget=4trials")
     assert ran.status == 0
-    assert (
-        "budget=4trials is used up: it does not reach for 2 more trials of the sweep; a larger budget goes "
-        "on\n" in ran.out
-    )
+    assert "budget=4trials is used up: 2 trials of the sweep are left; a larger budget goes on\n" in ran.out
     assert trained(tmp_path) == [("he", 3), ("max", 1), ("max", 3), ("sqrtmax", 3)]
     assert "budget" not in invoke(*grid, "budget=9epochs").out
     assert len(trained(tmp_path)) == 6

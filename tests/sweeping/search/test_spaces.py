@@ -226,7 +226,7 @@ def test_a_search_trains_resumes_and_goes_on(invoke, store, tmp_path):
         "search=random: 3 configurations drawn from optimizer.lr, init; with 2 seeds each, 6 trials"
         in ran.out
     )
-    assert "budget=4trials is used up: it does not reach for 2 more trials" in ran.out
+    assert "budget=4trials is used up: 2 trials of the sweep are left" in ran.out
     seeds = Counter(run.data.params["seed"] for run in runs_in(tmp_path).values())
     assert seeds == {"0": 3, "1": 1}
     assert "2 trials finished" in invoke(*words, "search.trials=3").out

@@ -83,7 +83,7 @@ def test_with_two_workers_and_after_a_stop_the_same_trials_are_asked_for(
     empty_store(tmp_path)
     stopped = invoke(*SEARCH, "execution.n_jobs=2", "budget=17trials")
     assert stopped.status == 0, stopped.err
-    assert "budget=17trials is used up: it does not reach for 13 more trials" in stopped.out
+    assert "budget=17trials is used up: 13 trials of the sweep are left" in stopped.out
     assert len(trained(tmp_path)) == 17
     values = [trial.value for trial in load(folder).trials]
     assert [trial.value for trial in load(tmp_path).trials] == values[:5]  # those with both seeds

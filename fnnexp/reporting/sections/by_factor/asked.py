@@ -6,6 +6,7 @@ A question is a pair of options of a factor, with everything else equal. Its tes
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, NamedTuple
 
 import pandas as pd
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from fnnexp.reporting.document.blocks import Block
+    from fnnexp.results.comparisons import Configuration
     from fnnexp.results.race import Question, Race
     from fnnexp.results.ranking import Ranking
 
@@ -33,6 +35,10 @@ MOST_SEEDS = 30
 """A question of ``--compare`` that needs more seeds than this is out of reach."""
 
 REST = "The rest compares all configurations with each other, which takes more seeds."
+ALL = (
+    "The tables and figures below test the same pairs as a report of any sweep does, which takes more seeds."
+)
+"""What leads over to the rest of the report: the questions are some of all pairs, or all of them."""
 
 
 class Answers(NamedTuple):
@@ -41,6 +47,10 @@ class Answers(NamedTuple):
     blocks: Sequence[Block]
     frame: pd.DataFrame
     margin: float | None
+
+    def covers(self, configurations: Sequence[Configuration]) -> bool:
+        """Return whether the questions are all pairs of these configurations."""
+        return len(self.frame) == math.comb(len(configurations), 2)
 
 
 def by_compare(runs: pd.DataFrame, compare: Sequence[str]) -> Asked:
@@ -87,7 +97,9 @@ def answers(runs: pd.DataFrame, asked: Asked, metric: str | None, margin: float 
         return None
     factors = [*_by_factor(race.questions)]
     compare = [name for name in asked.compare if races.factor_named(name, factors)]
-    texts = [_headline(race.questions, compare, ranking), *_unsettled(race), REST]
+    n = len({row for question in race.questions for row in question.rows})
+    rest = ALL if len(race.questions) == math.comb(n, 2) else REST
+    texts = [_headline(race.questions, compare, ranking), *_unsettled(race), rest]
     first, *others = [Text(text, EVERYWHERE) for text in texts]
     frame = races.as_frame(race).astype({"seeds_needed": "Int64"})
     return Answers([first, _table(race, ranking), *others], frame, margin)

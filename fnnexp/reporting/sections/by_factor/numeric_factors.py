@@ -39,13 +39,16 @@ MOST_ROWS = 40
 """The largest number of rows of a table; optima.csv has all rows."""
 
 
-def sections(runs: pd.DataFrame) -> list[Section]:
+def sections(runs: pd.DataFrame, *, tested: bool = True) -> list[Section]:
     """Return a section for each numeric factor of a frame of runs, and a section with maps of factor pairs.
 
+    If these trials are not to be `tested`, as those that tuned, nothing says which values may be as good.
     The data of the first section contains the best values of all factors.
     """
     axes, metric = numeric.axes_of(runs), ranking(runs)
     optima = {axis: numeric.optima(runs, axis) for axis in axes}
+    if not tested:
+        optima = {axis: [*map(_untested, of_axis)] for axis, of_axis in optima.items()}
     pairs = [*combinations(axes, 2)][:MOST_PAIRS]
     maps = {pair: _maps(runs, metric, *pair) for pair in pairs}
     made: list[Section] = []
@@ -65,6 +68,11 @@ def sections(runs: pd.DataFrame) -> list[Section]:
         text = Text(_together(best, axes))
         made.append(Section(TWO, [text, *drawn], {"best_values": best}))
     return made
+
+
+def _untested(optimum: Optimum) -> Optimum:
+    """Return an optimum without the values that may be as good."""
+    return optimum._replace(near=[], inseparable=0)
 
 
 TWO = "By two numeric factors"
@@ -138,7 +146,7 @@ def sentences(axis: str, optima: Sequence[Optimum]) -> list[str]:
         values = [f"{as_text(value)} in {n}" for value, n in counted.most_common(MOST_NAMED)]
         values += [f"nothing learned in {n}"] if (n := len(optima) - counted.total()) else []
         texts = [f"The best {axis} in {len(optima)} combinations of the other factors: {', '.join(values)}."]
-    if not any(each.near for each in optima):
+    if all(each.seeds == 1 and len(each.tried) > 1 for each in optima):
         texts.append("With one seed there is no interval, so it is unknown which other values are as good.")
     texts += _too_few_seeds(axis, optima) if len(optima) <= MOST_NAMED else []
     ends: dict[float, list[str]] = {}
@@ -292,6 +300,7 @@ MAP = (
 NOTE = (
     "The best value has the highest mean over its finished seeds. A value at which a trial diverged is the"
     " best only if there is no other. May be as good: the values that a paired test over seeds cannot tell"
-    " apart from the best, corrected for all pairs of values (Holm) because the best was chosen by its"
-    " result. For the same reason, its mean is a little too high."
+    " apart from the best, except those at which no seed learned. The test is corrected for all pairs of"
+    " values (Holm) because the best was chosen by its result. For the same reason, its mean is a little too"
+    " high."
 )

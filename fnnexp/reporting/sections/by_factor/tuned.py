@@ -136,7 +136,7 @@ def _chosen(comparison: Comparison) -> Table:
         " ".join(comparison.asked.compare), *keys, "note", "tuning trials", "tuning epochs", "diverged",
         f"{ranking.metric} in tuning", f"{ranking.metric}, fresh seeds", "seeds",
     ]  # fmt: skip
-    return Table("", head, rows, 1, wide=("note", "tuning epochs", "diverged"))
+    return Table("", head, rows, 1, media=EVERYWHERE, wide=("note", "tuning epochs", "diverged"))
 
 
 def _goodness(mean: float | None, ranking: Ranking) -> float:
