@@ -5,6 +5,9 @@
 :func:`shares`, :func:`answer`, :func:`plot_curves` and :func:`plot_heat_map` accept the frame of runs, or any
 rows of it. :func:`read_map` returns the arrays of a map, which :func:`plot_map` draws.
 
+:func:`show_data` shows a data set before anything trains. :func:`plot_boundary` draws what networks of
+two-dimensional data predict.
+
 :func:`at_equal` takes the results of trials at equal cost, to compare batching modes fairly.
 :func:`seconds_to` adds a column to the frame of runs: the seconds of training until each trial reached an
 accuracy. :func:`images` returns a data set as a table. :func:`published` returns the numbers that the
@@ -24,13 +27,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fnnexp.api import sweep
+    from fnnexp.api import show_data, sweep
     from fnnexp.data.images import images
     from fnnexp.errors import FnnexpError
     from fnnexp.mapping.arrays import read_map
     from fnnexp.mapping.picture import plot_map
     from fnnexp.reporting.at_equal import at_equal
-    from fnnexp.reporting.plots.api import plot_curves, plot_heat_map
+    from fnnexp.reporting.plots.api import plot_boundary, plot_curves, plot_heat_map
     from fnnexp.reporting.replication.published import published
     from fnnexp.reporting.sections.leaderboard import leaderboard
     from fnnexp.reporting.sections.summary import answer
@@ -63,6 +66,7 @@ __all__ = [
     "load",
     "merge",
     "mistakes",
+    "plot_boundary",
     "plot_curves",
     "plot_heat_map",
     "plot_map",
@@ -72,6 +76,7 @@ __all__ = [
     "runs",
     "seconds_to",
     "shares",
+    "show_data",
     "sweep",
     "verify",
 ]
@@ -92,6 +97,7 @@ _DEFINED_IN = {
     "load": "fnnexp.results.networks.stored",
     "merge": "fnnexp.sweeping.resources.merging",
     "mistakes": "fnnexp.results.networks.mistakes",
+    "plot_boundary": "fnnexp.reporting.plots.api",
     "plot_curves": "fnnexp.reporting.plots.api",
     "plot_heat_map": "fnnexp.reporting.plots.api",
     "plot_map": "fnnexp.mapping.picture",
@@ -101,6 +107,7 @@ _DEFINED_IN = {
     "runs": "fnnexp.results.frames",
     "seconds_to": "fnnexp.results.ranking",
     "shares": "fnnexp.results.comparisons",
+    "show_data": "fnnexp.api",
     "sweep": "fnnexp.api",
     "verify": "fnnexp.results.networks.verifying",
 }

@@ -21,6 +21,7 @@ from fnnexp.config.execution import AUTO
 from fnnexp.config.jobs import number_type
 from fnnexp.config.schema import LISTS, LISTS_OR_VALUES, OF_GRIDS, WHOLE, Config
 from fnnexp.data import sources
+from fnnexp.data.datasets import DATASETS
 from fnnexp.errors import ConfigError, FnnexpError, plural
 from fnnexp.tracking import store
 from fnnexp.tracking.retry import shown
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from fnnexp.config.trial import Trial
+    from fnnexp.reporting.data_set.shown import DataSet
     from fnnexp.sweeping.loop import Outcome
     from fnnexp.sweeping.search.rounds import Rounds
 
@@ -121,6 +123,78 @@ def sweep(
         console.print(f"{name} failed: {reason}", markup=False, highlight=False, soft_wrap=True)
     runs = frames.runs(requested.experiment, tracking_uri=requested.tracking_uri)
     return filters.part(runs, runs["trial"].isin(outcome.ids))
+
+
+def show_data(
+    data: str | Path | None = None,
+    /,
+    *overrides: str,
+    config_dir: str | Path | None = None,
+    pieces: str | Path | Sequence[str | Path] = (),
+    **choices: Any,
+) -> DataSet:
+    """Show a data set as a trial would have it: `show_data("my.npz")`, `show_data("digits")`.
+
+    Nothing trains, and no store is made. The rows are divided and scaled as those of a sweep with the same
+    overrides.
+
+    Parameters
+    ----------
+    data
+        The path of an `.npz`, of a CSV, or of a folder with IDX or CSV files; or the name of a data set, such
+        as `mnist` or `moons`. A file or folder with the name of a data set is `./mnist`.
+    overrides, config_dir, pieces, choices
+        As for :func:`sweep`, each with one value: `show_data("my.csv", "data.label=species")`, or
+        `show_data("my.csv", **{"data.label": "species"})`.
+
+    Returns
+    -------
+    DataSet
+        Printed, it is a text of 80 columns; a notebook shows a table and a picture, which `.figure` has. Its
+        attributes are data: `classes`, the number of rows by class and split; `inputs`, the range of each
+        input; `X` and `y`, the training rows; `duplicates`; `notes`. See
+        :class:`fnnexp.reporting.data_set.shown.DataSet`.
+
+    Raises
+    ------
+    FnnexpError
+        As :func:`sweep` does: if there is no such data, if it cannot be read, or if an override is wrong.
+
+    Examples
+    --------
+    >>> show_data("digits").classes.sum().to_dict()
+    {'train': 1200, 'val': 237, 'test': 360}
+    """
+    from fnnexp.reporting.data_set.shown import show
+
+    if data is not None and not isinstance(data, str | Path):
+        given = type(data).__name__
+        raise ConfigError(
+            f'show_data shows a data set by its path or name, not a {given}; write show_data("my.npz")'
+        )
+    _require_strings(None, overrides)
+    first, notes = ([], []) if data is None else _data_words(str(data))
+    words = (*first, *overrides, *(override(*_checked_depth(*choice)) for choice in choices.items()))
+    folder = None if config_dir is None else _folder(config_dir)
+    files = [pieces] if isinstance(pieces, str | Path) else pieces
+    command = Command("config", words, folder, multirun=True, pieces=tuple(map(str, files)))
+    try:
+        return show(command, notes)
+    except ConfigError as error:
+        if first and first == [f"data={data}"] and data not in DATASETS:
+            raise ConfigError(f"there is no file or folder '{data}' here; {error}") from error
+        raise
+
+
+def _data_words(data: str) -> tuple[list[str], list[str]]:
+    """Return the overrides that a path or a name of a data set stands for, and notes."""
+    is_here = sources.place(data).exists()
+    if "=" in data and not is_here:
+        return [data], []
+    if (data in DATASETS and data != "files") or (not is_here and re.fullmatch(r"\w+", data)):
+        kind = "a file or folder of this name here is not read"
+        return [f"data={data}"], [f"data={data}: {kind}; write ./{data} for it"] if is_here else []
+    return ["data=files", f"data.path={quoted(data)}"], []
 
 
 def reproduce(

@@ -44,6 +44,10 @@ Train
   The same command again resumes: finished trials do not run again.
   With more epochs, they go on where they ended, if the schedule allows it.
 
+Look before you train
+  fnnexp data my.npz                      classes, values, duplicates, sixteen images
+  fnnexp data my.csv data.label=species   the same of a table; or of digits, moons, ...
+
 Compare
   fnnexp report                           list the experiments
   fnnexp report card_grid                 what is best, and is that certain?
@@ -535,6 +539,36 @@ def _ui(words: Sequence[str]) -> int:
     return serve(arguments.port, arguments.uri, arguments.host)
 
 
+def _data(words: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        "fnnexp data",
+        usage="fnnexp data PATH|NAME [KEY=VALUE ...] [--pieces FILE] [-cd FOLDER]",
+        description="Show a data set as a trial would have it: rows by class and split, values and scaling, "
+        "constant inputs, duplicates, and sixteen images. Nothing trains, and no store is made.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "words", nargs="+", metavar="PATH|NAME", help="a file, a folder or a data set such as digits"
+    )
+    parser.add_argument("--config-dir", "-cd", metavar="FOLDER", help="a folder with your own configs")
+    parser.add_argument("--pieces", action="append", default=[], metavar="FILE", help="your own pieces")
+    arguments = parser.parse_intermixed_args(words)
+    from fnnexp import api
+    from fnnexp.console import while_doing
+
+    first, *overrides = arguments.words
+    if extra := [word for word in overrides if "=" not in word]:
+        raise FnnexpError(
+            f"'{extra[0]}': after a data set, only KEY=VALUE may follow; write a command for each data set, "
+            f"and options as in fnnexp data {shlex.quote(first)} data.validation=200"
+        )
+    folder, console = _existing_folder(arguments.config_dir), api.new_console()
+    with while_doing("reading the data", console):
+        shown = api.show_data(first, *overrides, config_dir=folder, pieces=arguments.pieces)
+    console.print(str(shown), markup=False, highlight=False, soft_wrap=True)
+    return 0
+
+
 def _map(words: Sequence[str]) -> int:
     """Train a trial for each cell of two axes, or with ``cell=I,J`` the trial of one cell."""
     parser = argparse.ArgumentParser(
@@ -655,6 +689,7 @@ def _verify(words: Sequence[str]) -> int:
 
 
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
+    "data": _data,
     "report": _report,
     "map": _map,
     "reproduce": _reproduce,

@@ -129,6 +129,7 @@ def recorded_sweep(empty_store, tmp_path_factory):
     empty_store(folder)
     with contextlib.chdir(folder):
         runs = fnnexp.sweep(init=["he", "max"], seed=[0, 1], **SMALL)
+        fnnexp.sweep(**{**SMALL, "data": "moons", "data.n": 60})
         return folder, runs, fnnexp.curves("digits")
 
 
@@ -234,8 +235,12 @@ CALLS = {
     "plot_heat_map": lambda runs, curves: fnnexp.plot_heat_map(runs),
     "images": lambda runs, curves: fnnexp.images("digits"),
     "images that do not exist": lambda runs, curves: fnnexp.images("none"),
+    "show_data": lambda runs, curves: fnnexp.show_data("moons", **{"data.n": 60})._repr_html_(),
+    "show_data that does not exist": lambda runs, curves: fnnexp.show_data("none"),
     "read_map that does not exist": lambda runs, curves: fnnexp.read_map("none"),
     "plot_map": lambda runs, curves: fnnexp.plot_map(small_map()).savefig("map.svg"),
+    "plot_boundary": lambda runs, curves: fnnexp.plot_boundary(fnnexp.runs("moons")).savefig("plane.svg"),
+    "plot_boundary of images that are no points": lambda runs, curves: fnnexp.plot_boundary(runs.iloc[0]),
     "published": lambda runs, curves: fnnexp.published(),
     "report": lambda runs, curves: fnnexp.report("digits"),
     "report that has no experiment": lambda runs, curves: fnnexp.report("none"),

@@ -138,7 +138,7 @@ def trial(job: Job, data: Prepared) -> Trial:
         that the config says; or if the network is too large.
     """
     validation = _held_out(job.config, data)
-    _check_scale(job.config.data, data)
+    check_scale(job.config.data, data)
     architecture = _architecture(job.config.arch, data)
     job = _resolved(job, data, validation, architecture)
     config = job.config
@@ -343,7 +343,7 @@ def _held_out(config: Config, data: Prepared) -> int:
     return validation
 
 
-def _check_scale(config: DataConfig, data: Prepared) -> None:
+def check_scale(config: DataConfig, data: Prepared) -> None:
     """Raise if ``data.scale=unit`` does not fit the data."""
     if config.scale != "unit":
         return

@@ -42,7 +42,7 @@ from fnnexp.reporting.sections import (
     summary,
     troubles,
 )
-from fnnexp.reporting.sections.by_factor import architecture, equal_cost, numeric_factors, shares
+from fnnexp.reporting.sections.by_factor import architecture, boundaries, equal_cost, numeric_factors, shares
 from fnnexp.reporting.sections.by_factor import asked as questions_asked
 from fnnexp.reporting.sections.by_factor import tuned as tuned_options
 from fnnexp.results import filters, frames, questions
@@ -333,6 +333,7 @@ def _sections(
         curves.section(runs, whole.curves, ranking),
         curves.against_time(runs, ranking),
         *schedules.sections(runs),
+        *boundaries.sections(rows, findings, tracking_uri),
         mistakes.section(rows, findings, tracking_uri),
         troubles.section(everything),
     ]

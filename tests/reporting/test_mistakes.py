@@ -26,7 +26,7 @@ from fnnexp.nn.stack import Lane, Recipe
 from fnnexp.nn.testing.reference import Network
 from fnnexp.nn.training import End
 from fnnexp.reporting import write as report
-from fnnexp.reporting.plots import images as pictures
+from fnnexp.reporting.plots.rows import images as pictures
 from fnnexp.reporting.sections import mistakes
 from fnnexp.results import comparisons, frames
 from fnnexp.results.networks import network, stored

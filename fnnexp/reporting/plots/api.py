@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
 
 from fnnexp.errors import FnnexpError
+from fnnexp.reporting.document.wording import percent
 from fnnexp.reporting.plots.curves import curves as draw_curves
 from fnnexp.reporting.plots.heat_map import heat_map
+from fnnexp.reporting.plots.rows.regions import boundaries
 from fnnexp.results import filters, frames
 from fnnexp.results.arguments import validate_frames
 from fnnexp.results.factors import by_version, others
+from fnnexp.results.networks.network import Network
+from fnnexp.results.networks.regions import regions
+from fnnexp.results.networks.stored import load
 from fnnexp.tracking.run_format import METRICS
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from fnnexp.reporting.plots.picture import Picture
+
+MOST_NETWORKS = 12
+"""The largest number of networks in a figure of boundaries."""
 
 ACROSS, WIDEST = 2, 6.5
 """Panels side by side, and the width in inches: less than on a page, to be readable on a projector."""
@@ -80,6 +89,62 @@ def plot_heat_map(runs: pd.DataFrame, metric: str | None = None) -> Picture:
     if not metric.endswith("accuracy"):
         raise FnnexpError(f"metric={metric!r}: must be an accuracy; write metric='val_accuracy'")
     return _not_empty(heat_map(runs, metric, widest=WIDEST), metric)
+
+
+def plot_boundary(
+    network: Network | str | pd.Series | pd.DataFrame | Sequence[Network | str | pd.Series],
+    *,
+    experiment: str | None = None,
+    tracking_uri: str | None = None,
+) -> Picture:
+    """Draw which class networks with two inputs predict in each place of the plane, and their training rows.
+
+    `fnnexp.plot_boundary(fnnexp.best(runs))` draws the best trial on `data=moons`, say. A region has the
+    colour of the predicted class, and is the stronger the surer the network is.
+
+    Parameters
+    ----------
+    network
+        A network from :func:`fnnexp.load`, or what `load` reads: a name or id, or a row of
+        :func:`fnnexp.runs`. Or several of them, up to 12, in a list; or the frame of their runs. Each has a
+        panel.
+    experiment, tracking_uri
+        As for :func:`fnnexp.load`.
+
+    Returns
+    -------
+    Picture
+        As for :func:`plot_curves`.
+
+    Raises
+    ------
+    FnnexpError
+        As :func:`fnnexp.load` does; also if a network does not have two inputs, if there are none or too many
+        networks, or if the training data is not on this machine.
+
+    Examples
+    --------
+    >>> fnnexp.plot_boundary(runs[runs["seed"] == 0])  # doctest: +SKIP
+    """
+    wanted: Sequence[Any] = network if isinstance(network, list | tuple) else [network]
+    if isinstance(network, pd.DataFrame):
+        wanted = [row for _, row in network.iterrows()]
+    if not 1 <= len(wanted) <= MOST_NETWORKS:
+        raise FnnexpError(
+            f"plot_boundary draws 1 to {MOST_NETWORKS} networks, not {len(wanted)}; choose some, as in "
+            "fnnexp.plot_boundary(fnnexp.best(runs)) or fnnexp.plot_boundary(runs[runs['seed'] == 0])"
+        )
+    panels = []
+    for each in wanted:
+        loaded = (
+            each
+            if isinstance(each, Network)
+            else load(each, experiment=experiment, tracking_uri=tracking_uri)
+        )
+        found = regions(loaded)
+        accuracy = loaded.accuracy(*loaded.rows("train"))
+        panels.append((loaded.name, f"training accuracy {percent(accuracy)}", found))
+    return boundaries(panels)
 
 
 def _checked_metric(runs: pd.DataFrame, metric: str | None) -> str:

@@ -21,8 +21,8 @@ from fnnexp.nn.evaluation import Predictions
 from fnnexp.nn.pieces.losses import output_of
 from fnnexp.reporting.document.blocks import Section, Text
 from fnnexp.reporting.document.wording import percent
-from fnnexp.reporting.plots import images as plots
 from fnnexp.reporting.plots import picture
+from fnnexp.reporting.plots.rows import images as plots
 from fnnexp.results import comparisons
 from fnnexp.results.factors import as_text
 from fnnexp.results.networks.mistakes import counts

@@ -1,0 +1,116 @@
+"""Figures of what networks with two inputs predict in the plane, with the rows that they were trained on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.colors import to_rgb
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from fnnexp.reporting.plots.layout import add_legend, columns_for, in_rows
+from fnnexp.reporting.plots.picture import Picture
+from fnnexp.reporting.plots.style import COLOURS, INK, MARKERS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from matplotlib.axes import Axes
+    from numpy.typing import NDArray
+
+    from fnnexp.results.networks.regions import Regions
+
+SIDE, GAP, LEFT, TOP, BOTTOM, LEGEND, LINE = 2.35, (0.46, 0.72), 0.42, 0.5, 0.3, 0.3, 0.15  # inches
+
+TITLE = 32
+"""Characters of a line above a panel. A longer title has two lines, and is cut if it is still longer."""
+
+MOST_POINTS = 300
+"""The largest number of training rows in a panel."""
+
+FAINT, STRONG, STEPS = 0.1, 0.5, 8
+"""The opacity of a region where the network is unsure and where it is sure, and the steps between."""
+
+
+def boundaries(panels: Sequence[tuple[str, str, Regions]]) -> Picture:
+    """Return a figure with a panel for each network: its title, a second line, and its regions.
+
+    A region has the colour of the class that the network predicts there. It is transparent, so that it suits
+    a light and a dark page.
+    """
+    across = columns_for(len(panels))
+    rows = -(-len(panels) // across)
+    second = LINE * any(len(title) > TITLE for title, *_ in panels)
+    step = (SIDE + GAP[0], SIDE + GAP[1] + second)
+    width = LEFT + across * step[0] - GAP[0] + 0.15
+    height = TOP + rows * step[1] - GAP[1] + BOTTOM + LEGEND
+    figure = Picture(figsize=(width, height), facecolor="none")
+    for (row, column), (title, below, regions) in zip(in_rows(len(panels), across), panels, strict=True):
+        left, bottom = LEFT + column * step[0], height - TOP - second - SIDE - row * step[1]
+        ax = figure.add_axes((left / width, bottom / height, SIDE / width, SIDE / height))
+        _draw(ax, regions)
+        text: dict[str, Any] = {"transform": ax.transAxes, "color": INK, "va": "bottom", "parse_math": False}
+        ax.text(0, 1 + 0.19 / SIDE, _in_lines(title), fontsize=8.5, **text)
+        ax.text(0, 1 + 0.04 / SIDE, below, fontsize=8, alpha=0.75, **text)
+    classes = max(regions.classes for *_, regions in panels)
+    entries = {f"class {i}": Line2D([], [], linestyle="", **_marker(i, 5)) for i in range(classes)}
+    add_legend(figure, entries, 2 if across == 1 else 5)
+    return figure
+
+
+def _in_lines(title: str) -> str:
+    r"""Return a title in at most two lines.
+
+    >>> _in_lines("relu_100-he_normal-mini-s0-data=moons-epochs=20")
+    'relu_100-he_normal-mini-s0-data=\nmoons-epochs=20'
+    """
+    cut = title if len(title) <= 2 * TITLE else f"{title[: 2 * TITLE - 1]}…"
+    return f"{cut[:TITLE]}\n{cut[TITLE:]}".rstrip("\n")
+
+
+def draw_points(ax: Axes, points: NDArray[Any], labels: NDArray[Any]) -> None:
+    """Draw at most :data:`MOST_POINTS` rows (n, 2), evenly chosen, with the markers of their classes."""
+    chosen = np.unique(np.linspace(0, len(points) - 1, min(len(points), MOST_POINTS)).round().astype(int))
+    for label in np.unique(labels[chosen]).tolist():
+        x, y = points[chosen[labels[chosen] == label]].T
+        ax.plot(x, y, linestyle="", **_marker(label, 2.6))
+
+
+def _marker(label: int, size: float) -> dict[str, Any]:
+    return {
+        "color": COLOURS[label % len(COLOURS)], "marker": MARKERS[label % len(MARKERS)], "markersize": size,
+        "markeredgecolor": INK, "markeredgewidth": 0.25,
+    }  # fmt: skip
+
+
+def _draw(ax: Axes, regions: Regions) -> None:
+    extent = (regions.x[0], regions.x[-1], regions.y[0], regions.y[-1])
+    ax.imshow(_tints(regions), origin="lower", extent=extent, aspect="auto", interpolation="nearest")
+    draw_points(ax, regions.points, regions.labels)
+    ax.set(xlim=extent[:2], ylim=extent[2:])
+    plain(ax)
+
+
+def plain(ax: Axes) -> None:
+    """Give axes thin lines and few ticks in the colour of the page, and no background."""
+    ax.patch.set_alpha(0)
+    ax.spines[:].set_color(INK)
+    ax.spines[:].set_linewidth(0.5)
+    ax.spines[:].set_alpha(0.5)
+    ax.tick_params(colors=INK, labelsize=7, length=2, width=0.5)
+    ax.xaxis.set_major_locator(MaxNLocator(4))
+    ax.yaxis.set_major_locator(MaxNLocator(4))
+
+
+def _tints(regions: Regions) -> NDArray[np.uint8]:
+    """Return the colours (n, n, 4) of the predicted classes, the more opaque the surer the network is."""
+    palette = np.array([to_rgb(colour) for colour in COLOURS])
+    sure = np.ones(regions.output.shape)
+    if regions.is_probability:
+        guessing = 1 / max(regions.classes, 2)
+        sure = np.clip((regions.output - guessing) / (1 - guessing), 0, 1)
+    opacity = FAINT + (STRONG - FAINT) * np.round(sure * STEPS) / STEPS
+    colours = palette[regions.predicted % len(COLOURS)]
+    tints: NDArray[np.uint8] = np.rint(255 * np.dstack([colours, opacity])).astype(np.uint8)
+    return tints

@@ -1,0 +1,108 @@
+"""Figures of a data set: how many rows each class has, and some of the rows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.patches import Patch
+
+from fnnexp.reporting.plots.layout import add_legend, set_title
+from fnnexp.reporting.plots.picture import Picture
+from fnnexp.reporting.plots.rows.regions import draw_points, plain
+from fnnexp.reporting.plots.style import COLOURS, INK
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from numpy.typing import NDArray
+
+WIDTH, HEIGHT = 9.0, 4.1  # inches
+BARS = (0.62, 0.78, 3.6, 2.85)
+"""The left edge, the bottom, the width and the height of the bars, in inches."""
+
+ROWS = (4.75, 0.5, 4.05, 3.35)
+"""The same of the rows."""
+
+SHADES = (1.0, 0.6, 0.3)
+"""The opacity of the bars of each split. They are grey, since colours stand for classes."""
+
+MOST_TICKS = 20
+"""With more classes than this, not each has a tick."""
+
+MOST_INPUTS = 16
+"""The largest number of inputs whose histograms are drawn."""
+
+BINS = 24
+
+
+def of_images(counts: pd.DataFrame, images: NDArray[np.uint8], labels: Sequence[int]) -> Picture:
+    """Return a figure of the rows by class and split, and of images (n, S, S) with their classes."""
+    figure = _bars(counts)
+    for i, (image, label) in enumerate(zip(images, labels, strict=True)):
+        ax = _panel(figure, i, 4, 4, gap=(0.08, 0.2))
+        ax.imshow(255 - image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+        ax.set_axis_off()
+        ax.set_title(f"class {label}", color=INK, fontsize=7, pad=1.5)
+    return figure
+
+
+def of_points(counts: pd.DataFrame, points: NDArray[Any], labels: NDArray[np.uint8]) -> Picture:
+    """Return a figure of the rows by class and split, and of the training rows (n, 2) in the plane."""
+    figure = _bars(counts)
+    ax = _panel(figure, 0, 1, 1)
+    draw_points(ax, points, labels)
+    plain(ax)
+    return figure
+
+
+def of_inputs(counts: pd.DataFrame, x: NDArray[Any]) -> Picture:
+    """Return a figure of the rows by class and split, and a histogram of each input of the rows (n, D)."""
+    figure = _bars(counts)
+    shown = min(x.shape[1], MOST_INPUTS)
+    across = int(np.ceil(np.sqrt(shown)))
+    for i in range(shown):
+        ax = _panel(figure, i, across, -(-shown // across), gap=(0.12, 0.36))
+        heights, edges = np.histogram(np.asarray(x[:, i], np.float64), BINS)
+        ax.stairs(heights, edges, fill=True, color=COLOURS[0])
+        plain(ax)
+        ax.set_yticks([])
+        ax.tick_params(labelsize=6)
+        ax.set_title(f"input {i + 1}", color=INK, fontsize=7, pad=1.5)
+    return figure
+
+
+def _bars(counts: pd.DataFrame) -> Picture:
+    """Return a figure of the number of rows by class (the index) and split (the columns), as stacked bars."""
+    figure = Picture(figsize=(WIDTH, HEIGHT), facecolor="none")
+    ax = _axes(figure, BARS)
+    below = np.zeros(len(counts))
+    handles = {}
+    for i, (split, column) in enumerate(counts.items()):
+        grey: dict[str, Any] = {"color": COLOURS[7], "alpha": SHADES[i], "linewidth": 0}
+        ax.bar(counts.index, column, 0.8, bottom=below, **grey)
+        below += column.to_numpy()
+        handles[str(split)] = Patch(**grey)
+    plain(ax)
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.set_xticks(counts.index[:: -(-len(counts) // MOST_TICKS)])
+    ax.set_xlabel("class", color=INK, fontsize=8)
+    set_title(ax, "rows")
+    add_legend(figure, handles, 3)
+    return figure
+
+
+def _panel(figure: Picture, i: int, across: int, rows: int, gap: tuple[float, float] = (0.0, 0.0)) -> Axes:
+    """Return the axes of the i-th of the panels that fill :data:`ROWS` on a grid."""
+    left, bottom, width, height = ROWS
+    row, column = divmod(i, across)
+    step = ((width + gap[0]) / across, (height + gap[1]) / rows)
+    place = (left + column * step[0], bottom + height - (row + 1) * step[1] + gap[1])
+    return _axes(figure, (*place, step[0] - gap[0], step[1] - gap[1]))
+
+
+def _axes(figure: Picture, inches: tuple[float, float, float, float]) -> Axes:
+    left, bottom, width, height = inches
+    return figure.add_axes((left / WIDTH, bottom / HEIGHT, width / WIDTH, height / HEIGHT))
