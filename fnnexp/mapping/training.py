@@ -58,6 +58,7 @@ def train(
     execution: Execution,
     console: Console,
     begin: Callable[[], None],
+    values: Callable[[Sequence[Record]], dict[str, float]] | None = None,
 ) -> Outcome:
     """Train these trials, and keep their results in ``cells``.
 
@@ -73,6 +74,8 @@ def train(
         Where to show the progress.
     begin
         Called once while the first stacks train.
+    values
+        What to keep of a cell, given its records; None is :func:`values_of`.
     """
     outcome = Outcome()
     groups = identical(trials)
@@ -87,7 +90,8 @@ def train(
         begun, curves = resume(checkpoints, groups, execution, progress.say)
         stacks = _stacks(groups, execution, n_jobs, begun)
         executor = Executor(execution, cluster, say=progress.say)
-        _Training(stacks, groups, curves, executor, cells, checkpoints, progress, outcome).run(begin)
+        kept = values or values_of
+        _Training(stacks, groups, curves, executor, cells, checkpoints, progress, outcome, kept).run(begin)
     return outcome
 
 
@@ -137,9 +141,11 @@ class _Training:
         checkpoints: Checkpoints,
         progress: SweepProgress,
         outcome: Outcome,
+        values: Callable[[Sequence[Record]], dict[str, float]],
     ) -> None:
         self.groups, self.curves, self.executor, self.cells = groups, curves, executor, cells
         self.checkpoints, self.progress, self.outcome = checkpoints, progress, outcome
+        self.values = values
         self.waiting = Waiting(stacks, executor.n_jobs)
         self.time_left = progress.time_left = TimeLeft.of(stacks, executor)
         retries, die_together = executor.execution.retries, executor.cluster is None
@@ -196,7 +202,7 @@ class _Training:
 
     def _save(self, rest: PlannedStack | None, ended_keys: Sequence[str], ended: Trained) -> None:
         """Keep the cells that ended, and save the state of the others; warn once if that is impossible."""
-        rows = {trial.id: values_of(self.curves[key]) for key in ended_keys for trial in self.groups[key]}
+        rows = {trial.id: self.values(self.curves[key]) for key in ended_keys for trial in self.groups[key]}
         new = table_of(rows, [f"{ended.engine}; {ended.blas}"])
         self.outcome.tables.append(new)
         try:
