@@ -3,7 +3,8 @@
 :func:`sweep` trains a grid of networks and records them in MLflow. :func:`runs`, :func:`curves` and
 :func:`diagnostics` return the records of an experiment as data frames. :func:`leaderboard`, :func:`compare`,
 :func:`shares`, :func:`answer`, :func:`plot_curves` and :func:`plot_heat_map` accept the frame of runs, or any
-rows of it. :func:`read_map` returns the arrays of a map, which :func:`plot_map` draws.
+rows of it. :func:`read_map` returns the arrays of a map, which :func:`plot_map` draws. :func:`lr_range`
+suggests a learning rate for each configuration, and :func:`plot_lr` draws the losses that it saw.
 
 :func:`at_equal` takes the results of trials at equal cost, to compare batching modes fairly.
 :func:`seconds_to` adds a column to the frame of runs: the seconds of training until each trial reached an
@@ -24,10 +25,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fnnexp.api import sweep
+    from fnnexp.api import lr_range, sweep
     from fnnexp.data.images import images
     from fnnexp.errors import FnnexpError
     from fnnexp.mapping.arrays import read_map
+    from fnnexp.mapping.lr.picture import plot_lr
     from fnnexp.mapping.picture import plot_map
     from fnnexp.reporting.at_equal import at_equal
     from fnnexp.reporting.plots.api import plot_curves, plot_heat_map
@@ -61,10 +63,12 @@ __all__ = [
     "images",
     "leaderboard",
     "load",
+    "lr_range",
     "merge",
     "mistakes",
     "plot_curves",
     "plot_heat_map",
+    "plot_lr",
     "plot_map",
     "published",
     "read_map",
@@ -90,10 +94,12 @@ _DEFINED_IN = {
     "images": "fnnexp.data.images",
     "leaderboard": "fnnexp.reporting.sections.leaderboard",
     "load": "fnnexp.results.networks.stored",
+    "lr_range": "fnnexp.api",
     "merge": "fnnexp.sweeping.resources.merging",
     "mistakes": "fnnexp.results.networks.mistakes",
     "plot_curves": "fnnexp.reporting.plots.api",
     "plot_heat_map": "fnnexp.reporting.plots.api",
+    "plot_lr": "fnnexp.mapping.lr.picture",
     "plot_map": "fnnexp.mapping.picture",
     "published": "fnnexp.reporting.replication.published",
     "read_map": "fnnexp.mapping.arrays",

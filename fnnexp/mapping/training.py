@@ -95,16 +95,22 @@ def train(
     return outcome
 
 
-def planned(trials: Sequence[Trial], cells: int, execution: Execution) -> list[str]:
-    """Return sentences on what it takes to train the new cells of a map with so many cells in all."""
+def planned(
+    trials: Sequence[Trial], cells: int, execution: Execution, values: int | None = None
+) -> list[str]:
+    """Return sentences on what it takes to train the new cells of a map with so many cells in all.
+
+    ``values`` is how many numbers are kept of a cell; None for those of :func:`values_of`.
+    """
     with connected(execution) as cluster:
         n_jobs = worker_count(execution.n_jobs, cluster)
     stacks = _stacks(identical(trials), execution, n_jobs)
     lanes = sum(len(stack.lanes) for stack in stacks)
     epochs = sum(len(stack.lanes) * stack.recipe.epochs for stack in stacks)
     validated = any(trial.recipe.validation for trial in trials)
-    values = [*metrics.names(validated), *(BEST if validated else ()), EPOCH, DIVERGED]
-    a_cell = ID.itemsize + 8 * len(values)  # float64
+    if values is None:
+        values = len([*metrics.names(validated), *(BEST if validated else ()), EPOCH, DIVERGED])
+    a_cell = ID.itemsize + 8 * values  # float64
     return [
         f"{plural(lanes, 'lane')} in {plural(len(stacks), 'stack')} on {plural(n_jobs, 'worker')} "
         f"({execution.backend}); {plural(epochs, 'epoch')} in all",
