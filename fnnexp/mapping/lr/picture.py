@@ -14,6 +14,7 @@ from fnnexp.reporting.plots.picture import Picture
 from fnnexp.reporting.plots.style import INK, styles
 
 MOST_PANELS = 60
+"""The largest number of panels, as a picture has at most 65,535 pixels in height."""
 
 
 def plot_lr(test: RangeTest) -> Picture:
@@ -27,8 +28,9 @@ def plot_lr(test: RangeTest) -> Picture:
     Returns
     -------
     Picture
-        A matplotlib Figure. It has a panel for each combination of the factors other than the initializer,
-        and in it a line for the training loss of each initializer, with a thin one for the validation loss.
+        A matplotlib Figure. It has a panel for each combination of the factors other than the initializer, at
+        most 60, and in it a line for each initializer's training loss, with a thin one for the validation
+        loss.
     """
     lines = ["init" if factor == "init" else "" for factor in test.factors]
     own = [
