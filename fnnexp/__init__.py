@@ -3,7 +3,8 @@
 :func:`sweep` trains a grid of networks and records them in MLflow. :func:`runs`, :func:`curves` and
 :func:`diagnostics` return the records of an experiment as data frames. :func:`leaderboard`, :func:`compare`,
 :func:`shares`, :func:`answer`, :func:`plot_curves` and :func:`plot_heat_map` accept the frame of runs, or any
-rows of it. :func:`read_map` returns the arrays of a map, which :func:`plot_map` draws.
+rows of it. :func:`read_map` returns the arrays of a map, which :func:`plot_map` draws. :func:`lr_range`
+suggests a learning rate for each configuration, and :func:`plot_lr` draws the losses that it saw.
 
 :func:`show_data` shows a data set before anything trains. :func:`plot_boundary` draws what networks of
 two-dimensional data predict.
@@ -27,10 +28,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fnnexp.api import show_data, sweep
+    from fnnexp.api import lr_range, show_data, sweep
     from fnnexp.data.images import images
     from fnnexp.errors import FnnexpError
     from fnnexp.mapping.arrays import read_map
+    from fnnexp.mapping.lr.picture import plot_lr
     from fnnexp.mapping.picture import plot_map
     from fnnexp.reporting.at_equal import at_equal
     from fnnexp.reporting.plots.api import plot_boundary, plot_curves, plot_heat_map
@@ -64,11 +66,13 @@ __all__ = [
     "images",
     "leaderboard",
     "load",
+    "lr_range",
     "merge",
     "mistakes",
     "plot_boundary",
     "plot_curves",
     "plot_heat_map",
+    "plot_lr",
     "plot_map",
     "published",
     "read_map",
@@ -95,11 +99,13 @@ _DEFINED_IN = {
     "images": "fnnexp.data.images",
     "leaderboard": "fnnexp.reporting.sections.leaderboard",
     "load": "fnnexp.results.networks.stored",
+    "lr_range": "fnnexp.api",
     "merge": "fnnexp.sweeping.resources.merging",
     "mistakes": "fnnexp.results.networks.mistakes",
     "plot_boundary": "fnnexp.reporting.plots.api",
     "plot_curves": "fnnexp.reporting.plots.api",
     "plot_heat_map": "fnnexp.reporting.plots.api",
+    "plot_lr": "fnnexp.mapping.lr.picture",
     "plot_map": "fnnexp.mapping.picture",
     "published": "fnnexp.reporting.replication.published",
     "read_map": "fnnexp.mapping.arrays",

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from fnnexp.config.trial import Trial
+    from fnnexp.mapping.lr.results import RangeTest
     from fnnexp.reporting.data_set.shown import DataSet
     from fnnexp.sweeping.loop import Outcome
     from fnnexp.sweeping.search.rounds import Rounds
@@ -108,13 +109,7 @@ def sweep(
     """
     from fnnexp.results import filters, frames
 
-    _require_strings(grid, overrides)
-    first_word = [grid] if grid is not None and "=" in grid else []
-    words = [*first_word, *overrides, *(override(*_checked_depth(*choice)) for choice in choices.items())]
-    name = "config" if grid is None or first_word else grid
-    folder = None if config_dir is None else _folder(config_dir)
-    files = [pieces] if isinstance(pieces, str | Path) else pieces
-    command = Command(name, tuple(words), folder, multirun=True, pieces=tuple(map(str, files)))
+    command = _command(grid, overrides, config_dir, pieces, choices)
     console, began = new_console(), time.monotonic()
     with composed(command, console, may_be_dry=False) as requested:
         print_notes(requested, console)
@@ -123,6 +118,53 @@ def sweep(
         console.print(f"{name} failed: {reason}", markup=False, highlight=False, soft_wrap=True)
     runs = frames.runs(requested.experiment, tracking_uri=requested.tracking_uri)
     return filters.part(runs, runs["trial"].isin(outcome.ids))
+
+
+def lr_range(
+    grid: str | None = None,
+    /,
+    *overrides: str,
+    config_dir: str | Path | None = None,
+    pieces: str | Path | Sequence[str | Path] = (),
+    **choices: Any,
+) -> RangeTest:
+    """Suggest a learning rate for each configuration: `lr_range(init=["he", "max"], data="digits")`.
+
+    This is the range test of Smith (2017): each configuration trains once while its learning rate rises. It
+    is kept as one run, and the same call again trains nothing.
+
+    Parameters
+    ----------
+    grid, overrides, config_dir, pieces, choices
+        As for :func:`sweep`, without a learning rate or a schedule. `range="0.001..10"` sets the rates to
+        test; otherwise they lie around the default of the optimizer.
+
+    Returns
+    -------
+    RangeTest
+        `to_frame()` has a row for each configuration, `curves()` the losses by learning rate, and
+        :func:`plot_lr` draws them.
+
+    Raises
+    ------
+    FnnexpError
+        If an input is bad, before anything trains. Also after Ctrl-C, with what was trained kept.
+    """
+    test = range_test(_command(grid, overrides, config_dir, pieces, choices), new_console(), may_be_dry=False)
+    assert test is not None
+    return test
+
+
+def range_test(command: Command, console: Console, *, may_be_dry: bool = True) -> RangeTest | None:
+    """Run the range test of a command, and print what it suggests; None after a dry run."""
+    from fnnexp.mapping.lr import request
+
+    wanted = request.parse(command)
+    with composed(wanted.command, console, may_be_dry=may_be_dry) as requested:
+        from fnnexp.mapping.lr import command as lr  # while the workers start
+
+        print_notes(requested, console)
+        return lr.run(wanted, requested, console)
 
 
 def show_data(
@@ -172,12 +214,8 @@ def show_data(
         raise ConfigError(
             f'show_data shows a data set by its path or name, not a {given}; write show_data("my.npz")'
         )
-    _require_strings(None, overrides)
     first, notes = ([], []) if data is None else _data_words(str(data))
-    words = (*first, *overrides, *(override(*_checked_depth(*choice)) for choice in choices.items()))
-    folder = None if config_dir is None else _folder(config_dir)
-    files = [pieces] if isinstance(pieces, str | Path) else pieces
-    command = Command("config", words, folder, multirun=True, pieces=tuple(map(str, files)))
+    command = _command(None, (*first, *overrides), config_dir, pieces, choices)
     try:
         return show(command, notes)
     except ConfigError as error:
@@ -539,6 +577,23 @@ def refuse_failures(outcome: Outcome, trials: int) -> None:
 
 
 # Python values in Hydra's grammar
+
+
+def _command(
+    grid: str | None,
+    overrides: Sequence[str],
+    config_dir: str | Path | None,
+    pieces: str | Path | Sequence[str | Path],
+    choices: dict[str, Any],
+) -> Command:
+    """Return the command of a call from Python."""
+    _require_strings(grid, overrides)
+    first_word = [grid] if grid is not None and "=" in grid else []
+    words = [*first_word, *overrides, *(override(*_checked_depth(*choice)) for choice in choices.items())]
+    name = "config" if grid is None or first_word else grid
+    folder = None if config_dir is None else _folder(config_dir)
+    files = [pieces] if isinstance(pieces, str | Path) else pieces
+    return Command(name, tuple(words), folder, multirun=True, pieces=tuple(map(str, files)))
 
 
 def _require_strings(grid: Any, overrides: Sequence[Any]) -> None:

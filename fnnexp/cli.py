@@ -65,6 +65,9 @@ Map two numbers
   fnnexp map x=optimizer.lr:1e-3..10:64 y=init.gain:0.1..10:64 data=digits epochs=1 cell=12,40
                                           one cell as an ordinary trial
 
+Find a learning rate
+  fnnexp lr arch=relu_100,tanh_128 init=he,xavier   suggests one for each network, by a range test
+
 More
   fnnexp arch.hidden=[64,32] arch.activation=tanh   any depth and widths
   fnnexp -cn card_grid 'seed=range(5)'              five seeds
@@ -610,6 +613,30 @@ def _map(words: Sequence[str]) -> int:
     return 0
 
 
+def _lr(words: Sequence[str]) -> int:
+    """Suggest a learning rate for each configuration of a sweep."""
+    parser = argparse.ArgumentParser(
+        "fnnexp lr",
+        usage="fnnexp lr [-cn GRID] [range=LOW..HIGH] [KEY=VALUE[,VALUE ...] ...] [--pieces FILE] "
+        "[-cd FOLDER]",
+        description="A learning-rate range test (Smith 2017): train each configuration once while its "
+        "learning rate rises, and suggest a rate by the loss. Without range= the rates lie around the "
+        "default of the optimizer.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as for a sweep")
+    parser.add_argument("--multirun", "-m", action="store_true", help="as for a sweep; changes nothing")
+    parser.add_argument("--config-name", "-cn", default="config", help="the file of a grid")
+    parser.add_argument("--config-dir", "-cd", metavar="FOLDER", help="a folder with your own configs")
+    parser.add_argument("--config-path", "-cp", help=argparse.SUPPRESS)
+    parser.add_argument("--pieces", action="append", default=[], metavar="FILE", help="your own pieces")
+    arguments = parser.parse_intermixed_args(words)
+    from fnnexp import api
+
+    api.range_test(_training_command(arguments), api.new_console())
+    return 0
+
+
 def _merge(words: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         "fnnexp merge",
@@ -697,6 +724,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "ui": _ui,
     "clean": _clean,
     "verify": _verify,
+    "lr": _lr,
     "merge": _merge,
 }
 

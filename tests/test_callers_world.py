@@ -39,6 +39,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 import fnnexp
 from fnnexp.errors import FnnexpError
 from fnnexp.mapping.arrays import Map
+from fnnexp.mapping.lr.results import RangeTest
 from fnnexp.sweeping.executor import Executor
 
 for name in fnnexp.__all__:
@@ -205,6 +206,12 @@ def small_map():
     return Map("optimizer.lr", "init.gain", values, values, columns, trials, "val_accuracy", 0.1)
 
 
+def small_range_test():
+    """Return a range test of one configuration."""
+    rates, losses = np.array([0.01, 0.1, 1.0, 10.0]), np.array([2.0, 1.0, 1.5, np.nan])
+    return RangeTest((), ((),), (rates,), (losses,), (losses,))
+
+
 CALLS = {
     "sweep": lambda runs, curves: fnnexp.sweep(init=["he", "max"], seed=2, **SMALL),
     "sweep by two workers": lambda runs, curves: fnnexp.sweep(
@@ -241,6 +248,9 @@ CALLS = {
     "plot_map": lambda runs, curves: fnnexp.plot_map(small_map()).savefig("map.svg"),
     "plot_boundary": lambda runs, curves: fnnexp.plot_boundary(fnnexp.runs("moons")).savefig("plane.svg"),
     "plot_boundary of images that are no points": lambda runs, curves: fnnexp.plot_boundary(runs.iloc[0]),
+    "lr_range": lambda runs, curves: fnnexp.lr_range(**{**SMALL, "data.subset": 100}),
+    "lr_range that is refused": lambda runs, curves: fnnexp.lr_range("optimizer.lr=1", **SMALL),
+    "plot_lr": lambda runs, curves: fnnexp.plot_lr(small_range_test()).savefig("lr.svg"),
     "published": lambda runs, curves: fnnexp.published(),
     "report": lambda runs, curves: fnnexp.report("digits"),
     "report that has no experiment": lambda runs, curves: fnnexp.report("none"),

@@ -170,7 +170,7 @@ SEAMS = {
     "distributed": ["fnnexp.sweeping.backends.dask"],
     "ray": ["fnnexp.sweeping.backends.ray"],
     "threadpoolctl": ["fnnexp.results.networks.one_thread"],
-    "matplotlib": ["fnnexp.reporting.plots", "fnnexp.mapping.picture"],
+    "matplotlib": ["fnnexp.reporting.plots", "fnnexp.mapping.picture", "fnnexp.mapping.lr.picture"],
     "IPython": ["fnnexp.console"],
     "sklearn": ["fnnexp.data.datasets", "fnnexp.results.networks.classifier"],
     "optuna": [

@@ -18,7 +18,7 @@ BLOCK = re.compile(
     re.DOTALL | re.MULTILINE,
 )
 RUN = [page for page in PAGES if "<!-- run -->" in page.read_text("utf-8")]
-COMMANDS = ("data", "report", "ui", "map", "reproduce", "gradcheck", "clean", "merge", "verify")
+COMMANDS = ("data", "report", "ui", "map", "lr", "reproduce", "gradcheck", "clean", "merge", "verify")
 ELSEWHERE = re.compile(r"\b(FILE|HOST|FOLDER|NAME|KEY|GRID)\b|my_configs|my_pieces|--cfg|--help|<|…")
 """What a command needs that only its reader has."""
 

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from fnnexp.config.checks import dropout_rates
 from fnnexp.config.execution import Execution
-from fnnexp.config.jobs import Job, key_of, make_room
+from fnnexp.config.jobs import Job, Template, key_of, make_room
 from fnnexp.config.schema import (
     ADDED_LATER,
     CHOICES,
@@ -208,6 +208,16 @@ def with_seed(trial: Trial, seed: int) -> Trial:
         config=config,
         seeds=_seeds(job.config),
     )
+
+
+def with_values(base: Trial, values: Mapping[str, Any]) -> Trial:
+    """Return the trial of the same job with other values of some keys, as in `{"epochs": 3}`."""
+    if not isinstance(base.params, _OnDemand):
+        raise TypeError("the trial was not made from a job")
+    job = base.params.job
+    overrides = (*job.overrides, *(f"{key}={value}" for key, value in values.items()))
+    changed = job.changed | {key.partition(".")[0] for key in values}
+    return trial(Job(Template(job).config(values), job.choices, overrides, changed), base.data)
 
 
 def _seeds(config: Config) -> tuple[tuple[str, int], ...]:

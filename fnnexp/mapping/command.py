@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -85,7 +86,7 @@ def run(request: Request, sweep: Sweep, console: Console) -> Map | None:
 
     trials = trials_of(request, sweep)
     ids = np.array([trial.id for trial in trials], ID)
-    execution, known = _with_engine(sweep.execution, trials, ids, say)
+    execution, known = with_finished(sweep.execution, trials, ids, say)
     cells = Cells(CELLS, execution.engine, say)
     finished = set(known.trials.tolist())
     new = [trial for trial, id_ in zip(trials, ids.tolist(), strict=True) if id_ not in finished]
@@ -164,15 +165,19 @@ def _files(m: Map) -> dict[str, bytes]:
     return {arrays.FILE: arrays.as_bytes(m), "map.png": png(plot_map(m), dpi=200)}
 
 
-def _with_engine(
-    execution: Execution, trials: Sequence[Trial], ids: NDArray[Any], say: Callable[[str], None]
+def with_finished(
+    execution: Execution,
+    trials: Sequence[Trial],
+    ids: NDArray[Any],
+    say: Callable[[str], None],
+    folder: Path = CELLS,
 ) -> tuple[Execution, Table]:
-    """Return the execution with the engine that computes all cells of the map, and its finished cells.
+    """Return the execution with the engine that computes all these cells, and those finished in a folder.
 
     ``auto`` is the engine that has finished the most cells; if none has any, it is chosen as for a sweep.
     """
     names = ENGINES if execution.engine == AUTO else [execution.engine]
-    found = {name: Cells(CELLS, name, say).find(ids) for name in names}
+    found = {name: Cells(folder, name, say).find(ids) for name in names}
     known = {
         trial.decode(): Known("", FINISHED, engine=name)
         for name in sorted(found, key=lambda name: len(found[name]))

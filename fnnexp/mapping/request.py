@@ -141,10 +141,10 @@ def trials_of(request: Request, sweep: Sweep) -> list[Trial]:
     return trials
 
 
-def experiment_of(sweep: Sweep, trials: Sequence[Trial]) -> str:
+def experiment_of(sweep: Sweep, trials: Sequence[Trial], suffix: str = "map") -> str:
     """Return the name of a map's experiment: the chosen name, or that of the trials and ``_map``."""
     chosen = trials[0].config["tracking"]["experiment"]
-    return sweep.experiment if chosen is not None else f"{sweep.experiment}_map"
+    return sweep.experiment if chosen is not None else f"{sweep.experiment}_{suffix}"
 
 
 def _part(given: dict[str, str], x: Axis, y: Axis) -> tuple[Axis, Axis]:

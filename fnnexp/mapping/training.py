@@ -58,6 +58,7 @@ def train(
     execution: Execution,
     console: Console,
     begin: Callable[[], None],
+    values: Callable[[Sequence[Record]], dict[str, float]] | None = None,
 ) -> Outcome:
     """Train these trials, and keep their results in ``cells``.
 
@@ -73,6 +74,8 @@ def train(
         Where to show the progress.
     begin
         Called once while the first stacks train.
+    values
+        What to keep of a cell, given its records; None is :func:`values_of`.
     """
     outcome = Outcome()
     groups = identical(trials)
@@ -87,20 +90,27 @@ def train(
         begun, curves = resume(checkpoints, groups, execution, progress.say)
         stacks = _stacks(groups, execution, n_jobs, begun)
         executor = Executor(execution, cluster, say=progress.say)
-        _Training(stacks, groups, curves, executor, cells, checkpoints, progress, outcome).run(begin)
+        kept = values or values_of
+        _Training(stacks, groups, curves, executor, cells, checkpoints, progress, outcome, kept).run(begin)
     return outcome
 
 
-def planned(trials: Sequence[Trial], cells: int, execution: Execution) -> list[str]:
-    """Return sentences on what it takes to train the new cells of a map with so many cells in all."""
+def planned(
+    trials: Sequence[Trial], cells: int, execution: Execution, values: int | None = None
+) -> list[str]:
+    """Return sentences on what it takes to train the new cells of a map with so many cells in all.
+
+    ``values`` is how many numbers are kept of a cell; None for those of :func:`values_of`.
+    """
     with connected(execution) as cluster:
         n_jobs = worker_count(execution.n_jobs, cluster)
     stacks = _stacks(identical(trials), execution, n_jobs)
     lanes = sum(len(stack.lanes) for stack in stacks)
     epochs = sum(len(stack.lanes) * stack.recipe.epochs for stack in stacks)
     validated = any(trial.recipe.validation for trial in trials)
-    values = [*metrics.names(validated), *(BEST if validated else ()), EPOCH, DIVERGED]
-    a_cell = ID.itemsize + 8 * len(values)  # float64
+    if values is None:
+        values = len([*metrics.names(validated), *(BEST if validated else ()), EPOCH, DIVERGED])
+    a_cell = ID.itemsize + 8 * values  # float64
     return [
         f"{plural(lanes, 'lane')} in {plural(len(stacks), 'stack')} on {plural(n_jobs, 'worker')} "
         f"({execution.backend}); {plural(epochs, 'epoch')} in all",
@@ -137,9 +147,11 @@ class _Training:
         checkpoints: Checkpoints,
         progress: SweepProgress,
         outcome: Outcome,
+        values: Callable[[Sequence[Record]], dict[str, float]],
     ) -> None:
         self.groups, self.curves, self.executor, self.cells = groups, curves, executor, cells
         self.checkpoints, self.progress, self.outcome = checkpoints, progress, outcome
+        self.values = values
         self.waiting = Waiting(stacks, executor.n_jobs)
         self.time_left = progress.time_left = TimeLeft.of(stacks, executor)
         retries, die_together = executor.execution.retries, executor.cluster is None
@@ -196,7 +208,7 @@ class _Training:
 
     def _save(self, rest: PlannedStack | None, ended_keys: Sequence[str], ended: Trained) -> None:
         """Keep the cells that ended, and save the state of the others; warn once if that is impossible."""
-        rows = {trial.id: values_of(self.curves[key]) for key in ended_keys for trial in self.groups[key]}
+        rows = {trial.id: self.values(self.curves[key]) for key in ended_keys for trial in self.groups[key]}
         new = table_of(rows, [f"{ended.engine}; {ended.blas}"])
         self.outcome.tables.append(new)
         try:

@@ -27,6 +27,7 @@ from fnnexp.tracking.run_format import (
     LOOKS,
     MAP,
     NOTE,
+    RANGE_TEST,
     REPORTED,
     Asked,
     looks_of,
@@ -372,17 +373,27 @@ def log_report(experiment: str, uri: str | None, files: Sequence[Path], summary:
     return run_id
 
 
+FILES_OF = {
+    MAP: "Maps of two numeric axes, one run each: `map.npz` has the arrays, `map.png` is the picture.",
+    RANGE_TEST: "Learning-rate range tests, one run each: `lr.csv` has the suggested rates, `lr_curves.csv` "
+    "the losses, and `lr.png` is the picture.",
+}
+"""The descriptions of experiments that have only such runs."""
+
+
 class MapLog:
-    """Writes the run of a map to MLflow. Use it within :func:`fnnexp.tracking.retry.mlflow_settings`.
+    """Writes the run of a map or range test. Use it within :func:`fnnexp.tracking.retry.mlflow_settings`.
 
     Parameters
     ----------
     experiment, uri
         The experiment, which is made if it does not exist, and its store.
+    kind
+        A key of :data:`FILES_OF`: the tag of the run with the hash of its content.
     """
 
-    def __init__(self, experiment: str, uri: str | None) -> None:
-        self.experiment, self._uri = experiment, uri
+    def __init__(self, experiment: str, uri: str | None, kind: str = MAP) -> None:
+        self.experiment, self._uri, self._kind = experiment, uri, kind
         self._opened: tuple[MlflowClient, Experiment] | None = None
 
     def check(self) -> None:
@@ -443,7 +454,7 @@ class MapLog:
         self.open()
         assert self._opened is not None
         client, existing = self._opened
-        own = {MAP: identity, ENGINE: tags[ENGINE]}
+        own = {self._kind: identity, ENGINE: tags[ENGINE]}
         same = " and ".join(f"tags.`{key}` = '{value}'" for key, value in own.items())
         runs = store.ask(client, client.search_runs, [existing.experiment_id], same)
         run = next((run for run in runs if run.info.status == "FINISHED"), runs[0] if runs else None)
@@ -474,13 +485,11 @@ class MapLog:
         return place if local is None else str(local)
 
     def _describe(self, client: MlflowClient, existing: Experiment) -> None:
-        """Describe an experiment that has only maps."""
+        """Describe an experiment that has only such runs."""
         from mlflow.exceptions import MlflowException
 
         if not existing.tags.get(NOTE):
-            text = (
-                "Maps of two numeric axes, one run each: `map.npz` has the arrays, `map.png` is the picture."
-            )
+            text = FILES_OF[self._kind]
             for key, value in {KIND: TRAINING, **_note(existing.tags, text)}.items():
                 set_tag = partial(client.set_experiment_tag, existing.experiment_id, key, value)
                 try:

@@ -56,6 +56,9 @@ AND = "; "
 MAP = "fnnexp.map"
 """A tag of the run of a map: a hash of its cells. The run is no trial's."""
 
+RANGE_TEST = "fnnexp.range_test"
+"""A tag of the run of a learning-rate range test: a hash of its trials. The run is no trial's."""
+
 REPORTED, NOTE = "fnnexp.report", "mlflow.note.content"
 """Tags of an experiment: the id of the run with its report; its description, which MLflow's UI shows."""
 

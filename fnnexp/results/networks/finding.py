@@ -10,7 +10,7 @@ import pandas as pd
 from fnnexp.errors import FnnexpError, did_you_mean
 from fnnexp.tracking import reader
 from fnnexp.tracking.reader import StoredRun
-from fnnexp.tracking.run_format import DONE, MAP, REPORTED
+from fnnexp.tracking.run_format import DONE, MAP, RANGE_TEST, REPORTED
 
 MOST_LISTED = 10
 """The largest number of runs that a message lists."""
@@ -72,6 +72,8 @@ def _kind(run: StoredRun) -> str:
     """Return what a run is that is not that of a trial."""
     if MAP in run.tags:
         return "a map, which keeps no weights; `fnnexp map` with cell=I,J trains one of its cells as a trial"
+    if RANGE_TEST in run.tags:
+        return "a range test, which keeps no weights"
     return "a report, not a trial" if REPORTED in run.tags else "not a trial of fnnexp"
 
 

@@ -1,0 +1,184 @@
+"""Run a range test: train the trials whose rates rise, log them as one run, and print what they suggest."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table as Printed
+
+from fnnexp.config.compose import Sweep
+from fnnexp.data.cache import cache_folder
+from fnnexp.errors import plural
+from fnnexp.mapping.cells import ID, Cells, Table, joined
+from fnnexp.mapping.command import CellsFailedError, InterruptedMapError, with_finished
+from fnnexp.mapping.lr.request import Configuration, Request, configurations
+from fnnexp.mapping.lr.results import RangeTest, around, short
+from fnnexp.mapping.lr.rule import FEWEST, PART
+from fnnexp.mapping.request import experiment_of
+from fnnexp.mapping.training import Outcome, planned, train
+from fnnexp.nn.training import Record
+from fnnexp.sweeping.checkpoints import CELLS
+from fnnexp.sweeping.resources.leftovers import HERE
+from fnnexp.sweeping.resources.locks import in_use
+from fnnexp.tracking.experiment import MapLog
+from fnnexp.tracking.retry import mlflow_settings
+from fnnexp.tracking.run_format import COMMAND, ENGINE, RANGE_TEST
+
+LOSSES = ("train_loss", "val_loss")
+
+FOLDER = CELLS / "lr"
+"""The folder of finished trials, which keep their losses at each epoch."""
+
+
+def run(request: Request, sweep: Sweep, console: Console) -> RangeTest | None:
+    """Train the new trials of a range test, log it to MLflow and print what it suggests; return it.
+
+    With ``dry_run=true``, only print how many trials are new and what they take, and return None.
+
+    Raises
+    ------
+    FnnexpError
+        If the input is bad, before anything trains; after Ctrl-C; or if trials failed.
+    """
+    began = time.monotonic()
+
+    def say(line: str) -> None:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    factors, wanted = configurations(request, sweep)
+    trials = [trial for each in wanted for trial in each.trials]
+    ids = np.array([trial.id for trial in trials], ID)
+    execution, known = with_finished(sweep.execution, trials, ids, say, FOLDER)
+    finished = set(known.trials.tolist())
+    new = [trial for trial, id_ in zip(trials, ids.tolist(), strict=True) if id_ not in finished]
+    say(
+        f"range test of {plural(len(wanted), 'configuration')}: {plural(len(trials), 'trial')} with a rising "
+        f"learning rate, {len(trials) - len(new)} finished before"
+    )
+    if sweep.dry_run:
+        values = len(LOSSES) * max(trial.recipe.epochs for trial in trials)
+        for line in planned(new, len(trials), execution, values) if new else ():
+            say(line)
+        return None
+    with mlflow_settings(), in_use(HERE, cache_folder()):
+        log = MapLog(experiment_of(sweep, trials, "lr"), sweep.tracking_uri, RANGE_TEST)
+        log.check()
+        outcome, cells = Outcome(), Cells(FOLDER, execution.engine, say)
+        if new:
+            outcome = train(new, cells, execution, console, log.open, losses_of)
+        cells.tidy()
+        if outcome.interrupted:
+            raise InterruptedMapError(
+                "interrupted, and the trials that ended are kept; run the same command again to go on"
+            )
+        table = joined([known, *outcome.tables])
+        test = _results(request, factors, wanted, table)
+        folder = log.write(
+            hashlib.sha256(ids.tobytes()).hexdigest()[:16],
+            name=f"range test of {plural(len(wanted), 'configuration')}",
+            params={"factors": ", ".join(factors)},
+            metrics={},
+            tags={
+                COMMAND: request.words(),
+                ENGINE: execution.engine,
+                "fnnexp.computed_by": " | ".join(table.computed_by),
+                "fnnexp.data_checksum": trials[0].data.checksum,
+            },
+            files=lambda: _files(test),
+            complete=not outcome.failed,
+        )
+    _show(test, console)
+    say(f"{plural(len(new), 'trial')} trained in {time.monotonic() - began:.1f} s")
+    say(f"picture: {folder}/lr.png")
+    if test.command is not None:
+        say(f"sweep around these rates: {test.command}")
+    if outcome.failed:
+        reasons = "\n".join(f"  {name}: {reason}" for name, reason in outcome.failed[:20])
+        raise CellsFailedError(f"{len(outcome.failed)} of {plural(len(new), 'new trial')} failed:\n{reasons}")
+    return test
+
+
+def losses_of(curve: Sequence[Record]) -> dict[str, float]:
+    """Return the losses of each epoch of a trial."""
+    return {
+        f"{name}_{record.epoch}": record.metrics[name]
+        for record in curve
+        for name in LOSSES
+        if name in record.metrics
+    }
+
+
+def _results(
+    request: Request, factors: Sequence[str], wanted: Sequence[Configuration], table: Table
+) -> RangeTest:
+    """Return the results of a range test from the table of its trials; those that failed have no losses."""
+    where = {name: i for i, name in enumerate(table.trials.tolist())}
+
+    def curve(each: Configuration, name: str) -> NDArray[np.float64]:
+        rows = [where[key] for trial in each.trials if (key := trial.id.encode()) in where]
+        epochs = range(1, each.trials[0].recipe.epochs + 1)
+        columns = [table.columns.get(f"{name}_{epoch}") for epoch in epochs]
+        return _median(
+            np.array([np.full(len(rows), np.nan) if column is None else column[rows] for column in columns])
+        )
+
+    test = RangeTest(
+        tuple(factors),
+        tuple(each.options for each in wanted),
+        tuple(each.rates for each in wanted),
+        tuple(curve(each, "train_loss") for each in wanted),
+        tuple(curve(each, "val_loss") for each in wanted),
+    )
+    suggested = [reading.suggested for reading in test.readings if not math.isnan(reading.suggested)]
+    return replace(test, command=request.sweep(around(suggested)) if suggested else None)
+
+
+def _median(curves: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the median over seeds (n,) of losses (n, S): NaN where most of them diverged."""
+    if not curves.shape[1]:
+        return np.full(len(curves), np.nan)
+    filled = np.where(np.isfinite(curves), curves, np.inf)
+    middle = np.median(filled, axis=1)
+    return np.where(np.isfinite(middle), middle, np.nan)
+
+
+def _files(test: RangeTest) -> Mapping[str, bytes]:
+    """Return the files of a range test's run."""
+    from fnnexp.mapping.lr.picture import plot_lr
+    from fnnexp.reporting.plots.picture import png
+
+    return {
+        "lr.csv": test.to_frame().to_csv(index=False).encode(),
+        "lr_curves.csv": test.curves().to_csv(index=False).encode(),
+        "lr.png": png(plot_lr(test), dpi=200),
+    }
+
+
+def _show(test: RangeTest, console: Console) -> None:
+    """Print a table of the suggestions."""
+    table = Printed(box=None, pad_edge=False, header_style="bold")
+    for factor in test.factors or ("configuration",):
+        table.add_column(factor, overflow="fold")
+    for name in ("suggested", "loss falls fastest at", "diverges at"):
+        table.add_column(name, justify="right")
+    for options, reading in zip(test.options, test.readings, strict=True):
+        shown = ["none" if math.isnan(rate) else short(rate) for rate in reading[:3]]
+        table.add_row(*map(escape, options or ("all",)), *shown)
+    console.print(table)
+    for options, rates, reading in zip(test.options, test.rates, test.readings, strict=True):
+        name, ends = " ".join(options) or "all", f"{short(rates[0])}..{short(100 * rates[-1])}"
+        if math.isnan(reading.suggested):
+            line = f"{name}: the loss hardly falls at any rate from {short(rates[0])} to {short(rates[-1])}"
+        elif math.isnan(reading.diverges) and reading.suggested >= PART * rates[-FEWEST]:
+            line = f"{name}: the loss still falls at the highest rate; write range={ends} to test higher ones"
+        else:
+            continue
+        console.print(line, markup=False, highlight=False, soft_wrap=True)

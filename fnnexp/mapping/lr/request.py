@@ -1,0 +1,237 @@
+"""The words of a range test's command, its configurations, and the trials whose learning rates rise."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fnnexp.config.commands import Command, program
+from fnnexp.config.compose import Sweep
+from fnnexp.config.jobs import key_of
+from fnnexp.config.resolve import ParamsOfTrials, later_defaults, with_values
+from fnnexp.config.schema import CHOICES, OF_GRIDS, OF_SWEEPS, SEEDS
+from fnnexp.config.trial import Trial
+from fnnexp.errors import ConfigError
+
+BELOW, ABOVE = 1000.0, 100.0
+"""The rate rises from this part to this multiple of the configuration's own learning rate."""
+
+NARROWEST = 10.0
+"""The least factor between the ends of a range."""
+
+EPOCHS, LEAST_STEPS = 50, 200
+"""In how many epochs the rate rises, each of which gives one loss: in more if these have fewer steps."""
+
+STEPS = 20
+"""How many mini-batches such an epoch has, on data that has so many."""
+
+ROWS = 200
+"""How many rows such an epoch has if each row is a step."""
+
+FULL = 10_000
+"""How many rows a full batch has at most."""
+
+UNVARIED = frozenset({*SEEDS, "optimizer.lr", "epochs"})
+"""The params that distinguish no configurations here."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """A range test's command.
+
+    Attributes
+    ----------
+    command
+        The sweep over the configurations, at their own learning rates.
+    ends
+        The lowest and the highest rate for all configurations; None to choose them for each.
+    """
+
+    command: Command
+    ends: tuple[float, float] | None = None
+
+    def words(self) -> str:
+        """Return the command of the range test for a shell."""
+        own = [] if self.ends is None else [f"range={self.ends[0]!r}..{self.ends[1]!r}"]
+        overrides = (*self.command.overrides, *own)
+        return replace(self.command, overrides=overrides, multirun=False).line("fnnexp lr")
+
+    def sweep(self, rates: Sequence[float]) -> str:
+        """Return the command of a sweep over these rates, as the shell calls this fnnexp."""
+        own = f"optimizer.lr={','.join(f'{rate:g}' for rate in rates)}"
+        overrides = (*self.command.overrides, own)
+        return replace(self.command, overrides=overrides).line(program())
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """A configuration: its values of the factors, and the rising trials of its seeds."""
+
+    options: tuple[str, ...]
+    trials: tuple[Trial, ...]
+
+    @property
+    def rates(self) -> NDArray[np.float64]:
+        """The rate in the middle of each epoch (n,)."""
+        (low, high), epochs = self.ends, self.trials[0].recipe.epochs
+        return np.asarray(low * (high / low) ** ((np.arange(epochs) + 0.5) / epochs))
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The lowest and the highest rate."""
+        trial = self.trials[0]
+        assert trial.schedule is not None
+        low = dict(trial.hyper)["lr"]
+        return low, low * dict(trial.schedule.parameters)["gamma"] ** trial.recipe.epochs
+
+
+def parse(command: Command) -> Request:
+    """Return the request of a command's words.
+
+    Raises
+    ------
+    ConfigError
+        With what was given, what is allowed and what to write.
+    """
+    ends, shared = None, []
+    for word in command.overrides:
+        key, _, value = word.partition("=")
+        if key == "range":
+            ends = _ends(word, value.strip("'"))  # quotes from Python
+        else:
+            _refuse(word)
+            shared.append(word)
+    return Request(replace(command, overrides=tuple(shared), multirun=True), ends)
+
+
+def _ends(word: str, text: str) -> tuple[float, float]:
+    """Return the rates of ``range=LOW..HIGH``."""
+    example = "range=0.001..10"
+    low_text, dots, high_text = text.partition("..")
+    if not dots:
+        raise ConfigError(f"{word}: must be the lowest and the highest rate, LOW..HIGH; write {example}")
+    try:
+        low, high = float(low_text), float(high_text)
+    except ValueError:
+        low = high = math.nan
+    if not (0 < low < math.inf and 0 < high < math.inf):
+        raise ConfigError(f"{word}: both ends must be numbers above 0; write {example}")
+    if not low < high:
+        raise ConfigError(f"{word}: the rate rises, so {low_text} must be below {high_text}; write {example}")
+    if high < NARROWEST * low:
+        raise ConfigError(
+            f"{word}: the highest rate must be at least {NARROWEST:g} times the lowest; write {example}"
+        )
+    return low, high
+
+
+def _refuse(word: str) -> None:
+    """Raise if an override says what a range test itself decides."""
+    key = key_of(word)
+    top = key.partition(".")[0]
+    if key == "optimizer.lr":
+        raise ConfigError(
+            f"{word}: a range test looks for the learning rate; omit {word}, or write the rates to test, as "
+            "in range=0.001..10"
+        )
+    if top == "schedule" and word != "schedule=constant":
+        raise ConfigError(
+            f"{word}: in a range test the rate rises, so there is no other schedule; omit {word}, and add it "
+            "to the sweep that follows"
+        )
+    if top in OF_SWEEPS and top not in OF_GRIDS:
+        raise ConfigError(
+            f"{word}: has no meaning for a range test, which trains each configuration once; omit {word}"
+        )
+
+
+def configurations(request: Request, sweep: Sweep) -> tuple[list[str], list[Configuration]]:
+    """Return the keys that distinguish the configurations of a sweep, and the configurations.
+
+    Raises
+    ------
+    ConfigError
+        If a grid's file says what a range test itself decides.
+    """
+    searches = [sweep.search.name != "grid", sweep.until.name, sweep.budget, sweep.tuned]
+    if any(searches):
+        raise ConfigError(
+            f"{sweep.command.config_name}: is a search, but a range test trains each configuration once; "
+            "write a grid, or omit -cn"
+        )
+    if sweep.execution.diagnostics:
+        raise ConfigError("diagnostics=true: a range test records no diagnostics; omit it")
+    for trial in sweep.trials:
+        if trial.schedule is not None:
+            raise ConfigError(
+                f"schedule={trial.schedule.name}: in a range test the rate rises, so there is no other "
+                "schedule; write schedule=constant"
+            )
+    params = [*ParamsOfTrials(sweep.trials)]
+    factors, defaults = _factors(params), later_defaults()
+    groups: dict[tuple[str, ...], dict[str, Trial]] = {}
+    for trial, values in zip(sweep.trials, params, strict=True):
+        risen = rising(trial, request.ends)
+        options = tuple(values.get(factor, str(defaults.get(factor, ""))) for factor in factors)
+        groups.setdefault(options, {}).setdefault(risen.id, risen)
+    return factors, [Configuration(options, tuple(each.values())) for options, each in groups.items()]
+
+
+def _factors(params: Sequence[Mapping[str, str]]) -> list[str]:
+    """Return the keys that distinguish configurations, without those that their group's option implies."""
+    keys = list(dict.fromkeys(key for each in params for key in each))
+
+    def distinct(key: str, by: str | None = None) -> int:
+        """Return the largest number of values of a key among trials with the same value of another."""
+        found: dict[str | None, set[str | None]] = {}
+        for each in params:
+            found.setdefault(by and each.get(by), set()).add(each.get(key))
+        return max(map(len, found.values()))
+
+    varied = [key for key in keys if key not in UNVARIED and distinct(key) > 1]
+    return [
+        key
+        for key in varied
+        if (group := key.partition(".")[0]) == key or group not in CHOICES or distinct(key, group) > 1
+    ]
+
+
+def rising(trial: Trial, ends: tuple[float, float] | None) -> Trial:
+    """Return the trial of a configuration whose rate rises by the same factor at each step.
+
+    It is an ordinary trial with ``schedule=exponential`` on a subset of the rows. Its epochs are short, since
+    each gives one loss.
+    """
+    batching = trial.recipe.batching
+    n = trial.recipe.rows_to_train(trial.data.n_train)
+    low, high = ends or _usual(trial, n)
+    most = {"full": FULL, "mini": STEPS * batching.batch_size(n), "sample": ROWS}[batching.mode]
+    rows = min(most, n)
+    epochs = max(EPOCHS, -(-LEAST_STEPS // -(-rows // batching.batch_size(rows))))
+    values: dict[str, Any] = {
+        "optimizer.lr": low,
+        "schedule.name": "exponential",
+        "schedule.gamma": (high / low) ** (1 / epochs),
+        "epochs": epochs,
+        "stopping.patience": None,
+    }
+    if rows < n:
+        values["data.subset"] = rows
+    return with_values(trial, values)
+
+
+def _usual(trial: Trial, n: int) -> tuple[float, float]:
+    """Return the ends for a trial, around its own rate.
+
+    The defaults of optimizers are for means of gradients. For sums, the ends are divided by the batch size.
+    """
+    lr, mode = dict(trial.hyper)["lr"] or 1.0, trial.recipe.batching.mode
+    is_default = lr == trial.config["optimizer"]["lr_for"].get(mode)
+    if is_default and trial.recipe.reduction == "sum":
+        lr /= trial.recipe.batching.batch_size(n)
+    return lr / BELOW, lr * ABOVE

@@ -1,0 +1,243 @@
+"""Range tests: trials are ordinary ones whose rate rises, and the rule finds the rate of the least loss."""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import fnnexp
+from fnnexp.config.commands import Command
+from fnnexp.config.compose import compose
+from fnnexp.mapping.lr.request import EPOCHS, configurations, parse
+from fnnexp.mapping.lr.results import around
+from fnnexp.mapping.lr.rule import PART, read
+from fnnexp.nn.pieces.schedules import factors
+
+WORDS = (
+    "data=digits",
+    "arch.hidden=[4]",
+    "init=he,max",
+    "execution.n_jobs=1",
+    "data.subset=300",
+    "batching.size=64",
+)
+
+
+def trained(ran):
+    assert ran.status == 0, ran.err
+    total, before = re.search(r": (\d+) trials? with .* (\d+) finished before", ran.out).groups()
+    return int(total) - int(before)
+
+
+def risen(*words):
+    """Return the factors and the configurations of a command."""
+    data = () if any(word.startswith("data=") for word in words) else ("data=digits",)
+    request = parse(Command(overrides=(*data, *words)))
+    return configurations(request, compose(request.command))
+
+
+# --- the rule -----------------------------------------------------------------------------------------------
+
+RATES = np.geomspace(1e-4, 10, 61)
+
+
+def test_the_suggestion_is_the_rate_of_the_least_loss():
+    """The logarithm of the loss is a parabola of that of the rate, with its least value at 0.1."""
+    reading = read(RATES, np.exp(np.log(RATES / 0.1) ** 2 / 20))
+    assert reading.suggested == pytest.approx(PART * 0.1, rel=1e-9)
+    assert reading.steepest <= RATES[2]  # where the parabola is steepest
+    twice = 0.1 * np.exp(np.sqrt(20 * np.log(2)))
+    assert twice < reading.diverges < twice * (RATES[1] / RATES[0]) ** 2
+
+
+def test_the_suggestion_lies_between_the_least_training_and_validation_loss():
+    train, val = (np.exp(np.log(RATES / least) ** 2 / 20) for least in (0.1, 0.01))
+    reading = read(RATES, train, val)
+    assert reading.suggested == pytest.approx(PART * np.sqrt(0.1 * 0.01), rel=1e-9)
+    assert reading[1:] == read(RATES, train)[1:]
+    assert read(RATES, train, np.full(61, np.nan)) == read(RATES, train)  # without validation rows
+
+
+def test_the_steepest_fall_is_that_of_a_sigmoid():
+    losses = 2.3 - 2 / (1 + (0.01 / RATES) ** 2)
+    assert read(RATES, losses).steepest == pytest.approx(0.01, rel=0.25)
+
+
+def test_a_recovery_is_not_the_steepest_fall():
+    losses = 2.3 - 2 / (1 + (0.01 / RATES) ** 2)
+    spiked = np.where(np.arange(61) == 50, 50.0, losses)
+    assert read(RATES, spiked).steepest == read(RATES, losses).steepest
+
+
+@pytest.mark.parametrize("worst", [np.nan, np.inf])
+def test_losses_that_are_not_finite_are_of_divergence(worst):
+    losses = np.where(RATES < 1, 1 - RATES / 2, worst)
+    reading = read(RATES, losses)
+    assert reading.diverges == RATES[RATES >= 1][0]
+    assert 0.5 < reading.suggested / PART < 1
+
+
+@pytest.mark.parametrize(
+    "losses",
+    [np.linspace(1, 2, 61), np.full(61, np.nan), np.r_[1.0, np.full(60, np.nan)], 2.3 - RATES / 1000],
+)
+def test_there_is_no_suggestion_where_the_loss_never_falls(losses):
+    assert np.isnan(read(RATES, losses).suggested)
+
+
+def test_the_suggestion_is_at_most_the_rate_at_which_all_is_learned():
+    """The loss falls to 0 at the highest rate, and is below 5% of its first value from 0.07 on."""
+    losses = np.exp(-np.sqrt(RATES / 0.0078))
+    suggested = read(RATES, losses).suggested
+    first = RATES[losses < 0.05 * losses[0]][0]
+    assert first / 1.3 < suggested < first * 1.3
+    assert 0.04 < read(RATES, np.where(RATES > 0.05, 0.0, 1.0)).suggested < 0.07
+
+
+def test_the_sweep_reaches_from_a_third_to_three_times_the_suggestions():
+    assert around([0.5]) == [0.1, 0.3, 1, 3]
+    assert around([0.03, 0.1]) == [0.01, 0.03, 0.1, 0.3]
+    assert around([7e-4]) == [1e-4, 3e-4, 1e-3, 3e-3]
+
+
+# --- the trials ---------------------------------------------------------------------------------------------
+
+
+def test_the_rate_of_a_trial_rises_from_one_end_to_the_other():
+    _, (one,) = risen("range=0.001..10")
+    (trial,) = one.trials
+    steps = 1 + np.arange(EPOCHS * 10)
+    rates = dict(trial.hyper)["lr"] * factors(trial.schedule, 0, len(steps), len(steps), 10)
+    assert rates[0] == 0.001
+    np.testing.assert_allclose(np.diff(np.log(rates)), np.log(1e4) / len(steps), rtol=1e-9)
+    np.testing.assert_allclose(one.ends, (0.001, 10), rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("words", "low"),
+    [
+        ((), 0.1e-3),
+        (("optimizer=adam",), 1e-3 * 1e-3),
+        (("batching=full",), 0.2e-3),
+        (("loss.reduction=sum",), 0.1e-3 / 128),
+        (("experiment=nielsen_30", "data.validation=200"), 3e-3),
+    ],
+)
+def test_the_rates_lie_around_that_of_the_optimizer(words, low):
+    _, (one,) = risen(*words)
+    np.testing.assert_allclose(one.ends, (low, low * 1e5), rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("words", "rows", "epochs"),
+    [
+        ((), None, 50),  # 1,200 rows are fewer than 20 batches
+        (("batching.size=16",), 20 * 16, 50),
+        (("batching=full",), None, 200),
+        (("batching=sample",), 200, 50),
+        (("data=moons", "batching.size=500"), None, 100),
+    ],
+)
+def test_epochs_are_short_and_have_steps_enough(words, rows, epochs):
+    _, (one,) = risen(*words)
+    recipe = one.trials[0].recipe
+    assert (recipe.subset, recipe.epochs) == (rows, epochs)
+
+
+def test_configurations_are_told_apart_by_what_varies():
+    factors_, found = risen("init=he,max", "arch.hidden=[4],[5]", "seed=0,1", "epochs=2,3")
+    assert factors_ == ["arch", "init"]
+    assert {len(each.trials) for each in found} == {2}  # the seeds
+    assert [each.options for each in found] == [
+        ("relu_4", "he"), ("relu_5", "he"), ("relu_4", "max"), ("relu_5", "max")
+    ]  # fmt: skip
+    factors_, found = risen("init=he,max", "init.gain=1,2", "zip=[[init,init.gain]]")
+    assert factors_ == ["init"]
+    factors_, found = risen("init=he,max", "init.gain=1,2")
+    assert factors_ == ["init", "init.gain"]
+    assert [each.options for each in found] == [("he", "1.0"), ("he", "2.0"), ("max", "1.0"), ("max", "2.0")]
+
+
+# --- the command --------------------------------------------------------------------------------------------
+
+
+def test_each_configuration_is_trained_once_and_kept(invoke, store, own_folder):
+    first = invoke("lr", *WORDS, "seed=0,1")
+    assert trained(first) == 4
+    assert re.search(r"^init +suggested +loss falls fastest at +diverges at$", first.out, re.MULTILINE)
+    again = invoke("lr", *WORDS, "seed=0,1")
+    assert trained(again) == 0
+    table = r"^(init .*|he .*|max .*)$"
+    assert re.findall(table, again.out, re.MULTILINE) == re.findall(table, first.out, re.MULTILINE)
+    assert trained(invoke("lr", "-m", *WORDS, "seed=0,1,2")) == 2
+    (folder, _) = sorted(own_folder.glob("mlruns/*/*/artifacts"), key=lambda each: each.stat().st_mtime)
+    assert f"picture: {folder}" in first.out
+    assert (folder / "lr.png").read_bytes().startswith(b"\x89PNG")
+    assert list(pd.read_csv(folder / "lr.csv")["init"]) == ["he", "max"]
+    assert len(pd.read_csv(folder / "lr_curves.csv")) == 2 * EPOCHS
+    assert len(list((own_folder / "mlruns").iterdir())) == 1
+    with pytest.raises(fnnexp.FnnexpError, match="has no map"):
+        fnnexp.read_map("digits_lr")
+
+
+def test_its_losses_are_those_of_an_ordinary_trial(invoke, store):
+    test = fnnexp.lr_range(*WORDS, range="0.01..100")
+    curve = test.curves().query("init == 'max'")
+    low, gamma = 0.01, 1e4 ** (1 / EPOCHS)
+    words = [word.replace("init=he,max", "init=max") for word in WORDS]
+    words += [f"optimizer.lr={low}", "schedule=exponential", f"schedule.gamma={gamma!r}", f"epochs={EPOCHS}"]
+    ran = invoke(*words, "tracking.experiment=alone")
+    assert ran.status == 0, ran.err
+    alone = fnnexp.curves("alone", metrics="train_loss").sort_values("epoch")["value"]
+    np.testing.assert_array_equal(curve["train_loss"].dropna(), alone[: curve["train_loss"].count()])
+
+
+def test_the_printed_sweep_contains_the_suggestions(invoke, store, monkeypatch):
+    monkeypatch.setattr("fnnexp.mapping.lr.request.program", lambda: "'my env'/fnnexp")
+    ran = invoke("lr", *WORDS, "epochs=1")
+    words = shlex.split(re.search(r"sweep around these rates: (.*)", ran.out)[1])
+    assert words[:2] == ["my env/fnnexp", "-m"]
+    rates = [float(rate) for rate in words[-1].removeprefix("optimizer.lr=").split(",")]
+    suggested = [float(rate) for rate in re.findall(r"^(?:he|max) +(\S+)", ran.out, re.MULTILINE)]
+    assert len(suggested) == 2
+    assert all(rates[0] <= rate / 2.9 and rate * 2.9 <= rates[-1] for rate in suggested)
+    swept = invoke(*words[1:], "dry_run=true")
+    assert swept.status == 0, swept.err
+    assert f"{2 * len(rates)} trials" in swept.out
+
+
+BAD = {
+    ("optimizer.lr=0.1",): ["optimizer.lr=0.1", "looks for the learning rate", "range=0.001..10"],
+    ("schedule=cosine",): ["schedule=cosine", "the rate rises", "omit schedule=cosine"],
+    ("schedule.warmup=1",): ["schedule.warmup=1"],
+    ("experiment=glorot_bengio_standard", "schedule=constant", "range=1"): ["range=1", "LOW..HIGH"],
+    ("range=0.1..0.01",): ["range=0.1..0.01", "0.1 must be below 0.01"],
+    ("range=0.1..0.1",): ["0.1 must be below 0.1"],
+    ("range=0.1..0.2",): ["at least 10 times"],
+    ("range=0..1",): ["above 0"],
+    ("range=a..1",): ["above 0"],
+    ("budget=3s",): ["budget=3s", "omit budget=3s"],
+    ("search=random",): ["search=random"],
+    ("diagnostics=true",): ["diagnostics=true"],
+    ("nonsense",): ["nonsense"],
+}
+
+
+@pytest.mark.parametrize("words", BAD, ids=" ".join)
+def test_bad_input_is_refused_before_anything_trains(invoke, own_folder, words):
+    ran = invoke("lr", "data=digits", *words)
+    assert ran.status == 2
+    assert [text for text in BAD[words] if text not in ran.err] == []
+    assert not (own_folder / ".fnnexp").exists()
+    assert not (own_folder / "mlflow.db").exists()
+
+
+def test_a_dry_run_shows_what_is_new(invoke, own_folder):
+    ran = invoke("lr", *WORDS, "dry_run=true")
+    assert trained(ran) == 2
+    assert f"2 lanes in 1 stack on 1 worker (loky); {2 * EPOCHS} epochs in all" in ran.out
+    assert not (own_folder / ".fnnexp").exists()
