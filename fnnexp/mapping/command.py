@@ -127,7 +127,7 @@ def run(request: Request, sweep: Sweep, console: Console) -> Map | None:
             params=_params(request, trials),
             metrics=_metrics(m),
             tags={
-                COMMAND: request.words(),
+                COMMAND: shown(request.words()),
                 ENGINE: execution.engine,
                 "fnnexp.computed_by": " | ".join(table.computed_by),
                 "fnnexp.data_checksum": trials[0].data.checksum,

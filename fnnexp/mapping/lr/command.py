@@ -29,7 +29,7 @@ from fnnexp.sweeping.checkpoints import CELLS
 from fnnexp.sweeping.resources.leftovers import HERE
 from fnnexp.sweeping.resources.locks import in_use
 from fnnexp.tracking.experiment import MapLog
-from fnnexp.tracking.retry import mlflow_settings
+from fnnexp.tracking.retry import mlflow_settings, shown
 from fnnexp.tracking.run_format import COMMAND, ENGINE, RANGE_TEST
 
 LOSSES = ("train_loss", "val_loss")
@@ -87,7 +87,7 @@ def run(request: Request, sweep: Sweep, console: Console) -> RangeTest | None:
             params={"factors": ", ".join(factors)},
             metrics={},
             tags={
-                COMMAND: request.words(),
+                COMMAND: shown(request.words()),
                 ENGINE: execution.engine,
                 "fnnexp.computed_by": " | ".join(table.computed_by),
                 "fnnexp.data_checksum": trials[0].data.checksum,
