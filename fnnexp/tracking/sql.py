@@ -115,15 +115,22 @@ def write_ahead(file: Path) -> None:
         store.execute("PRAGMA journal_mode=WAL")
 
 
+MANY_RUNS = 1000
+"""The fewest runs from which SQLite notes sizes."""
+
+
 def note_sizes(file: Path) -> None:
-    """Let SQLite note how many rows its tables have, which its plans for queries need.
+    """Let SQLite note how many rows the tables of a large store have, which its plans for queries need.
 
     Without that, MLflow's UI sorts runs by a metric in time that is quadratic in their number: minutes for
-    100,000. A sample of the rows is enough, and takes milliseconds.
+    100,000. A sample of the rows is enough, and takes milliseconds. The sizes of a small store would mislead
+    once it grows: in a store of one run, reading a whole table for each run is a good plan.
     """
     with contextlib.suppress(sqlite3.Error), opened(file, mode="rw", timeout=1) as store:
-        store.execute("PRAGMA analysis_limit=1000")
-        store.execute("ANALYZE")
+        (runs,) = store.execute("SELECT count(*) FROM runs").fetchone()
+        if runs >= MANY_RUNS:
+            store.execute("PRAGMA analysis_limit=1000")
+            store.execute("ANALYZE")
 
 
 EXPERIMENT = "SELECT 1 FROM experiments WHERE name = ?"
