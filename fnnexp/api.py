@@ -448,19 +448,27 @@ def train(
 
 
 def _search_of(requested: Sweep) -> type[Rounds] | None:
-    """Return what decides by the results which trials of a sweep are trained; None if all are."""
-    from fnnexp.sweeping.search.halving import Halving
-    from fnnexp.sweeping.search.settled import Settling
-    from fnnexp.sweeping.search.tpe import Asking
-    from fnnexp.sweeping.search.tuning import Tuning
+    """Return what decides by the results which trials of a sweep are trained; None if all are.
 
+    Only the chosen search is imported: statistics and pandas take a third of a second.
+    """
     if requested.until.name is not None:
+        from fnnexp.sweeping.search.settled import Settling
+
         return Settling
     if requested.tuned is not None:
+        from fnnexp.sweeping.search.tuning import Tuning
+
         return Tuning
     if requested.drawn is not None:
+        from fnnexp.sweeping.search.tpe import Asking
+
         return Asking
-    return Halving if requested.search.name == "halving" else None
+    if requested.search.name == "halving":
+        from fnnexp.sweeping.search.halving import Halving
+
+        return Halving
+    return None
 
 
 def planned_first(requested: Sweep) -> tuple[Sequence[Trial], list[str]]:
@@ -470,14 +478,12 @@ def planned_first(requested: Sweep) -> tuple[Sequence[Trial], list[str]]:
     """
     from fnnexp.config.grids.tuned import level_of
     from fnnexp.config.resolve import ParamsOfTrials
-    from fnnexp.reporting.tuned import CONTENDERS
     from fnnexp.sweeping.search.budgets import Purse, by_seed
-    from fnnexp.sweeping.search.halving import Plan
-    from fnnexp.sweeping.search.settled import first_round, refuse_impossible
-    from fnnexp.sweeping.search.tpe import left_to_ask
 
     trials, notes = requested.trials, []
     if requested.until.name is not None:
+        from fnnexp.sweeping.search.settled import first_round, refuse_impossible
+
         first, configurations = first_round(trials, requested.until.most_seeds)
         refuse_impossible(configurations, requested.compare)
         trials = tuple(first)
@@ -485,14 +491,21 @@ def planned_first(requested: Sweep) -> tuple[Sequence[Trial], list[str]]:
         notes.append(
             f"until=settled: this is the first round; later rounds add seeds, up to {most} an option"
         )
-    if requested.drawn is not None and (left := left_to_ask(requested, len(requested.drawn.rows))):
-        notes.append(
-            f"search=tpe: this is the first batch; {plural(left, 'more configuration')} will be chosen "
-            "by the results"
-        )
+    if requested.drawn is not None:
+        from fnnexp.sweeping.search.tpe import left_to_ask
+
+        if left := left_to_ask(requested, len(requested.drawn.rows)):
+            notes.append(
+                f"search=tpe: this is the first batch; {plural(left, 'more configuration')} will be chosen "
+                "by the results"
+            )
     if requested.search.name == "halving":
+        from fnnexp.sweeping.search.halving import Plan
+
         notes += Plan(requested).notes()
     if requested.tuned is not None:
+        from fnnexp.reporting.tuned import CONTENDERS
+
         options = len({level_of(requested.tuned, params) for params in ParamsOfTrials(trials)})
         fresh = len(requested.tuned.fresh)
         notes.append(

@@ -76,8 +76,9 @@ LONG = ("test_chaos", "test_cluster", "test_environments", "test_file_forms", "t
         "test_pressure", "test_servers", "test_ui_walk")  # fmt: skip
 """Test files that `make test-long` runs and `make test` does not."""
 
-LONGEST = ("test_chaos", "test_map_chaos", "test_pasted", "test_notebooks")
-"""Files with tests of a minute. They come first, so that no process has one left when the other has ended."""
+LONGEST = ("test_chaos", "test_map_chaos", "test_pasted", "test_notebooks", "test_schema", "test_states",
+           "test_locks", "test_environments", "test_servers")  # fmt: skip
+"""Files with long tests. They come first, so that no process has one left when the other has ended."""
 
 
 def pytest_collection_modifyitems(items):

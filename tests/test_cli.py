@@ -840,8 +840,8 @@ def test_ui_of_a_server_is_refused_with_its_address(invoke, started):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_to_ui_ends_it_and_its_server(stop, store, port):
+def test_sigterm_ends_ui_and_its_server(store, port):
+    """tests/test_environments.py stops it by Ctrl-C."""
     process = subprocess.Popen(
         [sys.executable, "-m", "fnnexp.cli", "ui", "--port", str(port)],
         stdout=subprocess.DEVNULL,
@@ -850,7 +850,7 @@ def test_a_signal_to_ui_ends_it_and_its_server(stop, store, port):
     )
     try:
         assert _page(f"http://127.0.0.1:{port}/", process) == 200
-        os.kill(process.pid, stop)
+        os.kill(process.pid, signal.SIGTERM)
         assert process.wait(30) in (0, -signal.SIGTERM)
         with socket.socket() as probe:
             assert probe.connect_ex((ui.HOST, port)) != 0

@@ -120,28 +120,47 @@ NOWHERE = "/proc/none"
 """A folder that even root cannot create."""
 
 CASES = {
-    "an ordinary environment": Case(new=True, ui=True),
-    # homes, caches and temporary folders
-    "no HOME, and a path of 200 characters": Case({"HOME": None}, folder="/".join(["f" * 49] * 4), new=True),
-    "a missing HOME": Case({"HOME": NOWHERE, "FNNEXP_CACHE": None}, new=True, ui=True),
-    "an empty HOME and FNNEXP_CACHE": Case({"HOME": "", "FNNEXP_CACHE": "", "XDG_CACHE_HOME": "{temporary}"}),
-    "no USER, no LOGNAME, no PATH": Case(
-        {"USER": None, "LOGNAME": None, "PATH": None, "FNNEXP_CACHE": NOWHERE}, ui=True
+    # homes, caches, temporary folders and languages
+    "no HOME, LANG=C, and a path of 200 characters": Case(
+        {"HOME": None, "LANG": "C", "LC_ALL": None, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+        folder="/".join(["f" * 49] * 4),
+        new=True,
+        ui=True,
     ),
-    "XDG_CACHE_HOME, MPLCONFIGDIR and JOBLIB_TEMP_FOLDER that cannot be created": Case(
+    "a missing HOME, no USER, no LOGNAME, no PATH": Case(
+        {"HOME": NOWHERE, "FNNEXP_CACHE": None, "USER": None, "LOGNAME": None, "PATH": None},
+        new=True,
+        ui=True,
+    ),
+    "an empty HOME and FNNEXP_CACHE, PYTHONIOENCODING=latin-1, COLUMNS=0": Case(
+        {
+            "HOME": "",
+            "FNNEXP_CACHE": "",
+            "XDG_CACHE_HOME": "{temporary}",
+            "PYTHONIOENCODING": "latin-1",
+            "COLUMNS": "0",
+            "LINES": "0",
+        }
+    ),
+    "XDG_CACHE_HOME, MPLCONFIGDIR and JOBLIB_TEMP_FOLDER that cannot be created, ascii, COLUMNS=40": Case(
         {
             "XDG_CACHE_HOME": NOWHERE,
             "FNNEXP_CACHE": None,
             "MPLCONFIGDIR": NOWHERE,
             "JOBLIB_TEMP_FOLDER": NOWHERE,
+            "PYTHONIOENCODING": "ascii",
+            "COLUMNS": "40",
         }
     ),
-    "a missing TMPDIR": Case({"TMPDIR": NOWHERE, "FNNEXP_CACHE": NOWHERE}, new=True),
+    "a missing TMPDIR, 64 open files": Case(
+        {"TMPDIR": NOWHERE, "FNNEXP_CACHE": NOWHERE}, new=True, limit=open_files(64)
+    ),
     "a full TMPDIR": Case(
         {"TMPDIR": "{temporary}"}, new=True, ui=True, prepare=lambda folders: full(folders.temporary)
     ),
-    "a full JOBLIB_TEMP_FOLDER": Case(
-        {"JOBLIB_TEMP_FOLDER": "{temporary}"}, prepare=lambda folders: full(folders.temporary)
+    "a full JOBLIB_TEMP_FOLDER, a missing MPLBACKEND, LOKY_MAX_CPU_COUNT=0": Case(
+        {"JOBLIB_TEMP_FOLDER": "{temporary}", "MPLBACKEND": "none_such", "LOKY_MAX_CPU_COUNT": "0"},
+        prepare=lambda folders: full(folders.temporary),
     ),
     "a read-only folder": Case(
         prepare=lambda folders: read_only(folders.folder), new=True, refused="read-only"
@@ -157,19 +176,11 @@ CASES = {
     ),
     "a ? in the folder": Case(folder="run?", new=True, refused="has % or ? in its path"),
     "a folder with a percent-encoded name": Case(folder="a%20b", new=True, refused="has % or ? in its path"),
-    # languages, terminals and streams
-    "LANG=C": Case(
-        {"LANG": "C", "LC_ALL": None, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, new=True, ui=True
-    ),
-    "PYTHONIOENCODING=ascii, COLUMNS=40": Case({"PYTHONIOENCODING": "ascii", "COLUMNS": "40"}),
-    "PYTHONIOENCODING=latin-1, COLUMNS=0": Case(
-        {"PYTHONIOENCODING": "latin-1", "COLUMNS": "0", "LINES": "0"}
-    ),
+    # streams; threads and workers
     "PYTHONIOENCODING=cp1252, TERM=dumb, standard error closed": Case(
         {"PYTHONIOENCODING": "cp1252", "TERM": "dumb", "NO_COLOR": "1"}, limit=closed(2)
     ),
     "PYTHONIOENCODING=utf-16, standard input closed": Case({"PYTHONIOENCODING": "utf-16"}, limit=closed(0)),
-    # streams; threads and workers
     "standard output closed, OMP_NUM_THREADS": Case(
         {"OMP_NUM_THREADS": "7", "OPENBLAS_NUM_THREADS": "3", "MKL_NUM_THREADS": "2"}, limit=closed(1)
     ),
@@ -180,14 +191,9 @@ CASES = {
         {"LOKY_MAX_CPU_COUNT": "1"}, limit=lambda: os.closerange(0, 3)
     ),
     "LOKY_MAX_CPU_COUNT not a number": Case({"LOKY_MAX_CPU_COUNT": "all"}, refused="LOKY_MAX_CPU_COUNT"),
-    "64 open files": Case(limit=open_files(64), new=True),
     # settings of Python and of other programs
-    "umask 077": Case(limit=lambda: os.umask(0o077), new=True, ui=True),
     "PYTHONWARNINGS=error": Case({"PYTHONWARNINGS": "error"}, new=True, refused="Warning"),
-    "a missing MPLBACKEND, LOKY_MAX_CPU_COUNT=0": Case(
-        {"MPLBACKEND": "none_such", "LOKY_MAX_CPU_COUNT": "0"}
-    ),
-    "MLflow's other variables, and a proxy": Case(
+    "umask 077, MLflow's other variables, and a proxy": Case(
         {
             "MLFLOW_TRACKING_URI": "",
             "MLFLOW_EXPERIMENT_NAME": "another",
@@ -196,7 +202,9 @@ CASES = {
             "http_proxy": "http://127.0.0.1:9",
             "https_proxy": "http://127.0.0.1:9",
         },
+        new=True,
         ui=True,
+        limit=lambda: os.umask(0o077),
     ),
 }
 """Environments to test. Independent settings share a case, because each case takes seconds."""
@@ -296,4 +304,6 @@ def show_ui(settings):
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(ui.pid, signal.SIGKILL)
     assert ui.returncode == 0, (out, err)
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.1", port)) != 0, "the server still runs"
     assert b"Traceback" not in out + err, err.decode(errors="replace")

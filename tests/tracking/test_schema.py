@@ -401,6 +401,9 @@ def opening():
         process.start()
         return process
 
+    first = processes.Process(target=abs, args=(0,))  # starts the server that the others are forked from
+    first.start()
+    first.join()
     return start
 
 
@@ -426,14 +429,14 @@ def test_a_kill_at_any_moment_leaves_the_old_or_the_new_store(start, before, own
     """Kill the process at a random moment of its writing, every time in a new folder."""
     chance = random.Random(int(os.environ.get("FNNEXP_CHAOS_SEED", "0")))
     runs, moments, left = rows_of_runs(before), [], set()
-    for kill in range(KILLS + 2):  # the first process starts the server that the others are forked from
+    for kill in range(-1, KILLS):  # the first process is not killed
         folder = own_folder / str(kill)
         folder.mkdir()
         file = folder / "mlflow.db"
         if start == "old":
             file.write_bytes(before.read_bytes())
         process = opening(folder)
-        if kill < 2:
+        if kill < 0:
             moments = moments_of_writing(process, folder)
             assert status_of(process) == 0
         else:
@@ -456,8 +459,11 @@ def test_a_kill_at_any_moment_leaves_the_old_or_the_new_store(start, before, own
 
 @unix
 @pytest.mark.long
-@pytest.mark.parametrize("start", ["nothing", "old"])
-@pytest.mark.parametrize("kilobytes", [0, 40, 300, 900])
+@pytest.mark.usefixtures("upgraded_here")  # in the command that resumes
+@pytest.mark.parametrize(
+    ("start", "kilobytes"),
+    [("nothing", 0), ("nothing", 300), ("nothing", 900), ("old", 40), ("old", 300), ("old", 900)],
+)
 def test_a_full_disk_leaves_the_old_store_or_none(kilobytes, start, before, own_folder, invoke):
     """A limit on the size of files acts on SQLite like a full disk.
 

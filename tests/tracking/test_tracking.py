@@ -18,6 +18,7 @@ import yaml
 from mlflow import MlflowClient
 from mlflow.exceptions import INTERNAL_ERROR, MlflowException
 from mlflow.tracking import _tracking_service
+from stores import copy_run
 
 import fnnexp
 from fnnexp.config.trial import Trial
@@ -28,7 +29,7 @@ from fnnexp.nn.pieces.batching import Batching
 from fnnexp.nn.pieces.stopping import Stopping
 from fnnexp.nn.training import End, Recipe
 from fnnexp.results import frames
-from fnnexp.tracking import artifacts, reader
+from fnnexp.tracking import artifacts, reader, sql
 from fnnexp.tracking.environment import environment
 from fnnexp.tracking.experiment import About
 from fnnexp.tracking.reader import FoundRun, Known, known_trials, runs_of
@@ -463,6 +464,28 @@ def test_sql_finds_the_same_runs_as_mlflows_search(tracker, monkeypatch):
     known = tracker.known()
     monkeypatch.setattr("fnnexp.tracking.sql.TRIALS", "SELECT of_another_version FROM runs WHERE ? = ?")
     assert tracker.known() == known
+
+
+def test_no_table_is_read_again_for_each_run_however_a_store_grows(store, own_folder):
+    """SQLite plans with the sizes of an early store, in which a whole table is as small as a run."""
+    tracker = Tracker("digits", store)
+    tracker.begin(trial_of(0))
+    while tracker.describe():
+        pass
+
+    def check_plans():
+        with closing(sqlite3.connect(own_folder / "mlflow.db")) as database:
+            for query, values in ((sql.PARAMS, (1,)), (sql.TRIALS, ("layer1/z_std", 1))):
+                plan = [step for *_, step in database.execute(f"EXPLAIN QUERY PLAN {query}", values)]
+                assert not [step for step in plan[1:] if step.startswith("SCAN")], plan
+            sizes = database.execute("SELECT count(*) FROM sqlite_master WHERE name = 'sqlite_stat1'")
+            return bool(sizes.fetchone()[0])
+
+    tracker.note_sizes()
+    copy_run(own_folder, sql.MANY_RUNS)
+    assert not check_plans()
+    tracker.note_sizes()
+    assert check_plans()
 
 
 def test_the_default_store_is_mlflow_db_in_the_working_directory(store, own_folder):
