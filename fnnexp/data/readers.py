@@ -423,6 +423,12 @@ def _cell_fault(names: list[str] | None, column: int, row: int, cell: str, kind:
     """Return what is wrong with a cell or a label, as a message that follows the file's name."""
     problem = f"is '{cell}'" if cell else "is missing"
     header = " If this line has the column names, write data.header=true." if row == 1 and not names else ""
+    if names and cell and not is_number(cell):
+        name = names[column]
+        header = (
+            f" If it has the classes in words, number them: table[{name!r}] = "
+            f"pandas.factorize(table[{name!r}], sort=True)[0]."
+        )
     expected = (
         "a class number 0..255" if kind == "label" else "a class number or pixel 0..255, or a real value"
     )

@@ -362,7 +362,10 @@ REFUSED = {
         "write data.label=first or data.label=last",
     ),
     "csv, label called digit": (csv(name="digit"), "write data.label=digit"),
-    "csv, labels in words": (csv(cell=lambda y: f"digit {y}", pixel=str), "expected a class number"),
+    "csv, labels in words": (
+        csv(cell=lambda y: f"digit {y}", pixel=str),
+        "number them: table['label'] = pandas.factorize(table['label'], sort=True)[0].",
+    ),
     "csv, no labels at all": (
         csv(encode=each_line(without_first)),
         "write data.label=first or data.label=last",

@@ -361,6 +361,21 @@ def test_seeds_that_can_not_separate_any_values_are_said_to_be_too_few():
     assert f"by 10 seeds: where a network fails to learn in some seeds, at least {needed} are needed" in alone
 
 
+def test_values_at_which_no_seed_learned_may_not_be_as_good():
+    """Their three seeds are too few to reject them by a test, since the best varies so much."""
+    runs = sweep().query("init == 'max'").reset_index(drop=True)
+    for rate, values in ((0.3, (0.97, 0.6, 0.95)), (0.1, (0.9, 0.5, 0.99)), (0.01, (0.1, 0.14, 0.05))):
+        runs.loc[runs["optimizer.lr"] == rate, "val_accuracy"] = values
+    runs.loc[runs["optimizer.lr"] == 1, "val_accuracy"] = 0.1
+    (optimum,) = numeric.optima(runs, "optimizer.lr")
+    assert (optimum.best, optimum.near) == (0.3, [0.03, 0.1, 0.3])
+    answer = summary.answer(runs)
+    assert "; optimizer.lr=1 and optimizer.lr=0.01 did not learn in any seed" in answer.replace("=1.0", "=1")
+    assert "the 5 optimizer.lr values cannot be told apart" not in answer
+    (section,) = numeric_factors.sections(runs, tested=False)
+    assert "cannot be told apart" not in " ".join(texts(section))
+
+
 def test_the_answer_names_the_best_value_of_each_factor():
     runs = sweep(momenta=(0.25, 0.5, 0.75))
     (sentence,) = (line for line in summary.answer(runs).splitlines() if line.startswith("Best values: "))

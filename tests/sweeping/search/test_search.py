@@ -107,6 +107,7 @@ def test_the_report_begins_with_what_was_asked(settled, invoke):
     assert first.startswith(
         "All 3 questions that were asked" if count == n else f"{count} of the 3 questions"
     )
+    assert "cannot be told apart" not in ran.out  # the questions are all pairs, and are answered
     text = (folder / "reports" / "digits" / "report.md").read_text("utf-8")
     rows = [row.strip("| ").split(" | ") for row in text.splitlines() if row.startswith("|")]
     rows = [row for row in rows if " is better than " in row[0]]
