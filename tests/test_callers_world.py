@@ -238,6 +238,7 @@ CALLS = {
     "plot_map": lambda runs, curves: fnnexp.plot_map(small_map()).savefig("map.svg"),
     "published": lambda runs, curves: fnnexp.published(),
     "report": lambda runs, curves: fnnexp.report("digits"),
+    "report with a handout": lambda runs, curves: fnnexp.report("digits", handout=True),
     "report that has no experiment": lambda runs, curves: fnnexp.report("none"),
     "best": lambda runs, curves: fnnexp.best(runs),
     "experiments": lambda runs, curves: fnnexp.experiments(),
