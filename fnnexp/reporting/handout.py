@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
     from fnnexp.reporting.document.blocks import Block
 
-LETTERS, IN_A_ROW = 105, 112
+LETTERS, IN_A_ROW = 105, 120
 """The number of characters that fit on a line of text, and in a row of a table."""
 
 ANSWER, COMMANDS, FACT = 12, 5, 2
 """The largest numbers of lines of the answer, of the commands, and of one fact about how it was run."""
 
-ROWS, TEXT = 12, 31
+ROWS, TEXT = 8, 26
 """The largest numbers of lines of the table, and of the answer, the table and the facts together."""
 
 LEAST_ROWS = 3

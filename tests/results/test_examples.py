@@ -46,13 +46,13 @@ def test_the_examples_of_a_public_function_run(name, trained, monkeypatch):
 
 
 def test_parameters_updates_and_gaps_are_those_of_the_networks_and_their_batches(trained, monkeypatch):
-    """784-100-10 has 784·100 + 100 + 100·10 + 10 parameters; 1,198 training rows are 10 batches of 128."""
+    """784-100-10 has 784·100 + 100 + 100·10 + 10 parameters; 1,200 training rows are 10 batches of 128."""
     folder, names = trained
     monkeypatch.chdir(folder)
     runs, network = names["runs"], fnnexp.load(names["runs"].iloc[0])
     assert sum(array.size for array in network.weights.values()) == 79_510
     assert set(runs["parameters"]) == {79_510}
-    assert set(runs["train_images"]) == {1198}
+    assert set(runs["train_images"]) == {1200}
     assert set(zip(runs["batching"], runs["updates"], strict=True)) == {("full", 12), ("mini", 120)}
     board = fnnexp.leaderboard(runs)
     for row in board.to_dict("records"):

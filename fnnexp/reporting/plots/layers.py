@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from fnnexp.reporting.plots.picture import Picture
 
 HEIGHT = 1.7  # inches of a panel; lower than elsewhere, because there are many
-TITLE = 44  # characters that fit above a panel
+TITLE = 40  # characters that fit above a panel
 WIDE = 0.6  # inches between panels that do not share a y axis
 ASIDE = 0.3  # the markers of one layer are spread over this width, in layers, so that they do not overlap
 
