@@ -53,6 +53,7 @@ Compare
   fnnexp report card_grid                 what is best, and is that certain?
   fnnexp report card_grid arch=tanh_128 batching=mini
                                           the same for some of the trials
+  fnnexp report card_grid --handout       also one page to print and hand out
   fnnexp report mnist                     trials of commands without -cn are in an
                                           experiment named after their data
   fnnexp ui                               the curves in MLflow's UI
@@ -315,6 +316,12 @@ def _report(words: Sequence[str]) -> int:
         help="the factors whose options the answer compares first, as in init or init,arch (default: what "
         "until=settled asked)",
     )
+    parser.add_argument(
+        "--handout",
+        action="store_const",
+        const=True,
+        help="also write handout.html: the answer, a figure, a table and how it was run, on one printed page",
+    )
     parser.add_argument("--folder", help="folder of the page and its files (default: reports/EXPERIMENT)")
     parser.add_argument("--uri", help="MLflow's store (default: MLFLOW_TRACKING_URI or MLflow's default)")
     # After `--` a name may begin with a dash, but parse_intermixed_args would read that name as an option.
@@ -338,7 +345,12 @@ def _report(words: Sequence[str]) -> int:
 
         ranked = ranking_options(arguments.metric, arguments.margin, compare)
         return report_command(
-            arguments.experiment, where, store=option(arguments.uri), ranked=ranked, program=program()
+            arguments.experiment,
+            where,
+            store=option(arguments.uri),
+            ranked=ranked,
+            handout=bool(arguments.handout),
+            program=program(),
         )
 
     invalid = [word for word in arguments.where if not re.fullmatch(r"[^=]+=.+", word)]
@@ -370,6 +382,7 @@ def _report(words: Sequence[str]) -> int:
         metric=arguments.metric,
         margin=arguments.margin,
         compare=compare,
+        handout=bool(arguments.handout),
         tracking_uri=arguments.uri,
     )
     return 0
@@ -383,7 +396,7 @@ def _list_experiments(arguments: argparse.Namespace) -> int:
 
     unusable = [
         f"--{name}"
-        for name in ("metric", "margin", "compare", "folder")
+        for name in ("metric", "margin", "compare", "handout", "folder")
         if getattr(arguments, name) is not None
     ]
     if unusable:

@@ -253,6 +253,7 @@ CALLS = {
     "plot_lr": lambda runs, curves: fnnexp.plot_lr(small_range_test()).savefig("lr.svg"),
     "published": lambda runs, curves: fnnexp.published(),
     "report": lambda runs, curves: fnnexp.report("digits"),
+    "report with a handout": lambda runs, curves: fnnexp.report("digits", handout=True),
     "report that has no experiment": lambda runs, curves: fnnexp.report("none"),
     "best": lambda runs, curves: fnnexp.best(runs),
     "experiments": lambda runs, curves: fnnexp.experiments(),

@@ -291,6 +291,7 @@ BAD = {
     "activation('a', lambda Z: np.tanh(Z, out=Z), lambda Z: Z)": "must return a new array",
     "activation('a', lambda Z: Z * np.float64(2), lambda Z: 2)": "write constants as Python numbers",
     "activation('a_2', lambda Z: Z * 2, lambda Z: 2)": "not end in _ and a number",
+    "activation('a_3x2', lambda Z: Z * 2, lambda Z: 2)": "not end in _ and a number",
     "optimizer('a', lambda theta, grad, slots, step, hyper: theta - grad, lr=1)": "change theta in place",
     "optimizer('a', lambda theta, grad, slots, step, hyper: None, lr=1)": "theta is unchanged",
     "optimizer('a', momentum)": "has no lr",

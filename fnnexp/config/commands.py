@@ -44,6 +44,7 @@ def report_command(
     store: str = "",
     ranked: str = "",
     folder: Path | None = None,
+    handout: bool = False,
     program: str = "fnnexp",
 ) -> str:
     """Return the shell command that reports on an experiment.
@@ -60,6 +61,8 @@ def report_command(
         The options for metric, margin and factors, from :func:`ranking_options`.
     folder
         The folder of the report; None is the default folder.
+    handout
+        Whether it also writes the page to print.
     program
         How the shell calls fnnexp, from :func:`program`.
 
@@ -68,6 +71,7 @@ def report_command(
     >>> report_command("a b", ["init=he"]), report_command("-x", folder=Path("out"))
     ("fnnexp report 'a b' init=he", 'fnnexp report --folder out -- -x')
     """
+    ranked += " --handout" * handout
     options = f"{store}{ranked}{f' --folder {shlex.quote(str(folder))}' if folder else ''}"
     words = shlex.join([experiment, *where])
     if experiment.startswith("-"):

@@ -8,6 +8,7 @@ from collections.abc import Callable, Container, Hashable, Iterable, Iterator, M
 from copy import deepcopy
 from dataclasses import asdict, fields, is_dataclass, replace
 from functools import cache
+from itertools import groupby
 from types import NoneType
 from typing import Any, TypeVar
 
@@ -53,6 +54,12 @@ MOST_PARAMETERS = 1 << 28
 
 FILE_ENDING = re.compile(r"\.(npz|[ct]sv(\.gz)?)$", re.IGNORECASE)
 """The ending of a data file, which the name of the data set omits."""
+
+LEAST_COUNTED = 3
+"""From so many equal layers in a row on, the label of a network counts them, as in `relu_8x100`."""
+
+COUNTED = r"(?<![0-9])([0-9]{1,4})x([0-9]{1,9})(?![0-9])"
+"""Matches counted layers in a label: their number and their width."""
 
 DARK = 128
 """If the brightest pixel is below this, pixels are not on the scale 0..255 but on 0..1, 0..16 or such."""
@@ -420,12 +427,13 @@ def data_name(job: Job) -> str:
 def labels_from_values(config: Config) -> dict[str, str]:
     """Return a label for each group from its values: a network's activation and widths, a method's name.
 
-    A network with different activations gets a label such as ``relu+tanh_64_32``.
+    A network with different activations gets a label such as ``relu+tanh_64_32``. Three or more equal layers
+    in a row are counted: ``relu_8x100``, ``relu_784_3x500_10``, and for activations ``7xrelu+tanh_8x100``.
     """
     activation = config.arch.activation
     activations = activation if isinstance(activation, list) else [activation]
     return {
-        "arch": "_".join(["+".join(activations), *map(str, config.arch.hidden)]),
+        "arch": _joined(activations, list(map(str, config.arch.hidden))),
         "init": config.init.method,
         "batching": config.batching.mode,
         "optimizer": config.optimizer.name,
@@ -438,11 +446,58 @@ def labels_from_values(config: Config) -> dict[str, str]:
 def is_label_from_values(group: str, option: str) -> bool:
     """Return whether the name of an option says no more than :func:`labels_from_values` would.
 
-    >>> is_label_from_values("arch", "sigmoid_32_32"), is_label_from_values("init", "mine")
+    >>> is_label_from_values("arch", "sigmoid_3x32"), is_label_from_values("init", "mine")
     (True, False)
     """
-    names = re.sub(r"(_\d+)+$", "", option).split("+") if group == "arch" else [option]
+    if group == "arch":
+        activations, _ = _parted(option)
+        names = [re.sub("^[0-9]+x", "", name) for name in activations]
+    else:
+        names = [option]
     return all(name in _NAMES_OF_VALUES[group] for name in names)
+
+
+def label_now(arch: str) -> str:
+    """Return the label of a network as new runs have it: equal layers are counted.
+
+    Runs of earlier versions have labels such as ``relu_8_8_8``. The name of a user's option is unchanged.
+
+    >>> label_now("relu_8_8_8"), label_now("relu_4x8"), label_now("sigmoid_32_32"), label_now("mine_8_8_8")
+    ('relu_3x8', 'relu_4x8', 'sigmoid_32_32', 'mine_8_8_8')
+    """
+    return _joined(*_parted(arch)) if is_label_from_values("arch", arch) else arch
+
+
+def label_in_full(arch: str) -> str:
+    """Return the label of a network with each of its layers, as runs of earlier versions have it.
+
+    >>> label_in_full("relu_3x8"), label_in_full("tanh_128")
+    ('relu_8_8_8', 'tanh_128')
+    """
+    return re.sub(COUNTED, lambda match: "_".join([match[2]] * int(match[1])), arch)
+
+
+def _joined(activations: Sequence[str], widths: Sequence[str]) -> str:
+    """Return the label of a network. Equal activations and equal layers in a row are counted."""
+    return "_".join(["+".join(_counted(activations)), *_counted(widths)])
+
+
+def _counted(words: Sequence[str]) -> list[str]:
+    """Return words, with each that follows itself :data:`LEAST_COUNTED` times or more written once.
+
+    >>> _counted(["784", "500", "500", "500", "10"]), _counted(["32", "32"])
+    (['784', '3x500', '10'], ['32', '32'])
+    """
+    counts = [(word, len([*equal])) for word, equal in groupby(words)]
+    return [text for word, n in counts for text in ([f"{n}x{word}"] if n >= LEAST_COUNTED else [word] * n)]
+
+
+def _parted(arch: str) -> tuple[list[str], list[str]]:
+    """Return the activations and the widths in the label of a network."""
+    widths = re.search(r"(_([0-9]+x)?[0-9]+)*\Z", arch)
+    assert widths  # the pattern matches the empty text
+    start = widths.start()
+    return arch[:start].split("+"), arch[start:].split("_")[1:]
 
 
 _NAMES_OF_VALUES: Mapping[str, Container[str]] = {

@@ -342,9 +342,9 @@ def _check_name(kind: str, name: str) -> None:
         raise ConfigError(
             f"{kind} '{name}': {name} has another meaning in commands; write pieces.{kind}('mine', …)"
         )
-    numbered = kind == "activation" and re.search(r"_\d+$", name)  # labels would show it as a width
+    numbered = kind == "activation" and re.search(r"_(\d+x)?\d+$", name)  # labels would show it as a width
     if not re.fullmatch("[a-z][a-z0-9_]*", name) or len(name) > LONGEST_NAME or numbered:
-        ending = ", and not end in _ and a number" if kind == "activation" else ""
+        ending = ", and not end in _ and a number or 3x8" if kind == "activation" else ""
         raise ConfigError(
             f"{kind} '{name}': a name must consist of at most {LONGEST_NAME} small letters, digits and _, "
             f"begin with a letter{ending}; write pieces.{kind}('mine', …)"

@@ -7,14 +7,13 @@ compared at equal epochs differ in updates by orders of magnitude.
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from fnnexp.errors import FnnexpError, did_you_mean
-from fnnexp.nn.pieces.batching import MODES, Batching
-from fnnexp.results import comparisons, filters
+from fnnexp.results import comparisons, filters, frames
 from fnnexp.results.arguments import validate_frames
 from fnnexp.tracking.run_format import BEST, METRICS
 
@@ -134,6 +133,9 @@ def cut_at_equal_cost(runs: pd.DataFrame, curves: pd.DataFrame, unit: str) -> At
     costs["epoch"] = affordable.where(total.notna(), 0).astype("Int64")
     epoch = options.merge(costs, how="left", on=factors)["epoch"].where(finished)
     cut = runs.assign(epoch=epoch, **{SPENT: epoch.astype("float64") * epoch_cost})
+    if "updates" in runs:
+        updates = epoch.astype("float64") * frames.updates_of_an_epoch(runs)
+        cut["updates"] = updates.astype("Int64").fillna(runs["updates"])
     return AtEqual(_at_epoch(filters.part(cut, epoch.fillna(1) > 0), curves), costs)
 
 
@@ -149,21 +151,7 @@ def cost_of_an_epoch(runs: pd.DataFrame, unit: str) -> pd.Series:
     if unit == "seconds":
         seconds = runs["seconds_per_epoch"].astype("float64")
         return seconds.where(seconds > 0)
-    unknown = pd.Series(np.nan, runs.index)
-    mode = runs["batching.mode"] if "batching.mode" in runs else runs["batching"].astype("str")
-    size, rows = (runs.get(column, unknown) for column in ("batching.size", "train_images"))
-    updates = [_updates(*trial) for trial in zip(mode, size, rows, strict=True)]
-    return pd.Series(updates, runs.index, "float64")
-
-
-def _updates(mode: Any, size: Any, rows: Any) -> float:
-    """Return the number of optimizer steps in an epoch, NaN if it is unknown."""
-    if mode == "full":
-        return 1
-    if mode not in MODES or pd.isna(rows) or (mode == "mini" and pd.isna(size)):
-        return math.nan
-    batching = Batching(mode, None if pd.isna(size) else int(size))
-    return math.ceil(int(rows) / batching.batch_size(int(rows)))
+    return frames.updates_of_an_epoch(runs)
 
 
 def _at_epoch(runs: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:

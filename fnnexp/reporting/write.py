@@ -25,6 +25,7 @@ from fnnexp.config.grids.tuned import TUNING_SEEDS
 from fnnexp.data import sources
 from fnnexp.errors import FnnexpError, plural, printable
 from fnnexp.pieces import files as files_of_pieces
+from fnnexp.reporting import handout as handouts
 from fnnexp.reporting import tuned
 from fnnexp.reporting.document import html, markdown, terminal
 from fnnexp.reporting.document.blocks import Document, Section
@@ -68,6 +69,7 @@ def write(
     metric: str | None = None,
     margin: float | None = None,
     compare: Sequence[str] = (),
+    handout: bool = False,
     tracking_uri: str | None = None,
     console: Console | None = None,
 ) -> Path:
@@ -89,6 +91,8 @@ def write(
     compare
         The factors whose options the answer compares first. By default the answer begins with what the last
         sweep with `until=settled` asked. If any are given, the report is not logged to MLflow.
+    handout
+        Whether to write `handout.html` too, which prints on one page.
     console
         Where to print; the terminal if None.
 
@@ -141,20 +145,26 @@ def write(
             margin=margin,
             asked=asked,
             compare=compare,
+            handout=handout,
         )
         name = file_name("\0".join([experiment, *options]) + rank_options.replace(" --", "\0"))
         target = given_folder or Path("reports", name)
         show_stage(f"writing to {terminal.in_a_line(str(target))}".replace("[", r"\["))
-        files = write_files(document, target, "report")
+        pages = {}
+        if handout:
+            pages["handout.html"] = html.render(handouts.of_report(document, whole.runs), "handout.html")
+        files = write_files(document, target, "report", pages)
         terminal.show(document, console)
         lines = []
         if not where and not rank_options:
             show_stage("logging the report to MLflow")
             sentences = [*document.section(summary.TITLE).sentences, overview.counts(whole.runs)]
-            command = report_command(experiment, store=store.option(tracking_uri) + files_of_pieces.options())
+            options_of_store = store.option(tracking_uri) + files_of_pieces.options()
+            command = report_command(experiment, store=options_of_store, handout=handout)
             lines.append(log_files(experiment, tracking_uri, files, sentences, command))
         lines += record_look(experiment, tracking_uri, whole.runs, now)
         lines.append(f"Report: {target / 'report.html'}")
+        lines += [f"To print on one page: {target / page}" for page in pages]
     for line in lines:
         console.print(line, soft_wrap=True, markup=False, highlight=False)
     return target / "report.html"
@@ -168,18 +178,26 @@ class Report:
     ----------
     path
         The HTML page. Its folder has the same content as Markdown, tables as CSV, and figures.
+    handout
+        The page to print, if it was asked for.
     """
 
     path: Path
+    handout: Path | None = None
 
     def __fspath__(self) -> str:
         return str(self.path)
 
     def _repr_html_(self) -> str:
-        path = self.path.absolute()
-        inside = path.is_relative_to(Path.cwd())  # Jupyter opens files below its folder by relative links
-        link = quote(path.relative_to(Path.cwd()).as_posix()) if inside else path.as_uri()
-        return f'<a href="{escape(link)}" target="_blank">{escape(str(self.path))}</a>'
+        return "<br>".join(_link(page) for page in (self.path, self.handout) if page is not None)
+
+
+def _link(page: Path) -> str:
+    """Return a link to a page for a notebook."""
+    path = page.absolute()
+    inside = path.is_relative_to(Path.cwd())  # Jupyter opens files below its folder by relative links
+    link = quote(path.relative_to(Path.cwd()).as_posix()) if inside else path.as_uri()
+    return f'<a href="{escape(link)}" target="_blank">{escape(str(page))}</a>'
 
 
 def report(
@@ -187,6 +205,7 @@ def report(
     *where: str,
     metric: str | None = None,
     margin: float | None = None,
+    handout: bool = False,
     folder: str | Path | None = None,
     tracking_uri: str | None = None,
 ) -> Report:
@@ -203,13 +222,16 @@ def report(
     metric, margin
         The ranking metric and the equivalence margin, as for :func:`fnnexp.compare`; the metric can also be
         `seconds_to_0.95`.
+    handout
+        Whether to write `handout.html` beside the page: the answer, one figure, one table and how it was run,
+        to print on one sheet.
     folder
         The folder of the page and its files. Default: `reports/EXPERIMENT`.
 
     Returns
     -------
     Report
-        With `path`, the page `report.html`. A notebook shows a link to it.
+        With `path`, the page `report.html`, and `handout`. A notebook shows links to them.
 
     Raises
     ------
@@ -235,8 +257,16 @@ def report(
                 f"{key} is given twice, as {selection[key]} and {values}; write "
                 f'"{key}={selection[key]},{values}"'
             )
-    page = write(experiment, folder, where=selection, metric=metric, margin=margin, tracking_uri=tracking_uri)
-    return Report(page)
+    page = write(
+        experiment,
+        folder,
+        where=selection,
+        metric=metric,
+        margin=margin,
+        handout=handout,
+        tracking_uri=tracking_uri,
+    )
+    return Report(page, page.with_name("handout.html") if handout else None)
 
 
 @contextmanager
@@ -265,6 +295,7 @@ def make(
     margin: float | None = None,
     asked: Asked | None = None,
     compare: Sequence[str] = (),
+    handout: bool = False,
 ) -> Document:
     """Return the report on some trials as data.
 
@@ -278,7 +309,7 @@ def make(
         The frames of these trials.
     folder
         Where the report is written, if not in the default folder.
-    metric, margin, compare
+    metric, margin, compare, handout
         As for :func:`write`.
     asked
         What the answer begins with, if anything was asked.
@@ -288,7 +319,7 @@ def make(
     sections += own.sections(filters.compared(runs))
     rank_options = ranking_options(metric, margin, compare)
     options = store.option(tracking_uri) + files_of_pieces.options()
-    command = partial(report_command, experiment, store=options, ranked=rank_options)
+    command = partial(report_command, experiment, store=options, ranked=rank_options, handout=handout)
     files = [*(f"{name}.csv" for section in sections for name in section.data), "report.md"]
     sections.append(provenance.section(command, where, runs, files, folder))
     return Document(" ".join([experiment, *where]) + (f" by {metric}" if metric else ""), sections)
@@ -362,8 +393,10 @@ def _with_runs(whole: frames.ExperimentFrames, runs: pd.DataFrame) -> frames.Exp
     return frames.ExperimentFrames(runs, *others)
 
 
-def write_files(document: Document, folder: Path, name: str) -> list[Path]:
-    """Write a document as `name`.html and `name`.md, with its data and figures next to them.
+def write_files(
+    document: Document, folder: Path, name: str, pages: Mapping[str, str] | None = None
+) -> list[Path]:
+    """Write a document as `name`.html and `name`.md, with its data, its figures and other pages next to them.
 
     Raises
     ------
@@ -371,6 +404,7 @@ def write_files(document: Document, folder: Path, name: str) -> list[Path]:
         If the folder cannot be written.
     """
     texts = {f"{name}.html": html.render(document), f"{name}.md": markdown.render(document)}
+    texts |= pages or {}
     texts |= {f"{figure.name}.svg": svg_file(figure.svg) for figure in document.figures}
     images = {f"{figure.name}.png": figure.png for figure in document.figures}
     tables = {f"{title}.csv": frame for title, frame in document.data.items()}

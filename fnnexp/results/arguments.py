@@ -91,7 +91,7 @@ def column_types(name: str) -> dict[str, Any]:
     return {
         **dict.fromkeys((*result_columns(), *CHOICES), "str"),
         **dict.fromkeys((*METRICS, BEST[0], "seconds_per_epoch", "seconds"), "float64"),
-        **dict.fromkeys((BEST[1], "seed", *END, "look", *COUNTS), "Int64"),
+        **dict.fromkeys((BEST[1], "seed", *END, "look", *COUNTS, "updates"), "Int64"),
     }
 
 

@@ -153,7 +153,7 @@ def as_text(value: Any) -> str:
     >>> as_text(0.1), as_text(128), as_text(True), as_text(None), as_text(64 * "a")
     ('0.1', '128', 'True', '–', 'aaaaaaaaaaaa')
     >>> as_text("relu" + 64 * "_128"), as_text(str([784] + 3000 * [8]))
-    ('relu_128×64', '[784, 8×3000]')
+    ('relu_64x128', '[784, 3000x8]')
     """
     if pd.isna(value):
         return "–"
@@ -169,7 +169,7 @@ def _shortened(text: str) -> str:
         return text[:SHORT]
     if len(text) <= LONGEST:
         return text
-    short = re.sub(EQUALS, lambda m: f"{m[1]}×{len(re.findall('[0-9]+', m[0]))}", text)
+    short = re.sub(EQUALS, lambda m: f"{len(re.findall('[0-9]+', m[0]))}x{m[1]}", text)
     if len(short) <= LONGEST:
         return short
     return f"{short[:60]}…{short[-20:]} ({hashlib.sha256(text.encode()).hexdigest()[:8]})"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
+from fnnexp.config.resolve import label_in_full, label_now
 from fnnexp.errors import FnnexpError, did_you_mean
 from fnnexp.results.factors import as_text
 from fnnexp.results.frames import (
@@ -54,7 +55,8 @@ def where(runs: pd.DataFrame, wanted: Mapping[str, str]) -> pd.DataFrame:
     """Return the rows that have these options, e.g. `{"arch": "tanh_128", "seed": "0,1"}`.
 
     Values are in Hydra's grammar for sweeps: one value, several with commas, `range(3)`, `[64,32]`,
-    `glob(he*)` or `null`. A value as :func:`as_text` shows it also works.
+    `glob(he*)` or `null`. A value as :func:`as_text` shows it also works. A network's label may also have all
+    its layers: `arch=relu_8_8_8` is `arch=relu_3x8`.
 
     Raises
     ------
@@ -134,7 +136,10 @@ def _values(column: pd.Series, shown: pd.Series, requested: str) -> Sequence[Any
         (parsed,) = OverridesParser.create().parse_overrides([f"key={requested}"])
         value = parsed.value()
         if isinstance(value, Glob):
-            return value.filter(list(column.dropna().astype("str").unique()))
+            names = [str(name) for name in column.dropna().unique()]
+            if column.name == "arch":
+                names += [full for name in names if label_now(full := label_in_full(name)) == name != full]
+            return value.filter(names)
         if not parsed.is_sweep_override():
             return [value]
         values = [_unquoted(element) for element in islice(parsed.sweep_iterator(), MOST + 1)]
@@ -164,6 +169,8 @@ def _same(column: pd.Series, shown: pd.Series, value: Any) -> pd.Series:
     if value is None:
         return column.isna()
     text = str(value)  # frames keep a list such as [64, 32] as text
+    if column.name == "arch":
+        text = label_now(text)
     same = (shown == text) | (column.notna() & (column.astype("str") == text))
     wanted: bool | float | None = None
     if is_bool_dtype(column):

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import is_float_dtype
 
-from fnnexp.config.resolve import later_defaults
+from fnnexp.config.resolve import label_in_full, label_now, later_defaults
 from fnnexp.config.schema import CHOICES, NODES, UNSCIENTIFIC, Config, keys_of
 from fnnexp.errors import FnnexpError, did_you_mean
 from fnnexp.nn.layer_stats import NAME, QUANTITIES
@@ -28,7 +28,7 @@ from fnnexp.nn.pieces.batching import MODES
 from fnnexp.nn.pieces.initializers import INITIALIZERS
 from fnnexp.tracking import reader
 from fnnexp.tracking.environment import LIBRARIES
-from fnnexp.tracking.run_format import BEST, METRICS, PRUNED, STATUSES, as_param
+from fnnexp.tracking.run_format import BEST, DONE, METRICS, PRUNED, STATUSES, as_param
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -43,8 +43,8 @@ ARCHS = ("relu_100", "tanh_128", "sigmoid_32_32", "relu_98")
 ORDER = {"arch": ARCHS, "init": tuple(INITIALIZERS), "batching": MODES}
 """The order of the shipped options of a group in tables. Other options follow, sorted by name."""
 
-COUNTS = ("train_images", "test_images", "classes")
-"""The tags with the sizes of a trial's data."""
+COUNTS = ("train_images", "test_images", "classes", "parameters")
+"""The tags with the sizes of a trial's data and of its network."""
 
 END = ("diverged_epoch", "stopped_epoch", "weights_best_epoch", "pruned_epoch")
 """The tags with the epochs at which a trial ended early or was pruned, and of its best weights."""
@@ -55,10 +55,13 @@ TAGS = (
 )  # fmt: skip
 """The tags that become columns with the same names."""
 
+MOST_UPDATES = 1 << 53
+"""The number of updates is missing if it is this or more, which no trial can make."""
+
 HEAD = ("run_id", "trial", "name", "status")
 TAIL = (
-    *END, "identical_to", "seconds_per_epoch", "started", "seconds", "look", *COUNTS, "tuning",
-    "error", "data_checksum", "git_commit", "versions", "blas", "engine", "command",
+    *END, "identical_to", "seconds_per_epoch", "started", "seconds", "look", *COUNTS, "updates",
+    "tuning", "error", "data_checksum", "git_commit", "versions", "blas", "engine", "command",
 )  # fmt: skip
 
 
@@ -249,8 +252,13 @@ def runs(experiment: str, *, tracking_uri: str | None = None) -> pd.DataFrame:
           If seeds were added after a report had shown results, :func:`fnnexp.compare` uses tests that are
           valid at every look (each report that shows the results).
         - `train_images` (Int64), the number of images that an epoch trains on, without held-out images;
-          `test_images` (Int64), the number of images of the test metrics; `classes` (Int64). `train_images`
-          and `classes` are missing in older runs.
+          `test_images` (Int64), the number of images of the test metrics; `classes` (Int64).
+        - `parameters` (Int64): the number of weights and biases. A layer of n units with m inputs has m · n
+          weights, and n biases unless it has none: 784-100-10 has 78,400 + 100 + 1,000 + 10 = 79,510.
+        - `updates` (Int64): the number of optimizer steps, epochs · ⌈`train_images` / batch size⌉. The
+          epochs of a trial that stopped early, diverged or was pruned are those until then. Missing for other
+          trials that have not finished.
+        - `train_images`, `classes`, `parameters` and `updates` are missing in older runs.
         - `tuning`: for which comparison the trial was trained to tune its options, as in
           `compare=init tune=optimizer.lr`. It enters no comparison. Missing for other trials.
         - `error`, one line.
@@ -504,7 +512,38 @@ def _runs_frame(
     }
     # A trial that was pruned by one sweep may have been finished by another.
     columns["pruned_epoch"] = columns["pruned_epoch"].where(columns["status"] == PRUNED)
-    return pd.DataFrame(columns)
+    frame = pd.DataFrame(columns)
+    frame.insert([*frame.columns].index("tuning"), "updates", _updates(frame))
+    return frame
+
+
+def _updates(runs: pd.DataFrame) -> pd.Series:
+    """Return how many optimizer steps each trial made, given the other columns of :func:`runs`."""
+    epochs = _numbers(runs, "epochs")
+    for column in ("stopped_epoch", "pruned_epoch", "diverged_epoch"):
+        epochs = _numbers(runs, column).fillna(epochs)
+    updates = epochs * updates_of_an_epoch(runs)
+    has_ended = runs["status"].isin([*DONE, PRUNED])
+    return updates.where(has_ended & (updates < MOST_UPDATES)).astype("Int64")
+
+
+def updates_of_an_epoch(runs: pd.DataFrame) -> pd.Series:
+    """Return the number of optimizer steps in an epoch of each trial (float64), NaN if it is unknown.
+
+    >>> runs = pd.DataFrame({"batching.mode": ["full", "mini", "sample"], "batching.size": [None, 128, None]})
+    >>> updates_of_an_epoch(runs.assign(train_images=55_000)).tolist()
+    [1.0, 430.0, 55000.0]
+    """
+    mode = runs["batching.mode" if "batching.mode" in runs else "batching"].astype("str")
+    size = _numbers(runs, "batching.size").where(mode == "mini", 1.0)
+    steps: pd.Series = np.ceil(_numbers(runs, "train_images") / size.where(size >= 1))  # type: ignore[assignment]
+    return steps.where(mode.isin(["mini", "sample"])).mask(mode == "full", 1.0)
+
+
+def _numbers(runs: pd.DataFrame, column: str) -> pd.Series:
+    """Return a column as float64, NaN where it has no number or does not exist."""
+    unknown = pd.Series(np.nan, runs.index)
+    return pd.to_numeric(runs.get(column, unknown), errors="coerce").astype("float64")
 
 
 def _tag(trials: TrialRuns, key: str) -> Sequence[str | None]:
@@ -575,11 +614,18 @@ def _filled(column: Sequence[str | None], default: str | None) -> pd.Series:
 
 
 def as_options(texts: pd.Series, group: str) -> pd.Series:
-    """Return the options of a group as an ordered category, sorted as in tables: see :data:`ORDER`."""
+    """Return the options of a group as an ordered category, sorted as in tables: see :data:`ORDER`.
+
+    Networks have the labels that new runs have, also in runs of earlier versions.
+    """
+    if group == "arch":
+        labels = {text: label_now(text) for text in texts.dropna().unique()}
+        if any(text != label for text, label in labels.items()):
+            texts = texts.map(labels)
     present, documented = set(texts.dropna()), ORDER.get(group, ())
     names = [
         *(name for name in documented if name in present),
-        *sorted(present.difference(documented), key=_by_number),
+        *sorted(present.difference(documented), key=lambda text: (_by_number(label_in_full(text)), text)),
     ]
     return texts.astype(pd.CategoricalDtype(names, ordered=True))
 

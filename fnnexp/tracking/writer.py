@@ -338,6 +338,7 @@ class Tracker:
             "fnnexp.train_images": str(trial.recipe.rows_to_train(trial.data.n_train)),
             "fnnexp.test_images": str(trial.data.n_test),
             "fnnexp.classes": str(trial.recipe.architecture.classes),
+            "fnnexp.parameters": str(trial.recipe.architecture.parameter_count),
             ENGINE: engine,
             **environment(),
         }

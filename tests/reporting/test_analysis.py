@@ -27,7 +27,7 @@ from fnnexp.reporting import write as report
 from fnnexp.reporting.plots import curves, layout, style
 from fnnexp.reporting.sections import leaderboard, overview
 from fnnexp.reporting.sections.by_factor import architecture as by_architecture
-from fnnexp.results import filters, frames, statistics
+from fnnexp.results import arguments, filters, frames, statistics
 from fnnexp.results.factors import LONGEST, as_text, factors_of, labels_of, others
 from fnnexp.tracking.run_format import METRICS
 
@@ -124,7 +124,7 @@ def store(empty_store, tmp_path_factory):
             for e in range(1, last + 1)
         }
         tags = {"trial": trial_id(arch, init, batching, seed), "status": status, "seconds_per_epoch": 0.25}
-        tags |= {"train_images": 1237, "test_images": 360, "classes": 10}
+        tags |= {"train_images": 1237, "test_images": 360, "classes": 10, "parameters": 79_510}
         if init in IDENTICAL:
             tags["identical_to"] = trial_id(arch, IDENTICAL[init], batching, seed)
         if status == "diverged":
@@ -210,7 +210,7 @@ def test_columns_are_typed(runs):
         assert kinds[column] == "category"
     for column in ("seed", "epochs", "batching.size", "data.validation", "best_val_epoch", *frames.END):
         assert kinds[column] == "Int64"
-    for column, count in zip(frames.COUNTS, (1237, 360, 10), strict=True):
+    for column, count in zip(frames.COUNTS, (1237, 360, 10, 79_510), strict=True):
         assert (kinds[column], set(runs[column])) == ("Int64", {count})
     for column in (*METRICS, "best_val_accuracy", "optimizer.lr", "seconds", "seconds_per_epoch"):
         assert kinds[column] == "float64"
@@ -222,6 +222,34 @@ def test_columns_are_typed(runs):
     assert runs["seconds"].tolist() == [2.5] * len(GRID)
     assert list(runs["init"].cat.categories) == ["max", "sqrtmax", "xavier", "he"]  # the documented order
     assert set(runs.loc[runs["batching"] == "full", "batching.size"].isna()) == {True}
+
+
+def test_updates_are_counted_up_to_the_last_epoch_and_unknown_for_trials_without_an_end(runs, store):
+    """1,237 rows are 10 batches of 128, the last of them short."""
+    for row in runs.to_dict("records"):
+        last = {"finished": EPOCHS, "diverged": 3, "failed": None}[row["status"]]
+        expected = last and last * {"full": 1, "mini": 10}[row["batching"]]
+        assert row["updates"] == expected if last else pd.isna(row["updates"])
+    untrained, odd = pd.Series({"epochs": 0}), pd.Series({"epochs": 10**18, "batching.size": -3})
+    for change in (untrained, odd, pd.Series({"epochs": "many"})):
+        frame = runs[runs["batching"] == "mini"].head(1).astype({"epochs": "object"}).assign(**change)
+        assert frames._updates(frame).tolist() == ([0] if change is untrained else [pd.NA])
+
+
+def test_labels_of_older_runs_are_those_of_new_runs(empty_store, tmp_path):
+    mixed, name = Store(empty_store(tmp_path / "labels")), "relu_8_8_8_8"
+    labels = (name, "relu_4x8", "mine_8_8_8", "relu_8_8", "relu_16", "3xelu+tanh_4x8")
+    for i, label in enumerate(labels):
+        mixed.add("labels", label, params(label, seed=i), {}, trial=trial_id(i), status="finished")
+    found = frames.runs("labels", tracking_uri=mixed.uri)
+    assert found["arch"].tolist() == ["relu_4x8", "relu_4x8", *labels[2:]]
+    assert found["name"].tolist() == [*labels]
+    assert [*found["arch"].cat.categories] == ["mine_8_8_8", "relu_8_8", "relu_4x8", "relu_16", labels[-1]]
+    for words in (name, "relu_4x8", "glob(relu_4*)", "glob(relu_8_8_*)", f"{name},relu_4x8"):
+        assert filters.where(found, {"arch": words})["seed"].tolist() == [0, 1], words
+    assert filters.where(found, {"arch": "mine_8_8_8"})["seed"].tolist() == [2]
+    old = pd.concat([found.assign(arch=labels), found])  # as from frames that were saved before
+    assert set(arguments.restore_types(old, "runs")["arch"].dropna()) == {*found["arch"]}
 
 
 def test_a_factor_that_depends_on_an_axis_is_reported_but_does_not_split_the_table():
@@ -531,7 +559,8 @@ def test_the_page_the_files_and_the_terminal_show_the_same_numbers(written, runs
     page = Page((folder / "report.html").read_text(encoding="utf-8"))
     board = rows_of(folder / "leaderboard.csv")
     head, *rows = page.tables[0]
-    names = ["arch", "init", "batching", "seeds", "val %", "95% interval", "test %", "note"]
+    names = ["arch", "init", "batching", "seeds", "val %", "95% interval", "test %"]
+    names += ["parameters", "updates", "train − val", "note"]
     assert [text for text, _ in head] == names
     assert len(rows) == len(board) == len(leaderboard.leaderboard(runs))
     for row, line in zip(rows, board, strict=True):
@@ -546,6 +575,11 @@ def test_the_page_the_files_and_the_terminal_show_the_same_numbers(written, runs
             assert text.split()[0] == f"{100 * float(line[key]):.2f}"
             if line[f"{key}_sd"]:
                 assert text.split()[-1] == f"{100 * float(line[f'{key}_sd']):.2f}"
+        beside = zip(row[7:10], ("parameters", "updates", "gap"), (",.0f", ",.0f", ".2f"), strict=True)
+        for (text, value), key, spec in beside:
+            assert value == (float(line[key]) if line[key] else None)
+            scaled = float(line[key] or 0) * (100 if key == "gap" else 1)
+            assert text == (f"{scaled:{spec}}".replace("-", "−") if line[key] else "–")
     on_screen = [row for row in rows if row[4][0] in shown]
     assert on_screen == rows[: len(on_screen)] != []
     assert [row[6][0] != "" for row in rows] == [True] + [False] * (len(rows) - 1)
@@ -740,10 +774,10 @@ def test_networks_with_hundreds_of_layers_have_distinct_short_names(empty_store,
         deep.add("deep", f"{name}-{init}", options, curve, trial=trial_id(i, init), status=status)
     page, terminal = write(deep, "deep", tmp_path / "r")
     cells = [row[0][0] for row in Page(page).tables[1][1:]]
-    assert cells[:2] == ["relu_8×400", "relu_8×400"]
+    assert cells[:2] == ["relu_400x8", "relu_400x8"]
     assert len(set(cells)) == 5
     assert max(map(len, cells)) <= LONGEST
-    assert "relu_8×400 he leads and is 1.00 points ahead" in " ".join(terminal.split())
+    assert "relu_400x8 he leads and is 1.00 points ahead" in " ".join(terminal.split())
     assert "fnnexp report deep arch=" not in terminal  # a shortened name cannot select trials
     assert "_8_8_8" not in page
     assert set(pd.read_csv(tmp_path / "r" / "runs.csv")["arch.hidden"]) == set(map(str, nets.values()))

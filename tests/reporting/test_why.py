@@ -381,6 +381,28 @@ def test_labels_panels_and_legend_do_not_overlap(depth):
     assert plots.by_epoch(first[:0], "", log=True) is None
 
 
+@pytest.mark.parametrize("arch", ["relu_8x100", "a_network_with_a_name_of_my_own_" * 3])
+def test_titles_of_panels_name_the_layer_and_the_quantity_whatever_their_length(arch):
+    rows = [
+        {"arch": arch, "init": "he", "layer": layer, "quantity": quantity, "batching": "sample",
+         "epoch": epoch, "mean": 0.5, "low": 0.5, "high": 0.5}
+        for layer in (1, 5, 10) for quantity in ("z_std", "idle") for epoch in (1, 2)
+    ]  # fmt: skip
+    frame = pd.DataFrame(rows).astype(dict.fromkeys(("arch", "init", "batching"), "category"))
+    figure = plots.by_epoch(frame[frame["quantity"] == "idle"], "dead or saturated %", log=False)
+    titles = [ax.get_title("left") for ax in figure.axes]
+    lines = [f"layer {layer} · dead or saturated %" for layer in (1, 5, 10)]
+    assert [title.splitlines()[1] for title in titles] == lines
+    assert all(len(line) <= plots.TITLE for title in titles for line in title.splitlines())
+    assert_legible(figure)
+    start = plots.at_start(frame[frame["epoch"] == 1])
+    shown = [ax.get_title("left") for ax in start.axes]
+    assert [
+        title.endswith(text) for title, text in zip(shown, ("pre-activations", "saturated %"), strict=True)
+    ]
+    assert_legible(start)
+
+
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("zeros", ["layer", "quantity"])
 def test_quantities_that_are_always_zero_are_drawn_without_a_warning(zeros):

@@ -45,6 +45,25 @@ def test_the_examples_of_a_public_function_run(name, trained, monkeypatch):
         exec(example.source, names)
 
 
+def test_parameters_updates_and_gaps_are_those_of_the_networks_and_their_batches(trained, monkeypatch):
+    """784-100-10 has 784·100 + 100 + 100·10 + 10 parameters; 1,200 training rows are 10 batches of 128."""
+    folder, names = trained
+    monkeypatch.chdir(folder)
+    runs, network = names["runs"], fnnexp.load(names["runs"].iloc[0])
+    assert sum(array.size for array in network.weights.values()) == 79_510
+    assert set(runs["parameters"]) == {79_510}
+    assert set(runs["train_images"]) == {1200}
+    assert set(zip(runs["batching"], runs["updates"], strict=True)) == {("full", 12), ("mini", 120)}
+    board = fnnexp.leaderboard(runs)
+    for row in board.to_dict("records"):
+        of_row = runs[(runs["init"] == row["init"]) & (runs["batching"] == row["batching"])]
+        gaps = [a - b for a, b in zip(of_row["train_accuracy"], of_row["val_accuracy"], strict=True)]
+        assert row["gap"] == pytest.approx(sum(gaps) / 2)
+        assert (row["parameters"], row["updates"]) == (79_510, 12 if row["batching"] == "full" else 120)
+    equal = fnnexp.at_equal(runs, names["curves"], "updates")
+    assert set(equal["updates"]) <= {10, 12}
+
+
 @pytest.mark.usefixtures("store", "blank_figures")
 def test_the_snippets_of_the_page_on_python_run():
     snippets = re.findall(r"^```python\n(.*?)^```", PAGE.read_text("utf-8"), re.DOTALL | re.MULTILINE)

@@ -21,18 +21,18 @@ ROWS_OPEN = 12
 """A table with `folds` and more rows than this is collapsed."""
 
 
-def render(document: Document) -> str:
+def render(document: Document, template: str = "page.html") -> str:
     """Return the document as an HTML page. The template escapes all text and embeds figures as SVG."""
     sections = [
         (section.title, [(type(block).__name__, block) for block in section.shown_in(Medium.PAGE)])
         for section in document.sections
     ]
     shown = [(title, blocks) for title, blocks in sections if blocks]
-    return _template().render(title=document.title, sections=shown, rows_open=ROWS_OPEN)
+    return _template(template).render(title=document.title, sections=shown, rows_open=ROWS_OPEN)
 
 
 @cache
-def _template() -> Template:
+def _template(name: str) -> Template:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -41,7 +41,7 @@ def _template() -> Template:
         lstrip_blocks=True,
     )
     environment.filters |= {"column_classes": _column_classes, "cell_html": _cell_html}
-    return environment.get_template("page.html")
+    return environment.get_template(name)
 
 
 def _column_classes(table: Table) -> list[Markup]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from fnnexp.reporting.plots.layout import add_legend, set_title
+from fnnexp.reporting.plots.layout import add_legend
 from fnnexp.reporting.plots.picture import Picture
 from fnnexp.reporting.plots.style import COLOURS, INK
 
@@ -93,10 +93,11 @@ def from_leader(findings: Findings) -> Picture | None:
         )
         if n
     ]
-    _label(ax, names, ranking)
+    _label(ax, names, ranking, left)
     _set_limits(ax, drawn, intervals)
     if omitted:
-        set_title(ax, f"not drawn: {', '.join(omitted)} (see leader.csv)")
+        text = f"not drawn: {', '.join(omitted)} (see leader.csv)"
+        ax.set_title(text, color=INK, fontsize=9, loc=_side(text, left), parse_math=False)
     verdicts = {row["verdict"] for row in rows}
     entries: dict[str, Any] = {
         text: Line2D([], [], linewidth=1.6, markersize=6, **STROKES[verdict])
@@ -108,7 +109,12 @@ def from_leader(findings: Findings) -> Picture | None:
     return figure
 
 
-def _label(ax: Axes, names: Sequence[str], ranking: Ranking) -> None:
+def _side(text: str, left: float) -> Literal["left", "right"]:
+    """Return the side of the axes on which a text begins, or ends if it is wider than the axes."""
+    return "left" if len(text) * LETTER <= WIDTH - left else "right"
+
+
+def _label(ax: Axes, names: Sequence[str], ranking: Ranking, left: float) -> None:
     ax.set_ylim(len(names) - 0.5, -0.5)
     ax.set_yticks(range(len(names)), names, color=INK, fontsize=9, parse_math=False)
     ax.tick_params(axis="both", colors=INK, labelsize=8.5, length=0)
@@ -117,7 +123,8 @@ def _label(ax: Axes, names: Sequence[str], ranking: Ranking) -> None:
     unit = " in percentage points" if ranking.is_accuracy else f" in {ranking.unit}" if ranking.unit else ""
     sign = "" if ranking.is_accuracy else " (positive is better)"
     text = f"difference in {ranking.metric} from the leader{unit}, paired by seed{sign}"
-    ax.set_xlabel(text, color=INK, fontsize=9, parse_math=False)
+    side: Literal["center", "right"] = "center" if _side(text, left) == "left" else "right"
+    ax.set_xlabel(text, color=INK, fontsize=9, loc=side, parse_math=False)
 
 
 def _set_limits(ax: Axes, drawn: Sequence[float], intervals: Sequence[tuple[int, float, float, str]]) -> None:

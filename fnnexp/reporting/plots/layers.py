@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -13,14 +12,14 @@ from fnnexp.reporting.plots.layout import add_legend, draw_band, in_rows, legend
 from fnnexp.reporting.plots.style import INK, styles_in
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from matplotlib.axes import Axes
 
     from fnnexp.reporting.plots.picture import Picture
 
 HEIGHT = 1.7  # inches of a panel; lower than elsewhere, because there are many
-TITLE = 46  # characters that fit above a panel
+TITLE = 40  # characters that fit above a panel
 WIDE = 0.6  # inches between panels that do not share a y axis
 ASIDE = 0.3  # the markers of one layer are spread over this width, in layers, so that they do not overlap
 
@@ -57,7 +56,7 @@ def at_start(points: pd.DataFrame) -> Picture | None:
     if points.empty:
         return None
     panels = {
-        f"{arch} · {quantity.title}": part[part["quantity"] == quantity.name]
+        (str(arch), quantity.title): part[part["quantity"] == quantity.name]
         for arch, part in points.rename(columns={"layer": "x"}).groupby("arch", observed=True)
         for quantity in columns
     }
@@ -90,7 +89,7 @@ def by_epoch(points: pd.DataFrame, title: str, *, log: bool) -> Picture | None:
         return None
     groups = points.rename(columns={"epoch": "x"}).groupby(["arch", "layer", "batching"], observed=True)
     panels = {
-        f"{arch} · layer {layer} · {batching}": part
+        (f"{arch} · {batching}", f"layer {layer} · {title}"): part
         for (arch, layer, batching), part in islice(groups, MOST_PANELS)
     }
     batchings = points["batching"].nunique()
@@ -101,14 +100,14 @@ def by_epoch(points: pd.DataFrame, title: str, *, log: bool) -> Picture | None:
 
 
 def _drawn(
-    panels: Mapping[str, pd.DataFrame], columns: int, *, aside: float = 0.0, **options: Any
+    panels: Mapping[tuple[str, str], pd.DataFrame], columns: int, *, aside: float = 0.0, **options: Any
 ) -> layout.Panels:
     """Return panels with their lines and a legend.
 
     Parameters
     ----------
     panels
-        Frames with the columns `init x mean low high`, by the title of the panel.
+        Frames with the columns `init x mean low high`, by the two parts of the title: see :func:`_titles`.
     columns, options
         The number of panels in a row, and further arguments of :func:`layout.panels`.
     aside
@@ -116,8 +115,7 @@ def _drawn(
         two layers.
     """
     drawn = styles_in(pd.concat(panels.values())["init"])
-    titles = [textwrap.shorten(title, TITLE, placeholder=" …") for title in panels]
-    grid = layout.panels(in_rows(len(panels), columns), titles, len(drawn), height=HEIGHT, **options)
+    grid = layout.panels(in_rows(len(panels), columns), _titles(panels), len(drawn), height=HEIGHT, **options)
     for ax, lines in zip(grid.axes, panels.values(), strict=True):
         for i, (name, style) in enumerate(drawn.items()):
             line = lines[lines["init"] == name].sort_values("x")
@@ -126,6 +124,24 @@ def _drawn(
                 draw_band(ax, x, line, style, i, bars=bool(aside))
     add_legend(grid.figure, legend_lines(drawn))
     return grid
+
+
+def _titles(parts: Collection[tuple[str, str]]) -> list[str]:
+    r"""Return the titles of panels: whose they are, and the layer and quantity, which are never cut.
+
+    If a title does not fit on one line, each has two.
+
+    >>> _titles([("relu_100 · mini", "layer 1 · update ratio")])
+    ['relu_100 · mini · layer 1 · update ratio']
+    >>> _titles([("relu_8x100 · sample", "layer 10 · dead or saturated %")])
+    ['relu_8x100 · sample\nlayer 10 · dead or saturated %']
+    """
+    titles = [" · ".join(part) for part in parts]
+    if max(map(len, titles)) <= TITLE:
+        return titles
+    half = TITLE // 2 - 1
+    short = (name if len(name) <= TITLE else f"{name[:half]}…{name[-half:]}" for name, _ in parts)
+    return [f"{name}\n{shown}" for name, (_, shown) in zip(short, parts, strict=True)]
 
 
 def _share_y_axis(axes: Sequence[Axes], lines: pd.DataFrame, log: bool) -> None:

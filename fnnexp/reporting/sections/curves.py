@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from fnnexp.results.ranking import Ranking
 
 
+TITLE = "Curves"
+
+
 def section(runs: pd.DataFrame, curves: pd.DataFrame, ranking: Ranking | None = None) -> Section:
     """Return the section with the curves of accuracy and loss, on the split of the ranking metric."""
     accuracy = matching_accuracy(runs, ranking or ranking_of(runs))
@@ -31,7 +34,7 @@ def section(runs: pd.DataFrame, curves: pd.DataFrame, ranking: Ranking | None = 
             lambda trials: draw_curves(trials, of_metric, metric),
         )
 
-    return Section("Curves", of_finished_trials(runs, [drawing("accuracy"), drawing("loss")], ranking))
+    return Section(TITLE, of_finished_trials(runs, [drawing("accuracy"), drawing("loss")], ranking))
 
 
 def against_time(runs: pd.DataFrame, ranking: Ranking | None = None) -> Section:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from fnnexp.config.schema import CHOICES
 from fnnexp.reporting.document.blocks import EVERYWHERE, Cell, Section, Table, Text
-from fnnexp.reporting.document.wording import between, mean_and_spread
+from fnnexp.reporting.document.wording import between, mean_and_spread, plain
 from fnnexp.results import filters, statistics
 from fnnexp.results.arguments import validate_frames
 from fnnexp.results.factors import (
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
     from fnnexp.reporting.document.blocks import Block
 
+TITLE = "Leaderboard"
+
 NOT_FINISHED = STATUSES[1:]
 """The statuses of trials without a result."""
 
@@ -45,6 +47,20 @@ MOST_NAMED = 5
 """The largest number of identical configurations that a note names."""
 
 
+BESIDE = {
+    "parameters": "parameters: weights and biases of the network",
+    "updates": "updates: optimizer steps of a trial, mean over seeds",
+    "gap": (
+        "train − val: training accuracy minus validation accuracy in percentage points, mean over seeds; "
+        "training accuracy is averaged over the last epoch, each row before the step that uses it"
+    ),
+}
+"""The columns that rank nothing, and what they mean; the table shows those that are known."""
+
+TRAIN_VAL = "train − val"
+"""The title of the column `gap`."""
+
+
 def section(runs: pd.DataFrame, ranking: Ranking | None = None) -> Section:
     """Return the leaderboard section for a frame of runs."""
     ranking, runs = ranking or ranking_of(runs), averaged(runs)
@@ -53,7 +69,9 @@ def section(runs: pd.DataFrame, ranking: Ranking | None = None) -> Section:
     if len(board) > MOST_SHOWN:
         note = f"The best {MOST_SHOWN} of {len(board):,} configurations; leaderboard.csv lists all."
         blocks.append(Text(note, EVERYWHERE, quiet=True))
-    return Section("Leaderboard", blocks, {"leaderboard": board})
+    if known := _known(board):
+        blocks.append(Text(f"{'. '.join(BESIDE[name] for name in known)}.", quiet=True))
+    return Section(TITLE, blocks, {"leaderboard": board})
 
 
 @validate_frames
@@ -77,6 +95,8 @@ def leaderboard(runs: pd.DataFrame, *, metric: str | None = None) -> pd.DataFram
           over seeds; accuracies are fractions. Unless test accuracy ranks, only the first row has it.
         - `low`, `high`: the 95% interval of the ranking metric's mean; `interval`: how it was computed
           (:func:`fnnexp.results.statistics.mean_interval`).
+        - `parameters` (Int64) and the mean of `updates`, as in :func:`fnnexp.runs`; `gap`: the mean of
+          `train_accuracy` − `val_accuracy`, a fraction. Means are over finished trials.
         - `note`: the configurations of this frame that are numerically identical to the row's.
 
         Configurations without a finished trial come last.
@@ -93,7 +113,8 @@ def _board(runs: pd.DataFrame, ranking: Ranking) -> pd.DataFrame:
     number = group_numbers(runs, factors)
     first = runs.loc[number.drop_duplicates().sort_values().index, factors].reset_index(drop=True)
     numbers = pd.DataFrame(over_seeds(runs, number, metrics, ranking), index=first.index)
-    board = pd.concat([first, numbers], axis=1).assign(note=_notes(runs, number, first))
+    board = pd.concat([first, numbers, _beside(runs, number)], axis=1)
+    board = board.assign(note=_notes(runs, number, first))
     if board.empty:
         return board
     ascending = not ranking.is_accuracy
@@ -101,6 +122,25 @@ def _board(runs: pd.DataFrame, ranking: Ranking) -> pd.DataFrame:
     if metrics[0] != "test_accuracy":
         board.loc[1:, ["test_accuracy", "test_accuracy_sd"]] = np.nan
     return board
+
+
+def _beside(runs: pd.DataFrame, number: pd.Series) -> pd.DataFrame:
+    """Return the columns :data:`BESIDE` of :func:`leaderboard`, missing where older frames lack them."""
+    unknown = pd.Series(np.nan, runs.index)
+    columns = [
+        runs.get(name, unknown) for name in ("parameters", "updates", "train_accuracy", "val_accuracy")
+    ]
+    parameters, updates, train, val = (column.astype("float64") for column in columns)
+    finished = runs["status"] == "finished"
+    of_trials = pd.DataFrame({"updates": updates, "gap": train - val}).where(finished)
+    means = of_trials.groupby(number).mean()
+    means.insert(0, "parameters", parameters.groupby(number).first().astype("Int64"))
+    return means
+
+
+def _known(board: pd.DataFrame) -> list[str]:
+    """Return the columns :data:`BESIDE` that are known of a configuration."""
+    return [name for name in BESIDE if name in board and board[name].notna().any()]
 
 
 def over_seeds(
@@ -191,7 +231,7 @@ def table(runs: pd.DataFrame, board: pd.DataFrame, ranking: Ranking | None = Non
     names = [factor for factor in factors if "." not in factor or factor.partition(".")[0] not in factors]
     names = [name for name in names if name.partition(".")[0] in AXES or name in others(runs)]
     labels = {factor: labels_of(board, factor) for factor in names if factor in CHOICES}
-    rows = []
+    beside, rows = _known(board), []
     for i, record in enumerate(board.head(MOST_SHOWN).to_dict("records")):
         row = [Cell(str(labels[f].iloc[i]) if f in labels else as_text(record[f])) for f in names]
         row.append(Cell(str(record["seeds"]), float(record["seeds"])))
@@ -199,6 +239,7 @@ def table(runs: pd.DataFrame, board: pd.DataFrame, ranking: Ranking | None = Non
         row.append(Cell(between(record["low"], record["high"], ranking)))
         for metric in metrics[1:]:  # only in the first row, so that no reader chooses by test results
             row.append(_cell(record, metric, ACCURACY) if i == 0 else Cell("", float(record[metric])))
+        row += [_cell_beside(name, record[name]) for name in beside]
         missing = [f"{record[status]} {status}" for status in NOT_FINISHED if record[status]]
         rows.append([*row, Cell("; ".join([*missing, record["note"]] if record["note"] else missing))])
     columns = [name.removeprefix("optimizer.") for name in names]
@@ -206,11 +247,19 @@ def table(runs: pd.DataFrame, board: pd.DataFrame, ranking: Ranking | None = Non
         f"{metric.replace('_accuracy', '')} %" if metric.endswith("accuracy") else metric
         for metric in metrics
     ]
-    head = [*columns, "seeds", titles[0], "95% interval", *titles[1:], "note"]
-    whole = Table("", head, rows, len(names), EVERYWHERE, file="leaderboard.csv", wide=titles[1:])
+    wide = [*titles[1:], *(TRAIN_VAL if name == "gap" else name for name in beside)]
+    head = [*columns, "seeds", titles[0], "95% interval", *wide, "note"]
+    whole = Table("", head, rows, len(names), EVERYWHERE, file="leaderboard.csv", wide=wide)
     noted = len(board) and (board["note"].ne("").any() or board[[*NOT_FINISHED]].to_numpy().any())
     return whole if noted else whole.without("note")
 
 
 def _cell(record: Any, metric: str, ranking: Ranking) -> Cell:
     return Cell(mean_and_spread(record[metric], record[f"{metric}_sd"], ranking), float(record[metric]))
+
+
+def _cell_beside(name: str, value: Any) -> Cell:
+    """Return the cell of a column :data:`BESIDE`: accuracies in points, counts as whole numbers."""
+    if pd.isna(value):
+        return Cell("–")
+    return Cell(plain(value) if name == "gap" else f"{value:,.0f}", float(value))

@@ -12,7 +12,15 @@ from fnnexp.config.schema import CHOICES
 from fnnexp.errors import plural
 from fnnexp.reporting.document.blocks import EVERYWHERE, Section, Text
 from fnnexp.results import frames, numeric
-from fnnexp.results.factors import AXES, as_text, factors_of, group_numbers, others, varies_within
+from fnnexp.results.factors import (
+    AXES,
+    as_text,
+    factors_of,
+    group_numbers,
+    labels_of,
+    others,
+    varies_within,
+)
 from fnnexp.results.ranking import missing_values_note, ranking_of
 from fnnexp.results.seeds import averaged
 from fnnexp.tracking.run_format import METRICS, STATUSES, TOO_GOOD, at_epochs
@@ -20,12 +28,17 @@ from fnnexp.tracking.run_format import METRICS, STATUSES, TOO_GOOD, at_epochs
 if TYPE_CHECKING:
     from fnnexp.results.ranking import Ranking
 
+TITLE = "What was run"
+
 ALWAYS_COUNTED = ("finished", "diverged", "failed")
 """The statuses that are listed even if no trial has them."""
 
 MOST_SEEDS = 10
 """If there are more seeds than this, the text gives the first, the last and the number of seeds."""
 
+
+MOST_NETWORKS = 12
+"""If there are more networks than this, a sentence gives the range of their sizes."""
 
 MOST_POINTS = 1_000_000
 """Curves with more points than this are not written as CSV, because this would take minutes."""
@@ -47,9 +60,10 @@ def section(runs: pd.DataFrame, curves: pd.DataFrame, ranking: Ranking | None = 
         *namesakes(runs),
         *versions(runs),
         *noisy(runs),
+        *sizes(runs),
     ]
     return Section(
-        "What was run",
+        TITLE,
         [
             *(Text(sentence, EVERYWHERE) for sentence in [*too_good(curves), counts(runs), *pruned(runs)]),
             *map(Text, sentences),
@@ -149,6 +163,22 @@ def noisy(runs: pd.DataFrame) -> list[str]:
         "With data.label_noise, some labels of the training rows are replaced by another class. Training "
         "metrics are measured against these labels; validation and test labels are those of the data."
     ]
+
+
+def sizes(runs: pd.DataFrame) -> list[str]:
+    """Return a sentence on the number of parameters of each network, or the range of many networks."""
+    if "parameters" not in runs or runs["parameters"].isna().all():
+        return []
+    known = runs[runs["parameters"].notna()]
+    counts = known.groupby(labels_of(known, "arch"), observed=True)["parameters"].agg(["min", "max"])
+    least, most = int(counts["min"].min()), int(counts["max"].max())
+    if len(counts) > MOST_NETWORKS:
+        return [f"The {len(counts):,} networks have {least:,} to {most:,} parameters (weights and biases)."]
+    each = [
+        f"{arch} {low:,}" + (f" to {high:,}" if low < high else "")
+        for arch, low, high in zip(counts.index, counts["min"], counts["max"], strict=True)
+    ]
+    return [f"Parameters (weights and biases) of the networks: {', '.join(each)}."]
 
 
 def too_good(curves: pd.DataFrame) -> list[str]:
@@ -267,10 +297,12 @@ def common(runs: pd.DataFrame) -> str:
     shared = [
         p for p in frames.params_of(runs) if runs[p].notna().all() and (runs[p] == runs[p].iloc[0]).all()
     ]
-    seeds = sorted(runs["seed"].dropna().unique())
-    text = (
-        ",".join(map(str, seeds))
-        if len(seeds) <= MOST_SEEDS
-        else f"{seeds[0]}…{seeds[-1]} ({len(seeds)} seeds)"
-    )
-    return " ".join([*(f"{p}={as_text(runs[p].iloc[0])}" for p in shared), f"seed={text}"])
+    return " ".join([*(f"{p}={as_text(runs[p].iloc[0])}" for p in shared), f"seed={seeds(runs)}"])
+
+
+def seeds(runs: pd.DataFrame) -> str:
+    """Return the seeds of the trials; if there are many, the first, the last and their number."""
+    each = sorted(runs["seed"].dropna().unique())
+    if len(each) <= MOST_SEEDS:
+        return ",".join(map(str, each))
+    return f"{each[0]}…{each[-1]} ({len(each)} seeds)"

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from fnnexp.reporting.document.blocks import Block
 
+TITLE = "How to reproduce this report"
+
 MOST_COMMANDS = 8
 """The largest number of commands that the report shows."""
 
@@ -55,7 +57,7 @@ def section(
         The folder of the page, if not the default.
     """
     return Section(
-        "How to reproduce this report",
+        TITLE,
         [
             *_training(command, where, runs),
             Text(_data_and_software(runs)),
@@ -149,7 +151,7 @@ def _quoted(command: str) -> str | None:
 
 
 def ran_with(runs: pd.DataFrame) -> list[str]:
-    """Return the data, commit, versions, BLAS and engine of the trials, with counts if they differ."""
+    """Return the data, commit, versions, BLAS, engine and date of the trials, with counts if they differ."""
     names = {
         "data_checksum": "data (SHA-256)", "git_commit": "commit", "versions": "versions",
         "blas": "BLAS and its kernel", "engine": "engine",
@@ -164,4 +166,12 @@ def ran_with(runs: pd.DataFrame) -> list[str]:
             for value, n in counts.items()
         ]
         facts.append(f"{name}: {'; '.join(values) or NOT_RECORDED.get(column, 'not recorded')}")
-    return facts
+    return [*facts, *_when(runs)]
+
+
+def _when(runs: pd.DataFrame) -> list[str]:
+    """Return the date on which the trials started, or the first and the last date (UTC)."""
+    if "started" not in runs or runs["started"].isna().all():
+        return []
+    first, last = (f"{day:%Y-%m-%d}" for day in (runs["started"].min(), runs["started"].max()))
+    return [f"date: {first}" if first == last else f"dates: {first} to {last}"]
