@@ -10,7 +10,7 @@ from matplotlib.patches import Rectangle
 from fnnexp.nn.arrays import Array
 from fnnexp.reporting.plots.layout import bare
 from fnnexp.reporting.plots.picture import Picture
-from fnnexp.reporting.plots.style import INK, shade
+from fnnexp.reporting.plots.style import INK, SMALLEST, shade
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,7 +51,7 @@ def confusion_matrix(counts: NDArray[np.int64]) -> Picture:
         total = int(counts[real].sum())
         share = f"{100 * counts[real, real] / total:.1f}" if total else "–"
         ax.text(n + 0.75, real + 0.5, share, color=INK, ha="right", va="center", fontsize=8.5)
-    ax.text(n + 0.75, -0.32, "correct %", color=INK, ha="right", va="bottom", fontsize=8)
+    ax.text(n + 0.75, -0.32, "correct %", color=INK, ha="right", va="bottom", fontsize=SMALLEST)
     ax.xaxis.tick_top()
     ax.xaxis.set_label_position("top")
     ax.set_xticks([i + 0.5 for i in range(n)], [str(i) for i in range(n)])
@@ -132,7 +132,7 @@ def _tiled(
         whole[y : y + side, x : x + side, 3] = 255
         if titles:
             position = (left + (x + side / 2) / per, top - y / per + 0.05)
-            ax.text(*position, titles[i], color=INK, fontsize=7.5, ha="center", va="bottom")
+            ax.text(*position, titles[i], color=INK, fontsize=SMALLEST, ha="center", va="bottom")
     high, wide = whole.shape[0] / per, whole.shape[1] / per
     ax.imshow(whole, extent=(left, left + wide, top - high, top), aspect="auto", interpolation="none")
     ax.set(xlim=(0, width), ylim=(0, height))

@@ -54,7 +54,8 @@ def section(found: Sequence[Comparison], ranking: Ranking) -> Section:
         blocks += [Text(sentence) for sentence in (_cost(comparison), *_ends(comparison))]
         blocks += [Text(NOTE, quiet=True), _chosen(comparison), *_pairs(pairs, ranking)]
         if len(curve):
-            figure = best_found(curve, ranking.metric)
+            compared = comparison.asked.compare
+            figure = best_found(curve, ranking.metric, compared[0] if len(compared) == 1 else "")
             file = i if len(found) > 1 else None
             blocks.append(picture.block(figure, "tuning_curve", CAPTION, heading, number=file))
         for name, frame in (("tuned", pairs), ("tuning", _draws(comparison)), ("tuning_curve", curve)):
