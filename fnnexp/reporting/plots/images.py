@@ -116,14 +116,14 @@ def _tiled(
     columns = min(columns, n)
     rows = -(-n // columns)
     over = gap[1] if titles else 0.1
-    width = columns * (tile + gap[0]) + 0.1
-    height = over + rows * tile + (rows - 1) * gap[1] + below
+    per = side / tile  # pixels per inch
+    step = (round(side + gap[0] * per), round(side + gap[1] * per))
+    width = columns * step[0] / per + 0.1
+    height = over + (rows - 1) * step[1] / per + tile + below
     figure = Picture(figsize=(width, height), facecolor="none")
     ax = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(0, height))
     bare(ax)
     ax.set_axis_off()
-    per = side / tile  # pixels per inch
-    step = (round(side + gap[0] * per), round(side + gap[1] * per))
     whole = np.zeros((side + (rows - 1) * step[1], side + (columns - 1) * step[0], 4), np.uint8)
     left, top = gap[0] / 2 + 0.05, height - over
     for i, image in enumerate(tiles):
