@@ -103,8 +103,9 @@ def test_names_in_the_data_of_figures_cannot_end_a_script():
     assert page.count("</script>") == 2  # the data of the figure, and the script of the page
     data = json.loads(page.partition("<script type='application/json'>")[2].partition("</script>")[0])
     assert data["options"] == [{evil: evil}]
-    assert data["marks"][0]["name"] == data["marks"][0]["q"] == evil
-    assert [data["lists"][i] for i in data["marks"][0]["v"].values()] == [[evil], [0.1], [None]]
+    assert data["marks"] == [[0, 0, 0, 1, 2, 3, 4, evil]]
+    assert data["kinds"] == [{"quantity": evil, "names": [evil, "mean", "low"], "size": None}]
+    assert data["lists"] == [[1.0], [2.0], [evil], [0.1], [None]]
 
 
 def test_the_page_may_run_its_own_script_alone_and_load_nothing():
@@ -133,7 +134,7 @@ def test_many_points_are_thinned_and_keep_the_last(monkeypatch):
     figure = Figure("f", "", "", b"", options=[{}], marks=[mark, mark._replace(single="seed 1")])
     page = html.render(Document("x", [Section("y", [figure])]))
     data = json.loads(page.partition("<script type='application/json'>")[2].partition("</script>")[0])
-    means, single = (data["lists"][each["v"]["mean"]] for each in data["marks"])
+    means, single = (data["lists"][mark[4]] for mark in data["marks"])
     assert (means, single, data["step"]) == (numbers, numbers[0::3], 3)
     assert figure.data["mean"].tolist() == numbers  # without the single trial
 

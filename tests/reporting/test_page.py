@@ -71,16 +71,30 @@ def column(table, head):
     return cells.all_inner_texts()
 
 
+def read(data):
+    """Yield (options, quantity, numbers by name, seed, x, y) of each mark in the data of a figure."""
+    figure = json.loads(data)
+    for kind, option, *lists in figure["marks"]:
+        names, seed = figure["kinds"][kind]["names"], lists[len(figure["kinds"][kind]["names"]) + 2 :]
+        x, y, *numbers = (figure["lists"][i] for i in lists[: len(names) + 2])
+        quantity = figure["kinds"][kind]["quantity"]
+        yield (
+            figure["options"][option],
+            quantity,
+            dict(zip(names, numbers, strict=True)),
+            *(seed or [""]),
+            x,
+            y,
+        )
+
+
 def marks(folder):
-    """Yield (figure, options, quantity, numbers by name, seed) of each mark of the page."""
+    """Yield the name of the figure and what :func:`read` yields, of each mark of the page."""
     text = (folder / "report.html").read_text("utf-8")
     for name, data in re.findall(
         r"id='figure-(\w+)'>.*?<script type='application/json'>(.*?)</script>", text, flags=re.DOTALL
     ):
-        figure = json.loads(data)
-        for mark in figure["marks"]:
-            numbers = {key: figure["lists"][i] for key, i in mark["v"].items()}
-            yield name, figure["options"][mark["o"]], mark["q"], numbers, mark.get("name")
+        yield from ((name, *mark) for mark in read(data))
 
 
 def test_every_value_of_a_figure_is_in_its_files(folder):
@@ -89,7 +103,7 @@ def test_every_value_of_a_figure_is_in_its_files(folder):
     curves = curves.merge(runs[["trial", "arch", "init", "seed"]], on="trial", suffixes=("", "_of_run"))
     leader = pd.read_csv(folder / "leader.csv")
     found, singles = 0, 0
-    for name, options, quantity, numbers, seed in marks(folder):
+    for name, options, quantity, numbers, seed, _, _ in marks(folder):
         if seed:
             own = curves[curves["metric"].eq(quantity) & ("seed " + curves["seed"].astype("str")).eq(seed)]
             own = own[own["arch"].eq(options["arch"]) & own["init"].eq(options["init"])]
@@ -157,7 +171,7 @@ def test_an_option_is_highlighted_in_every_figure_and_table(page):
         options = json.loads(svg.locator("xpath=../..").locator("script").text_content())["options"]
         lit = [options[int(i)] for i in svg.evaluate(LIT)]
         assert lit
-        assert all(each.get("init", "he") == "he" for each in lit)
+        assert all(each["init"] == "he" for each in lit)
     page.keyboard.press("Escape")
     assert page.locator(".on, .lit").count() == 0
     legend = page.locator("#figure-val_accuracy [data-name][aria-label=he]").last
@@ -178,11 +192,9 @@ ON_SCREEN = """(svg, place) => {
 def test_points_show_their_values_and_single_seeds_come_on_demand(page, folder):
     svg = page.locator("#figure-val_accuracy svg")
     svg.scroll_into_view_if_needed()
-    data = json.loads(page.locator("#figure-val_accuracy + script").text_content())
-    mark = data["marks"][0]
-    x, y = (data["lists"][mark[axis]][-1] for axis in "xy")
-    page.mouse.move(*svg.evaluate(ON_SCREEN, [x, y]))
-    numbers = {name: data["lists"][i][-1] for name, i in mark["v"].items()}
+    _, _, lists, _, x, y = next(read(page.locator("#figure-val_accuracy + script").text_content()))
+    page.mouse.move(*svg.evaluate(ON_SCREEN, [x[-1], y[-1]]))
+    numbers = {name: values[-1] for name, values in lists.items()}
     shown = dict(line.rsplit(" ", 1) for line in page.locator(".tip div").all_inner_texts()[1:])
     assert {name: float(text) for name, text in shown.items()} == numbers
     button = page.locator("figure", has=svg).get_by_role("button", name="Single seeds")
@@ -190,6 +202,9 @@ def test_points_show_their_values_and_single_seeds_come_on_demand(page, folder):
     paths = page.locator("#figure-val_accuracy .singles path")
     assert paths.count() == len(pd.read_csv(folder / "runs.csv"))
     assert paths.first.get_attribute("d").count("L") == 3 - 1
+    stroke = "each => getComputedStyle(each).stroke"
+    lines = page.locator(f"#figure-val_accuracy [data-o='{paths.first.get_attribute('data-o')}'] path")
+    assert paths.first.evaluate(stroke) in {line.evaluate(stroke) for line in lines.all()} - {"none"}
     button.click()
     assert not page.locator("#figure-val_accuracy .singles").is_visible()
 
@@ -226,8 +241,8 @@ def test_nothing_is_cut_off_or_too_small(page, width, tmp_path):
 
 def test_the_best_cell_of_a_heat_map_stands_out_from_the_page_in_light_and_dark(page):
     figure = page.locator("#figure-heat_map")
-    data = json.loads(page.locator("#figure-heat_map + script").text_content())
-    values = [data["lists"][mark["v"]["mean"]][0] for mark in data["marks"]]
+    data = page.locator("#figure-heat_map + script").text_content()
+    values = [numbers["mean"][0] for _, _, numbers, *_ in read(data)]
     best = int(np.argmax(values))
     for scheme, index in (("light", 0), ("dark", -1)):
         page.emulate_media(color_scheme=scheme)

@@ -61,6 +61,7 @@ def render(document: Document) -> str:
         ],
         rows_open=ROWS_OPEN,
         letters=set(),
+        styles={},
         steps=steps,
         script=Markup(_script()),
         checksum=base64.b64encode(hashlib.sha256(_script().encode()).digest()).decode(),
@@ -123,14 +124,21 @@ def _cell_html(cell: Cell) -> Markup:
     return Markup("<data value='{}'>{}</data>").format(repr(float(cell.value)), cell.text)
 
 
-def _drawing(figure: Figure, letters: set[str]) -> Markup:
-    """Return the SVG of a figure for the page.
+def _drawing(figure: Figure, letters: set[str], styles: dict[str, str]) -> Markup:
+    """Return the SVG of a figure for the page, in half of its size.
 
-    Numbers are short, and groups have no ids, which nothing uses. Letters that an earlier figure has
-    are omitted; `letters` are the ones so far.
+    Numbers are short, and groups have no ids, which nothing uses. Letters that an earlier figure has are
+    omitted; `letters` are the ones so far. Styles are classes, which are added to `styles`.
     """
-    svg = re.sub(r'<g id="[A-Za-z]+[\w.]*_\d+">', "<g>", figure.svg)
-    svg = re.sub(r' (?:d|x|y)="[^"]*"', lambda place: re.sub(r"-?\d+\.\d{3,}", _short, place[0]), svg)
+    svg = re.sub(r"<g id=\"[A-Za-z]+[\w.]*_\d+\">", "<g>", re.sub(r">\s+<", "><", figure.svg))
+    svg = re.sub(r'(?<= d=")[^"]*', _short_path, svg)
+    svg = re.sub(r' [xy]="[^"]*"', lambda place: re.sub(NUMBER, _short, place[0]), svg)
+
+    def as_class(style: re.Match[str]) -> str:
+        return f' class="{styles.setdefault(style[1], f"f{len(styles)}")}"'
+
+    root, rest = svg[: (end := svg.find(">") + 1)], svg[end:]
+    svg = root + re.sub(r' style="([^"]*)"', as_class, rest)
 
     def once(shape: re.Match[str]) -> str:
         seen = shape[0] in letters
@@ -140,8 +148,28 @@ def _drawing(figure: Figure, letters: set[str]) -> Markup:
     return Markup(re.sub(r'<path id="[\w.-]+" d="[^"]*" transform="scale\([\d.]+\)"/>', once, svg))
 
 
+NUMBER = r"-?\d+\.\d{2,}"
+"""A number with more decimals than a page needs; a unit of an SVG is more than a pixel."""
+
+
 def _short(number: re.Match[str]) -> str:
     return f"{float(number[0]):.2f}".rstrip("0").rstrip(".")
+
+
+def _short_path(path: re.Match[str]) -> str:
+    """Return a path without the L of lines that follow lines, and, if it is long, with one decimal."""
+    digits = 1 if len(path[0]) > LONG_PATH else 2
+    text = re.sub(NUMBER, lambda number: f"{float(number[0]):.{digits}f}".rstrip("0").rstrip("."), path[0])
+    parts, before = [], ""
+    for command, numbers in re.findall(r"([MLHVCSQTAZz])([^MLHVCSQTAZz]*)", text):
+        follows = command == "L" and before in ("M", "L")
+        parts.append(("" if follows else command) + " ".join(numbers.split()))
+        before = command
+    return " ".join(parts).replace(" -", "-")
+
+
+LONG_PATH = 300
+"""Paths with more characters than this are lines and bands, not markers."""
 
 
 # The values that figures show under the pointer
@@ -159,26 +187,30 @@ def _steps(blocks: Iterable[Block]) -> Steps:
 def _marks(figure: Figure, steps: Steps) -> Markup:
     """Return the marks of a figure as JSON for a script element, in which < would end the element.
 
-    A list of numbers that several marks share, such as the epochs, occurs once.
+    A mark is a list: the index of its kind, of its options, of its x and y, and of its numbers by the names
+    of its kind; then its seed, if it is a single trial. The indices of x, y and numbers are those of lists of
+    numbers, because several marks share some of them, such as the epochs.
     """
     lists: dict[str, int] = {}
 
     def listed(values: Sequence[Any]) -> int:
         return lists.setdefault(json.dumps([*map(_json_value, values)], separators=(",", ":")), len(lists))
 
-    marks = []
+    kinds: list[dict[str, Any]] = []
+    marks: list[list[Any]] = []
     for mark in figure.marks:
         if not (step := steps.trials if mark.single else steps.means):
             continue
         kept = range((len(mark.x) - 1) % step, len(mark.x), step)  # the last point is kept
-        entry: dict[str, Any] = {"o": mark.option, "q": mark.quantity}
-        entry |= {axis: listed([values[i] for i in kept]) for axis, values in (("x", mark.x), ("y", mark.y))}
-        entry["v"] = {name: listed([values[i] for i in kept]) for name, values in mark.numbers.items()}
-        entry |= {"size": mark.size} if mark.size else {}
-        entry |= {"single": 1, "name": mark.single} if mark.single else {}
-        marks.append(entry)
-    head = json.dumps({"options": [*map(dict, figure.options)], "marks": marks, "step": steps.trials})
-    text = f'{head[:-1]}, "lists": [{",".join(lists)}]}}'
+        kind = {"quantity": mark.quantity, "names": [*mark.numbers], "size": mark.size}
+        kinds += [] if kind in kinds else [kind]
+        places, *numbers = (
+            listed([values[i] for i in kept]) for values in (mark.x, mark.y, *mark.numbers.values())
+        )
+        single = [mark.single] if mark.single else []
+        marks.append([kinds.index(kind), mark.option, places, *numbers, *single])
+    data = {"options": [*map(dict, figure.options)], "kinds": kinds, "marks": marks, "step": steps.trials}
+    text = f'{json.dumps(data, separators=(",", ":"))[:-1]},"lists":[{",".join(lists)}]}}'
     return Markup(text.replace("<", r"\u003c"))
 
 

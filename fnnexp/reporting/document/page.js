@@ -28,12 +28,14 @@
   const figures = all("figure").flatMap(figure => {
     const data = figure.querySelector("script"), svg = figure.querySelector("svg");
     if (!data || !svg) return [];
-    const { options, lists, marks, step } = JSON.parse(data.textContent);
-    const read = mark => ({
-      options: options[mark.o], index: mark.o, quantity: mark.q, x: lists[mark.x], y: lists[mark.y],
-      values: Object.entries(mark.v).map(([name, list]) => [name, lists[list]]),
-      half: mark.size ? mark.size.map(side => side / 2) : null, single: Boolean(mark.single), name: mark.name,
-    });
+    const { options, kinds, lists, marks, step } = JSON.parse(data.textContent);
+    const read = ([kind, index, x, y, ...rest]) => {
+      const { quantity, names, size } = kinds[kind];
+      const values = names.map((name, i) => [name, lists[rest[i]]]);
+      const single = rest[names.length]; // the seed
+      return { options: options[index], index, quantity, x: lists[x], y: lists[y], values, single,
+        half: size && size.map(side => side / 2) };
+    };
     return [{ figure, svg, options, step, marks: marks.map(read), singles: false }];
   });
 
@@ -117,9 +119,10 @@
 
   const known = new Set();
   for (const each of tables) {
+    const options = each.titles.filter(title => labels.has(title)); // columns of a grid, such as "mini"
     for (const row of each.rows) {
       const pairs = each.titles.map((title, i) => `${title}=${row.texts[i]}`);
-      row.text = spaced([...row.texts, ...pairs].join(" ")).toLowerCase();
+      row.text = spaced([...row.texts, ...pairs, ...options].join(" ")).toLowerCase();
       for (const word of row.text.split(" ")) known.add(word);
     }
     each.count = make("p", { class: "count", role: "status" });
@@ -167,15 +170,9 @@
   const note = make("button", { type: "button", class: "chosen", hidden: "" });
   document.body.append(note);
 
-  const agrees = options => {
-    let agreed = false;
-    for (const [factor, label] of chosen) {
-      if (!(factor in options)) continue;
-      if (!same(options[factor], label)) return false;
-      agreed = true;
-    }
-    return agreed;
-  };
+  const differs = options =>
+    [...chosen].some(([factor, label]) => factor in options && !same(options[factor], label));
+  const agrees = options => !differs(options) && [...chosen.keys()].some(factor => factor in options);
   const rowAgrees = ({ own, names }, inTable, pairs) => {
     let agreed = false;
     for (const [factor, label] of chosen) {
@@ -194,6 +191,7 @@
       for (const element of all("[data-o]", svg)) {
         const on = any && fits[element.dataset.o];
         element.classList.toggle("on", on);
+        element.classList.toggle("off", any && differs(options[element.dataset.o]));
         if (element.hasAttribute("aria-pressed")) element.setAttribute("aria-pressed", on);
       }
     }
@@ -256,9 +254,9 @@
 
   const tip = make("div", { class: "tip", role: "status", hidden: "" });
   document.body.append(tip);
-  const describe = ({ options, quantity, values, name }, i) => {
+  const describe = ({ options, quantity, values, single }, i) => {
     clear(tip);
-    const title = [...Object.values(options), ...(name ? [name] : [])].join(" · ");
+    const title = [...Object.values(options), ...(single ? [single] : [])].join(" · ");
     tip.append(make("b", {}, title), make("div", {}, quantity));
     for (const [key, list] of values) {
       if (list[i] !== null) tip.append(make("div", {}, make("span", {}, `${key} `), String(list[i])));
@@ -276,7 +274,7 @@
       const { x, y } = inSvg(event), lit = svg.classList.contains("lit");
       let best = null, least = (NEAR / svg.getScreenCTM().a) ** 2;
       for (const mark of visible()) {
-        if (lit && !agrees(mark.options)) continue;
+        if (lit && differs(mark.options)) continue;
         for (let i = 0; i < mark.x.length; i++) {
           const dx = Math.abs(mark.x[i] - x), dy = Math.abs(mark.y[i] - y);
           if (mark.half) {
@@ -329,7 +327,9 @@
       const way = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
       if (!way || event.target !== svg) return;
       event.preventDefault();
-      const points = visible().flatMap(mark => mark.x.map((_, i) => [mark, i]));
+      const inSight = visible().filter(mark => !differs(mark.options));
+      const points = inSight.flatMap(mark => mark.x.map((_, i) => [mark, i]));
+      if (!points.length) return;
       place = (place + way + points.length) % points.length;
       point(points[place]);
     });
@@ -357,10 +357,10 @@
     const draw = () => {
       group = shape("g", { class: "singles" });
       for (const { index, x, y } of singles) {
-        const mean = svg.querySelector(`[data-o="${index}"] path`);
+        const strokes = all(`[data-o="${index}"] path`, svg).map(path => getComputedStyle(path).stroke);
         const d = `M${x.map((each, i) => `${each} ${y[i]}`).join("L")}`;
         const line = shape("path", { d, "data-o": index });
-        line.style.stroke = mean ? getComputedStyle(mean).stroke : "currentColor";
+        line.style.stroke = strokes.find(stroke => stroke !== "none") ?? "currentColor"; // that of the mean
         group.append(line);
       }
       svg.insertBefore(group, dot);
