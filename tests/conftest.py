@@ -72,8 +72,8 @@ def mnist():
     return path
 
 
-LONG = ("test_chaos", "test_cluster", "test_environments", "test_file_forms", "test_notebooks", "test_pasted",
-        "test_pressure", "test_servers", "test_ui_walk")  # fmt: skip
+LONG = ("test_chaos", "test_cluster", "test_environments", "test_file_forms", "test_notebooks", "test_page",
+        "test_pasted", "test_pressure", "test_servers", "test_ui_walk")  # fmt: skip
 """Test files that `make test-long` runs and `make test` does not."""
 
 LONGEST = ("test_chaos", "test_map_chaos", "test_pasted", "test_notebooks", "test_schema", "test_states",

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from fnnexp.results import filters, statistics
-from fnnexp.results.factors import AXES, labels_of
+from fnnexp.results import filters, frames, statistics
+from fnnexp.results.factors import AXES, as_text, labels_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,14 +21,23 @@ def of_curves(runs: pd.DataFrame, curves: pd.DataFrame, metric: str) -> pd.DataF
     0 and, for an accuracy, at 1. With one seed both ends equal the mean.
     """
     runs = filters.once(runs)
-    labels = runs[["trial"]].assign(**{axis: labels_of(runs, axis) for axis in AXES})
-    chosen = (curves["metric"] == metric) & curves["trial"].isin(runs["trial"])
-    points = curves.loc[chosen, ["trial", "epoch", "value"]].astype({"trial": "str"})
-    points = points.drop_duplicates(["trial", "epoch"], keep="last")
-    joined = carried_forward(labels.merge(points, on="trial", how="inner"), runs, AXES, ["trial"])
+    joined = carried_forward(of_trials(runs, curves, metric), runs, AXES, ["trial"])
     grouped = joined.groupby(["arch", "batching", "init", "epoch"], observed=True)["value"]
     means = grouped.agg(["mean", "std", "count"]).reset_index().astype({"epoch": "float64"})
     return _with_interval(means, most=1 if metric.endswith("accuracy") else None)
+
+
+def of_trials(runs: pd.DataFrame, curves: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Return the curves of trials: `trial`, `seeds` (text), the labels of `AXES`, `epoch` and `value`."""
+    runs = filters.once(runs)
+    labels = runs[["trial"]].assign(**{axis: labels_of(runs, axis) for axis in AXES})
+    seeds = [name for name in ("seed", *frames.SEEDS) if name in runs]
+    texts = [name + " " + runs[name].map(as_text) for name in seeds]
+    labels["seeds"] = [", ".join(row) for row in zip(*texts, strict=True)] if texts else ""
+    chosen = (curves["metric"] == metric) & curves["trial"].isin(runs["trial"])
+    points = curves.loc[chosen, ["trial", "epoch", "value"]].astype({"trial": "str"})
+    points = points.drop_duplicates(["trial", "epoch"], keep="last")
+    return labels.merge(points, on="trial", how="inner")
 
 
 def carried_forward(

@@ -48,12 +48,13 @@ def for_each(
 ) -> Iterator[Figure]:
     """Yield the figures of the first `most` combinations of the factors, with the combination as heading."""
     for i, (values, group) in enumerate(islice(groups(rows, factors), most), start=1):
-        heading = ", ".join(f"{name}={as_text(value)}" for name, value in zip(factors, values, strict=True))
+        about = {name: as_text(value) for name, value in zip(factors, values, strict=True)}
+        heading = ", ".join(f"{name}={text}" for name, text in about.items())
         for name, caption, draw in drawings:
             figure = draw(group)
             if figure is not None:
                 number = i if factors else None
-                yield picture.block(figure, name, caption, heading, number=number, media=media)
+                yield picture.block(figure, name, caption, heading, number=number, media=media, about=about)
 
 
 def shared_scale(

@@ -320,7 +320,7 @@ def make(
     rank_options = ranking_options(metric, margin, compare)
     options = store.option(tracking_uri) + files_of_pieces.options()
     command = partial(report_command, experiment, store=options, ranked=rank_options, handout=handout)
-    files = [*(f"{name}.csv" for section in sections for name in section.data), "report.md"]
+    files = [*(f"{name}.csv" for name in Document("", sections).data), "report.md"]
     sections.append(provenance.section(command, where, runs, files, folder))
     return Document(" ".join([experiment, *where]) + (f" by {metric}" if metric else ""), sections)
 

@@ -1,8 +1,11 @@
 """A document and its renderings: what each medium shows, and that text is escaped."""
 
+import base64
 import csv
 import doctest
+import hashlib
 import io
+import json
 import re
 
 import pandas as pd
@@ -20,6 +23,7 @@ from fnnexp.reporting.document.blocks import (
     Figure,
     Items,
     Links,
+    Mark,
     Medium,
     Section,
     Table,
@@ -91,6 +95,50 @@ def test_the_page_escapes_all_text_and_embeds_figures():
     assert "<td class='n'><data value='0.5'>0.5</data></td><td class='verdict'>open</td>" in body
 
 
+def test_names_in_the_data_of_figures_cannot_end_a_script():
+    evil = "</script><script>alert(1)</script><!--"
+    mark = Mark(0, evil, [1.0], [2.0], {evil: [evil], "mean": [0.1], "low": [float("nan")]}, single=evil)
+    figure = Figure("f", "", "<svg></svg>", b"", options=[{evil: evil}], marks=[mark])
+    page = html.render(Document("x", [Section("y", [figure])]))
+    assert page.count("</script>") == 2  # the data of the figure, and the script of the page
+    data = json.loads(page.partition("<script type='application/json'>")[2].partition("</script>")[0])
+    assert data["options"] == [{evil: evil}]
+    assert data["marks"] == [[0, 0, 0, 1, 2, 3, 4, evil]]
+    assert data["kinds"] == [{"quantity": evil, "names": [evil, "mean", "low"], "size": None}]
+    assert data["lists"] == [[1.0], [2.0], [evil], [0.1], [None]]
+
+
+def test_the_page_may_run_its_own_script_alone_and_load_nothing():
+    page = html.render(DOCUMENT)
+    policy = re.search(r'Content-Security-Policy\'\s+content="(.*?)"', page)[1]
+    script = re.search("<script>(.*)</script>", page, flags=re.DOTALL)[1]
+    checksum = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert policy == (
+        f"default-src 'none'; script-src 'sha256-{checksum}'; style-src 'unsafe-inline'; img-src data:"
+    )
+
+
+def test_the_contents_link_to_every_section_by_its_title():
+    page = html.render(DOCUMENT)
+    assert re.findall("<li><a href='#(.*?)'>(.*?)</a>", page) == [
+        ("first", "First"),
+        ("on-the-page", "On the page"),
+    ]
+    assert re.findall("<section id='(.*?)'>", page) == ["first", "on-the-page"]
+
+
+def test_many_points_are_thinned_and_keep_the_last(monkeypatch):
+    monkeypatch.setattr(html, "MOST_OF_TRIALS", 40)
+    numbers = [float(i) for i in range(100)]
+    mark = Mark(0, "q", numbers, numbers, {"mean": numbers})
+    figure = Figure("f", "", "", b"", options=[{}], marks=[mark, mark._replace(single="seed 1")])
+    page = html.render(Document("x", [Section("y", [figure])]))
+    data = json.loads(page.partition("<script type='application/json'>")[2].partition("</script>")[0])
+    means, single = (data["lists"][mark[4]] for mark in data["marks"])
+    assert (means, single, data["step"]) == (numbers, numbers[0::3], 3)
+    assert figure.data["mean"].tolist() == numbers  # without the single trial
+
+
 def test_the_markdown_escapes_all_text_and_links_figures():
     text = markdown.render(DOCUMENT)
     assert text.startswith("# title &lt;b>\\|\\*\\`x\\`\n\n## First\n\n")
@@ -108,8 +156,8 @@ def test_a_long_folding_table_is_collapsed_on_the_page():
         html.render(Document("t", [Section("s", [table(rows, folds=True)])]))
         for rows in (html.ROWS_OPEN + 1, html.ROWS_OPEN)
     )
-    assert "<details><summary>Numbers: 13</summary>" in collapsed
-    assert "<details>" not in open_table
+    assert "<details><summary>Numbers: 13 rows</summary>" in collapsed
+    assert "<summary>Numbers" not in open_table
     assert "<h3>Numbers</h3>" in open_table
 
 
@@ -151,7 +199,7 @@ def test_a_document_has_the_figures_and_data_of_its_sections():
     assert DOCUMENT.sections[0].sentences == []  # quiet texts are not sentences
 
 
-@pytest.mark.parametrize("module", [markdown, wording])
+@pytest.mark.parametrize("module", [html, markdown, wording])
 def test_the_examples_run(module):
     assert doctest.testmod(module).failed == 0
 

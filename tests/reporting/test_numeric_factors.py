@@ -296,7 +296,7 @@ def test_heat_maps_of_several_combinations_share_their_shades(many):
 
 def _shades(svg):
     """Return the colours that fill the shapes of a figure, without its legend."""
-    return {*re.findall(r"fill: (#[0-9a-f]{6})", svg.partition('id="legend')[0])}
+    return {*re.findall(r"fill: var\(--s\d+, (#[0-9a-f]{6})\)", svg.partition('id="legend')[0])}
 
 
 def test_a_map_of_many_values_has_a_point_for_each_pair_of_values():

@@ -204,7 +204,8 @@ def test_the_page_compares_every_printed_row_and_a_second_call_trains_nothing(
         assert expected in html
         assert expected in text
     assert html.count("<svg") == html.count("<figure>") == len(list(page.glob("*.png"))) == 4
-    assert "http" not in html.replace("http://www.w3.org", "")
+    assert "http:" not in html.replace("http://www.w3.org", "")
+    assert "https:" not in html
     experiment = MlflowClient(store).get_experiment_by_name("reproduce")
     note = experiment.tags["mlflow.note.content"]
     (command,) = re.findall("<pre>(fnnexp reproduce.*)</pre>", html)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Flag, auto
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
 
 class Medium(Flag):
@@ -120,8 +121,40 @@ class Table(NamedTuple):
         )
 
 
+class Mark(NamedTuple):
+    """Points or a cell of a figure: what they stand for, which the page shows under the pointer.
+
+    Attributes
+    ----------
+    option
+        The index in :attr:`Figure.options` of what the mark is about.
+    quantity
+        The name of the quantity, such as `val_accuracy`.
+    x, y
+        Where the points are in the SVG, in its units.
+    numbers
+        The exact values of the points by name, such as `epoch`, `mean`, `low` and `high`.
+    size
+        The width and height of a cell, in units of the SVG; None for points.
+    single
+        The seed, if this is the curve of a single trial. The page draws it on demand.
+    """
+
+    option: int
+    quantity: str
+    x: Sequence[float]
+    y: Sequence[float]
+    numbers: Mapping[str, Sequence[Any]]
+    size: tuple[float, float] | None = None
+    single: str = ""
+
+
 class Figure(NamedTuple):
-    """A figure: the name of its files, its caption, its content and the heading above it."""
+    """A figure: the name of its files, its caption, its content and the heading above it.
+
+    `options` are options by factor, such as ``{"arch": "relu_100", "init": "he"}``. In `svg`, the attribute
+    `data-o` of an element is the index of its options, and `data-name` marks texts that name an option.
+    """
 
     name: str
     caption: str
@@ -129,6 +162,18 @@ class Figure(NamedTuple):
     png: bytes
     heading: str = ""
     media: Medium = FILES
+    options: Sequence[Mapping[str, str]] = ()
+    marks: Sequence[Mark] = ()
+
+    @property
+    def data(self) -> pd.DataFrame:
+        """The values of all marks except single trials, with a row for each point."""
+        parts = [
+            pd.DataFrame({**mark.numbers}).assign(**self.options[mark.option], quantity=mark.quantity)
+            for mark in self.marks
+            if not mark.single
+        ]
+        return pd.concat(parts, ignore_index=True).assign(figure=self.name) if parts else pd.DataFrame()
 
 
 Block = Text | Code | Items | Links | Table | Figure
@@ -175,5 +220,19 @@ class Document:
 
     @property
     def data(self) -> dict[str, pd.DataFrame]:
-        """The data of all sections as {name of the CSV file: frame}."""
-        return {name: frame for section in self.sections for name, frame in section.data.items()}
+        """The data of all sections as {name of the CSV file: frame}, and the values that the figures show."""
+        data = {name: frame for section in self.sections for name, frame in section.data.items()}
+        parts = [part for figure in self.figures if len(part := figure.data)]
+        return data | ({VALUES: _values(parts)} if parts else {})
+
+
+VALUES = "figures"
+"""The name of the CSV file with the values that the page shows under the pointer."""
+
+
+def _values(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Return the values of all figures; the figure, its options and the quantity are the first columns."""
+    values = pd.concat(parts, ignore_index=True)
+    numbers = [column for column in values.columns if is_numeric_dtype(values[column].dtype)]
+    names = [column for column in values.columns if column not in ("figure", "quantity", *numbers)]
+    return values[["figure", *names, "quantity", *numbers]]

@@ -1,34 +1,76 @@
-"""Render a document as one self-contained HTML page, to open offline or to print."""
+"""Render a document as one self-contained HTML page, to open offline, to work in, or to print.
+
+Sorting, filtering and the values under the pointer are added by `page.js`, which the page contains. Without
+scripts the page shows the same content. It may run no other script and load nothing.
+"""
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import json
 import math
+import re
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from fnnexp.reporting.document.blocks import Medium
+from fnnexp.reporting.document.blocks import Figure, Medium
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from jinja2 import Template
 
-    from fnnexp.reporting.document.blocks import Cell, Document, Table
+    from fnnexp.reporting.document.blocks import Block, Cell, Document, Table
 
 ROWS_OPEN = 12
 """A table with `folds` and more rows than this is collapsed."""
 
+MOST_POINTS = 10_000
+"""The largest number of points of a page that have exact values. If there are more, every n-th point has."""
+
+MOST_OF_TRIALS = 10_000
+"""The largest number of points of a page in curves of single trials. If there are more, they are thinned."""
+
+MOST_THINNED = 20
+"""If fewer than one in so many points of single trials would be left, the page has no such curves."""
+
+
+class Steps(NamedTuple):
+    """Of how many points one is kept: of the means, and of single trials (0: none is)."""
+
+    means: int
+    trials: int
+
 
 def render(document: Document, template: str = "page.html") -> str:
     """Return the document as an HTML page. The template escapes all text and embeds figures as SVG."""
-    sections = [
-        (section.title, [(type(block).__name__, block) for block in section.shown_in(Medium.PAGE)])
-        for section in document.sections
-    ]
+    sections = [(section.title, section.shown_in(Medium.PAGE)) for section in document.sections]
     shown = [(title, blocks) for title, blocks in sections if blocks]
-    return _template(template).render(title=document.title, sections=shown, rows_open=ROWS_OPEN)
+    titles = [title for title, _ in shown]
+    steps = _steps(block for _, blocks in shown for block in blocks)
+    return _template(template).render(
+        title=document.title,
+        sections=[
+            (anchor, title, [(type(block).__name__, block) for block in blocks])
+            for anchor, (title, blocks) in zip(_anchors(titles), shown, strict=True)
+        ],
+        rows_open=ROWS_OPEN,
+        letters=set(),
+        styles={},
+        steps=steps,
+        script=Markup(_script()),
+        checksum=base64.b64encode(hashlib.sha256(_script().encode()).digest()).decode(),
+    )
+
+
+@cache
+def _script() -> str:
+    return Path(__file__).with_name("page.js").read_text(encoding="utf-8")
 
 
 @cache
@@ -40,8 +82,30 @@ def _template(name: str) -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"column_classes": _column_classes, "cell_html": _cell_html}
+    environment.filters |= {
+        "column_classes": _column_classes,
+        "cell_html": _cell_html,
+        "drawing": _drawing,
+        "marks": _marks,
+    }
     return environment.get_template(name)
+
+
+def _anchors(titles: Sequence[str]) -> list[str]:
+    """Return an anchor for each title, which depends on the title alone unless a title occurs twice.
+
+    >>> _anchors(["The answer", "By init/arch", "The answer", "!"])
+    ['the-answer', 'by-init-arch', 'the-answer-2', 'section']
+    """
+    anchors: list[str] = []
+    for title in titles:
+        base = re.sub(r"\W+", "-", title.lower()).strip("-") or "section"
+        anchor, number = base, 1
+        while anchor in anchors:
+            number += 1
+            anchor = f"{base}-{number}"
+        anchors.append(anchor)
+    return anchors
 
 
 def _column_classes(table: Table) -> list[Markup]:
@@ -58,3 +122,98 @@ def _cell_html(cell: Cell) -> Markup:
     if cell.value is None or math.isnan(cell.value):
         return Markup.escape(cell.text)
     return Markup("<data value='{}'>{}</data>").format(repr(float(cell.value)), cell.text)
+
+
+def _drawing(figure: Figure, letters: set[str], styles: dict[str, str]) -> Markup:
+    """Return the SVG of a figure for the page, in half of its size.
+
+    Numbers are short, and groups have no ids, which nothing uses. Letters that an earlier figure has are
+    omitted; `letters` are the ones so far. Styles are classes, which are added to `styles`.
+    """
+    svg = re.sub(r"<g id=\"[A-Za-z]+[\w.]*_\d+\">", "<g>", re.sub(r">\s+<", "><", figure.svg))
+    svg = re.sub(r'(?<= d=")[^"]*', _short_path, svg)
+    svg = re.sub(r' [xy]="[^"]*"', lambda place: re.sub(NUMBER, _short, place[0]), svg)
+
+    def as_class(style: re.Match[str]) -> str:
+        return f' class="{styles.setdefault(style[1], f"f{len(styles)}")}"'
+
+    root, rest = svg[: (end := svg.find(">") + 1)], svg[end:]
+    svg = root + re.sub(r' style="([^"]*)"', as_class, rest)
+
+    def once(shape: re.Match[str]) -> str:
+        seen = shape[0] in letters
+        letters.add(shape[0])
+        return "" if seen else shape[0]
+
+    return Markup(re.sub(r'<path id="[\w.-]+" d="[^"]*" transform="scale\([\d.]+\)"/>', once, svg))
+
+
+NUMBER = r"-?\d+\.\d{2,}"
+"""A number with more decimals than a page needs; a unit of an SVG is more than a pixel."""
+
+
+def _short(number: re.Match[str]) -> str:
+    return f"{float(number[0]):.2f}".rstrip("0").rstrip(".")
+
+
+def _short_path(path: re.Match[str]) -> str:
+    """Return a path without the L of lines that follow lines, and, if it is long, with one decimal."""
+    digits = 1 if len(path[0]) > LONG_PATH else 2
+    text = re.sub(NUMBER, lambda number: f"{float(number[0]):.{digits}f}".rstrip("0").rstrip("."), path[0])
+    parts, before = [], ""
+    for command, numbers in re.findall(r"([MLHVCSQTAZz])([^MLHVCSQTAZz]*)", text):
+        follows = command == "L" and before in ("M", "L")
+        parts.append(("" if follows else command) + " ".join(numbers.split()))
+        before = command
+    return " ".join(parts).replace(" -", "-")
+
+
+LONG_PATH = 300
+"""Paths with more characters than this are lines and bands, not markers."""
+
+
+# The values that figures show under the pointer
+
+
+def _steps(blocks: Iterable[Block]) -> Steps:
+    means = trials = 0
+    for mark in (mark for block in blocks if isinstance(block, Figure) for mark in block.marks):
+        means += len(mark.x) if not mark.single else 0
+        trials += len(mark.x) if mark.single else 0
+    of_trials = math.ceil(trials / MOST_OF_TRIALS)
+    return Steps(math.ceil(means / MOST_POINTS), of_trials if of_trials <= MOST_THINNED else 0)
+
+
+def _marks(figure: Figure, steps: Steps) -> Markup:
+    """Return the marks of a figure as JSON for a script element, in which < would end the element.
+
+    A mark is a list: the index of its kind, of its options, of its x and y, and of its numbers by the names
+    of its kind; then its seed, if it is a single trial. The indices of x, y and numbers are those of lists of
+    numbers, because several marks share some of them, such as the epochs.
+    """
+    lists: dict[str, int] = {}
+
+    def listed(values: Sequence[Any]) -> int:
+        return lists.setdefault(json.dumps([*map(_json_value, values)], separators=(",", ":")), len(lists))
+
+    kinds: list[dict[str, Any]] = []
+    marks: list[list[Any]] = []
+    for mark in figure.marks:
+        if not (step := steps.trials if mark.single else steps.means):
+            continue
+        kept = range((len(mark.x) - 1) % step, len(mark.x), step)  # the last point is kept
+        kind = {"quantity": mark.quantity, "names": [*mark.numbers], "size": mark.size}
+        kinds += [] if kind in kinds else [kind]
+        places, *numbers = (
+            listed([values[i] for i in kept]) for values in (mark.x, mark.y, *mark.numbers.values())
+        )
+        single = [mark.single] if mark.single else []
+        marks.append([kinds.index(kind), mark.option, places, *numbers, *single])
+    data = {"options": [*map(dict, figure.options)], "kinds": kinds, "marks": marks, "step": steps.trials}
+    text = f'{json.dumps(data, separators=(",", ":"))[:-1]},"lists":[{",".join(lists)}]}}'
+    return Markup(text.replace("<", r"\u003c"))
+
+
+def _json_value(value: Any) -> Any:
+    """Return a value for JSON, which has no NaN and no infinities."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -10,8 +10,10 @@ from matplotlib.lines import Line2D
 from fnnexp.reporting import averages
 from fnnexp.reporting.plots.curves import axis_title
 from fnnexp.reporting.plots.layout import add_legend, columns_for, in_rows, panels
+from fnnexp.reporting.plots.picture import mark
 from fnnexp.reporting.plots.scales import EDGES, share_time_axis, share_y_axis
 from fnnexp.reporting.plots.style import INK, STROKE, styles_in
+from fnnexp.results.factors import AXES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,8 +51,11 @@ def against_time(runs: pd.DataFrame, metric: str) -> Picture | None:
         for row in panel.to_dict("records"):
             stroke = strokes[row["init"]] | fills[row["batching"]]
             low, mean, high = np.clip([row["low"], row["mean"], row["high"]], *EDGES)
-            ax.vlines(row["time"], low, high, color=stroke["color"], linewidth=1, alpha=0.6)
-            ax.plot([row["time"]], [mean], **stroke)
+            bar = ax.vlines(row["time"], low, high, color=stroke["color"], linewidth=1, alpha=0.6)
+            points = ax.plot([row["time"]], [mean], **stroke)
+            values = {"seconds": [row["time"]], **{name: [row[name]] for name in ("mean", "low", "high")}}
+            options = {axis: str(row[axis]) for axis in AXES}
+            mark(ax, [bar, *points], options, metric, [row["time"]], [mean], values)
     share_time_axis(axes, means["time"])
     share_y_axis(axes, means)
     any_init = STROKE | {"color": INK, "marker": "o", "linestyle": ""}

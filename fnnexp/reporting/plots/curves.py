@@ -18,11 +18,14 @@ from fnnexp.reporting.plots.layout import (
     draw_band,
     in_rows,
     legend_lines,
+    options_of,
     panels,
 )
+from fnnexp.reporting.plots.picture import mark
 from fnnexp.reporting.plots.scales import EDGES, LEAST_LOSS, share_y_axis
-from fnnexp.reporting.plots.style import INK, STROKE, styles, styles_in
+from fnnexp.reporting.plots.style import INK, SMALLEST, STROKE, styles, styles_in
 from fnnexp.reporting.plots.style import style as style_of
+from fnnexp.results.factors import AXES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -67,10 +70,36 @@ def curves(runs: pd.DataFrame, curves: pd.DataFrame, metric: str, *, across: int
     figure, axes, groups = by_arch_and_batching(points, len(drawn), y_label=axis_title(metric), across=across)
     top = loss_limit(points) if metric.endswith("loss") else None
     for ax, panel in zip(axes, groups, strict=True):
-        _draw_panel(ax, panel, drawn, top)
+        _draw_panel(ax, panel, drawn, top, metric)
     share_y_axis(axes, points, top)
     add_legend(figure, legend_lines(drawn))
+    _mark_trials(axes, groups, averages.of_trials(runs, curves, metric), metric)
     return figure
+
+
+MOST_OF_TRIALS = 100_000
+"""If the trials have more points than this, the page has no curves of single trials."""
+
+
+def _mark_trials(axes: list[Axes], groups: list[pd.DataFrame], trials: pd.DataFrame, metric: str) -> None:
+    """Record the curve of each trial, for the page to draw on demand. With one seed the mean is it."""
+    panel_of = {
+        (options["arch"], options["batching"]): ax
+        for ax, options in zip(axes, map(options_of, groups), strict=True)
+    }
+    if len(trials) > MOST_OF_TRIALS or trials.empty:
+        return
+    for _, line in trials.groupby([*AXES], observed=True):
+        options = options_of(line)
+        if line["trial"].nunique() < 2:
+            continue
+        ax = panel_of[options["arch"], options["batching"]]
+        for _, curve in line.groupby("trial", sort=False):
+            epochs, values = curve["epoch"].tolist(), curve["value"].tolist()
+            floor, ceiling = EDGES if metric.endswith("accuracy") else (LEAST_LOSS, math.inf)
+            y = curve["value"].clip(floor, ceiling).tolist()
+            mark(ax, [], options, metric, epochs, y, {"epoch": epochs, "value": values},
+                 single=curve["seeds"].iloc[0])  # fmt: skip
 
 
 class Grouped(NamedTuple):
@@ -133,7 +162,9 @@ def loss_limit(points: pd.DataFrame) -> float:
     return float(min(1.05 * points["high"].max(), max(1.5 * UNIFORM_LOSS, 2 * last.median())))
 
 
-def _draw_panel(ax: Axes, panel: pd.DataFrame, drawn: dict[str, Style], top: float | None) -> None:
+def _draw_panel(
+    ax: Axes, panel: pd.DataFrame, drawn: dict[str, Style], top: float | None, metric: str
+) -> None:
     first, last = float(panel["epoch"].min()), float(panel["epoch"].max())
     single = first == last
     within = EDGES if top is None else (LEAST_LOSS, 20 * top)
@@ -144,13 +175,13 @@ def _draw_panel(ax: Axes, panel: pd.DataFrame, drawn: dict[str, Style], top: flo
             continue
         # With one epoch all points have the same x and would overlap.
         x = line["epoch"].to_numpy() + (0.6 * ((i + 0.5) / len(drawn) - 0.5) if single else 0)
-        draw_band(ax, x, line, style, i, within=within)
+        draw_band(ax, x, line, style, i, within=within, quantity=metric, at={"epoch": "epoch"})
         if top is not None and line["mean"].iloc[-1] > top:
             above.append(f"{name} {line['mean'].iloc[-1]:.3g}")
     if above:
         note = textwrap.fill("final loss above the axis: " + ", ".join(above), 44, max_lines=5)
         corner: dict[str, Any] = {"ha": "right", "va": "top", "transform": ax.transAxes}
-        ax.text(0.99, 0.98, note, fontsize=7, color=INK, parse_math=False, **corner)
+        ax.text(0.99, 0.98, note, fontsize=SMALLEST, color=INK, parse_math=False, **corner)
     if single:
         ax.set_xticks([first])
         ax.set_xlim(first - 0.5, first + 0.5)
@@ -160,7 +191,7 @@ POINTS = 100
 """How many steps of an epoch are drawn; a run has its own number."""
 
 
-def best_found(points: pd.DataFrame, metric: str) -> Picture:
+def best_found(points: pd.DataFrame, metric: str, factor: str = "") -> Picture:
     """Return a figure of the best result that tuning has found, by the number of its trials.
 
     Parameters
@@ -169,6 +200,8 @@ def best_found(points: pd.DataFrame, metric: str) -> Picture:
         The columns `level`, `trials` and `best`; each level is a line.
     metric
         The ranking metric.
+    factor
+        The factor whose options the levels are; "" if they are options of several factors.
     """
     drawn = styles(list(dict.fromkeys(points["level"])))
     figure, (ax,) = panels(
@@ -176,7 +209,12 @@ def best_found(points: pd.DataFrame, metric: str) -> Picture:
     )
     for name, style in drawn.items():
         line = points[points["level"] == name]
-        ax.plot(line["trials"], line["best"], **STROKE | style._asdict())
+        drawing = ax.plot(line["trials"], line["best"], **STROKE | style._asdict())
+        trials, best = line["trials"].tolist(), line["best"].tolist()
+        values: dict[str, list[Any]] = {} if factor else {"options": [name] * len(line)}
+        values |= {"trials": trials, "best": best}
+        options = {factor: name} if factor else {}
+        mark(ax, drawing, options, f"best mean {metric}", trials, best, values)
     if metric.endswith("accuracy"):
         share_y_axis([ax], points.assign(mean=points["best"], low=points["best"], high=points["best"]))
     add_legend(figure, legend_lines(drawn))

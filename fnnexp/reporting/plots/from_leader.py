@@ -11,7 +11,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from fnnexp.reporting.plots.layout import add_legend
-from fnnexp.reporting.plots.picture import Picture
+from fnnexp.reporting.plots.picture import Picture, mark
 from fnnexp.reporting.plots.style import COLOURS, INK
 
 if TYPE_CHECKING:
@@ -70,7 +70,11 @@ def from_leader(findings: Findings) -> Picture | None:
     ax.spines["bottom"].set_color(INK)
     ax.axvspan(-margin, margin, color=INK, alpha=0.07, linewidth=0)
     ax.axvline(0, color=INK, linewidth=0.8)
-    ax.plot([0], [0], linestyle="", marker="o", color=INK, markersize=6)
+    _label(ax, names, ranking, left)
+    labels = ax.get_yticklabels()
+    at_zero = ax.plot([0], [0], linestyle="", marker="o", color=INK, markersize=6)
+    about = f"{ranking.metric} of {leader.name}, the leader"
+    mark(ax, at_zero, leader.levels, about, [0], [0], {"difference": [0.0]}, names=labels[:1])
     drawn: list[float] = [-margin, margin]
     intervals: list[tuple[int, float, float, str]] = []
     for y, (row, name) in enumerate(zip(rows, others, strict=True), start=1):
@@ -80,11 +84,16 @@ def from_leader(findings: Findings) -> Picture | None:
         seeds = ranking.scale * gains.dropna().to_numpy(float)
         seeds = seeds if len(seeds) <= MOST_TICKS else seeds[:0]
         drawn += [*seeds, sign * row["difference"]]
-        ax.plot(seeds, np.full(len(seeds), y + 0.22), "|", color=stroke["color"], alpha=0.55, markersize=5)
+        ticks = np.full(len(seeds), y + 0.22)
+        artists = ax.plot(seeds, ticks, "|", color=stroke["color"], alpha=0.55, markersize=5)
         ends = sign * row["low"], sign * row["high"]
         intervals += [(y, min(ends), max(ends), stroke["color"])] if not math.isnan(ends[0]) else []
-        ax.plot(ends, [y, y], color=stroke["color"], linewidth=1.6)
-        ax.plot([sign * row["difference"]], [y], linestyle="", markersize=6, **stroke)
+        artists += ax.plot(ends, [y, y], color=stroke["color"], linewidth=1.6)
+        artists += ax.plot([sign * row["difference"]], [y], linestyle="", markersize=6, **stroke)
+        values = {column: [row[column]] for column in ("difference", "low", "high", "p_corrected")}
+        about = f"{ranking.metric} of {row['a']} minus that of {row['b']}"
+        mark(ax, artists, by_name[name].levels, about, [sign * row["difference"]], [y], values,
+             names=labels[y : y + 1])  # fmt: skip
     omitted = [
         f"{n} {text}"
         for n, text in (
@@ -93,7 +102,6 @@ def from_leader(findings: Findings) -> Picture | None:
         )
         if n
     ]
-    _label(ax, names, ranking, left)
     _set_limits(ax, drawn, intervals)
     if omitted:
         text = f"not drawn: {', '.join(omitted)} (see leader.csv)"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -11,7 +12,7 @@ from scipy.special import logit
 
 from fnnexp.reporting import averages
 from fnnexp.reporting.plots.layout import bare, in_rows, set_title
-from fnnexp.reporting.plots.picture import Picture
+from fnnexp.reporting.plots.picture import Picture, mark
 from fnnexp.reporting.plots.scales import EDGES
 from fnnexp.reporting.plots.style import BEST, INK, shade
 
@@ -21,14 +22,32 @@ if TYPE_CHECKING:
 
 WIDEST = 12.5  # inches; a page shows this without scaling
 CELL = (0.82, 0.36)  # inches
+LETTER = 0.075  # inches of a letter of the label of an axis
+
+SHADES = (
+    "The more a cell stands out from the page (dark on white, light on black), the better; the shades follow"
+    " the logit."
+)
+"""What captions say about the shades."""
 
 
 class Cells(NamedTuple):
-    """A panel: its title, its means by row and column (NaN if missing), and the cell of the best mean."""
+    """A panel: its title, its means by row and column (NaN if missing), and the cell of the best mean.
+
+    `options` are the options that all cells of the panel share, by factor.
+    """
 
     title: str
     means: Sequence[Sequence[float]]
     best: tuple[int, int] | None = None
+    options: Mapping[str, str] = MappingProxyType({})
+
+
+class Names(NamedTuple):
+    """The factor of the columns or of the rows of every panel, and the names of its options."""
+
+    factor: str
+    options: Sequence[str]
 
 
 def heat_map(
@@ -45,15 +64,22 @@ def heat_map(
     archs, inits, batchings = (list(means[axis].cat.categories) for axis in ("arch", "init", "batching"))
     values = means.set_index(["batching", "arch", "init"])["mean"].to_dict()
     panels = [
-        Cells(str(b), [[values.get((b, a, n), math.nan) for n in inits] for a in archs]) for b in batchings
+        Cells(
+            str(b),
+            [[values.get((b, a, n), math.nan) for n in inits] for a in archs],
+            options={"batching": str(b)},
+        )
+        for b in batchings
     ]
-    return cell_panels(panels, inits, archs, scale=scale, widest=widest)
+    columns, rows = Names("init", inits), Names("arch", archs)
+    return cell_panels(panels, columns, rows, metric, scale=scale, widest=widest)
 
 
 def cell_panels(
     panels: Sequence[Cells],
-    columns: Sequence[str],
-    rows: Sequence[str],
+    columns: Names,
+    rows: Names,
+    metric: str,
     *,
     x_label: str = "",
     y_label: str = "",
@@ -65,7 +91,9 @@ def cell_panels(
     Parameters
     ----------
     columns, rows
-        The names of the columns and of the rows (from the top) in every panel.
+        The columns and the rows (from the top) of every panel.
+    metric
+        The accuracy that is shown.
     x_label, y_label
         The labels of the columns and rows.
     scale
@@ -76,10 +104,11 @@ def cell_panels(
     """
     known = [v for panel in panels for row in panel.means for v in row if not math.isnan(v)]
     least, most = scale or (min(known), max(known))
-    label = 0.09 * max(map(len, rows)) + 0.25 + 0.25 * bool(y_label)
-    tilt = max(map(len, columns)) > 9
-    top = 0.65 + (0.06 * max(map(len, columns)) if tilt else 0) + 0.2 * bool(x_label)
-    size = (CELL[0] * len(columns), CELL[1] * len(rows))
+    x_names, y_names = columns.options, rows.options
+    label = 0.09 * max(map(len, y_names)) + 0.25 + 0.25 * bool(y_label)
+    tilt = max(map(len, x_names)) > 9
+    top = 0.65 + (0.06 * max(map(len, x_names)) if tilt else 0) + 0.2 * bool(x_label)
+    size = (CELL[0] * len(x_names), CELL[1] * len(y_names))
     step = (size[0] + 0.3, size[1] + top + 0.1)
     across = max(1, min(len(panels), int((widest - label) / step[0])))
     width, height = label + across * step[0], -(-len(panels) // across) * step[1]
@@ -87,20 +116,24 @@ def cell_panels(
     for (row, column), panel in zip(in_rows(len(panels), across), panels, strict=True):
         x, y = label + column * step[0], height - (row + 1) * step[1] + 0.1
         ax = figure.add_axes((x / width, y / height, size[0] / width, size[1] / height))
-        _draw_cells(ax, panel, least, most)
+        _draw_cells(ax, panel, columns, rows, metric, least, most)
         set_title(ax, panel.title)
         ax.xaxis.tick_top()
         ax.xaxis.set_label_position("top")
         turned: dict[str, Any] = {"rotation": 30, "ha": "left"} if tilt else {}
-        ax.set_xticks([j + 0.5 for j in range(len(columns))], columns, parse_math=False, **turned)
-        shown = rows if column == 0 else [""] * len(rows)
-        ax.set_yticks([j + 0.5 for j in range(len(rows))], shown, parse_math=False)
+        ax.set_xticks([j + 0.5 for j in range(len(x_names))], x_names, parse_math=False, **turned)
+        shown = y_names if column == 0 else [""] * len(y_names)
+        ax.set_yticks([j + 0.5 for j in range(len(y_names))], shown, parse_math=False)
         ax.set_xlabel(x_label, color=INK, fontsize=9)
-        ax.set_ylabel(y_label if column == 0 else "", color=INK, fontsize=9)
+        is_long = LETTER * len(y_label) > size[1]  # then it reaches beside the names of the columns
+        where: dict[str, Any] = {"loc": "bottom" if is_long else "center"}
+        ax.set_ylabel(y_label if column == 0 else "", color=INK, fontsize=9, **where)
     return figure
 
 
-def _draw_cells(ax: Axes, panel: Cells, least: float, most: float) -> None:
+def _draw_cells(
+    ax: Axes, panel: Cells, columns: Names, rows: Names, metric: str, least: float, most: float
+) -> None:
     from matplotlib.patches import Rectangle
 
     for y, row in enumerate(panel.means):
@@ -110,8 +143,11 @@ def _draw_cells(ax: Axes, panel: Cells, least: float, most: float) -> None:
                 ax.text(x + 0.5, y + 0.5, "–", color=INK, **middle)
                 continue
             colour, ink = shade(depth(value, least, most))
-            ax.add_patch(Rectangle((x + 0.02, y + 0.03), 0.96, 0.94, facecolor=colour, linewidth=0))
-            ax.text(x + 0.5, y + 0.5, f"{100 * value:.1f}", color=ink, **middle)
+            cell = ax.add_patch(Rectangle((x + 0.02, y + 0.03), 0.96, 0.94, facecolor=colour, linewidth=0))
+            text = ax.text(x + 0.5, y + 0.5, f"{100 * value:.1f}", color=ink, **middle)
+            named = {columns.factor: columns.options[x], rows.factor: rows.options[y]}
+            mark(ax, [cell, text], {**panel.options, **named}, metric, [x + 0.5], [y + 0.5],
+                 {"mean": [value]}, size=(1, 1))  # fmt: skip
     if panel.best is not None:
         y, x = panel.best
         ax.add_patch(Rectangle((x, y), 1, 1, fill=False, edgecolor=BEST, linewidth=2, clip_on=False))

@@ -116,12 +116,14 @@ def _drawn(
     """
     drawn = styles_in(pd.concat(panels.values())["init"])
     grid = layout.panels(in_rows(len(panels), columns), _titles(panels), len(drawn), height=HEIGHT, **options)
+    at = {"layer": "layer", "epoch": "x"} if not aside else {"layer": "x"}
     for ax, lines in zip(grid.axes, panels.values(), strict=True):
         for i, (name, style) in enumerate(drawn.items()):
             line = lines[lines["init"] == name].sort_values("x")
             if len(line):
                 x = line["x"].to_numpy(float) + (aside * ((i + 0.5) / len(drawn) - 0.5))
-                draw_band(ax, x, line, style, i, bars=bool(aside))
+                quantity = str(line["quantity"].iloc[0])
+                draw_band(ax, x, line, style, i, bars=bool(aside), quantity=quantity, at=at)
     add_legend(grid.figure, legend_lines(drawn))
     return grid
 

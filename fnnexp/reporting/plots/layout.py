@@ -8,13 +8,15 @@ import numpy as np
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from fnnexp.reporting.plots.picture import Picture
-from fnnexp.reporting.plots.style import INK, STROKE
+from fnnexp.reporting.plots.picture import Picture, mark
+from fnnexp.reporting.plots.style import INK, SMALLEST, STROKE
+from fnnexp.results.factors import AXES
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import pandas as pd
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
 
@@ -114,7 +116,7 @@ def _plain(ax: Axes, *, ticks: bool) -> None:
     ax.patch.set_alpha(0)
     ax.spines[["top", "right"]].set_visible(False)
     ax.spines[["left", "bottom"]].set_color(INK)
-    ax.tick_params(colors=INK, labelsize=8, labelleft=ticks)
+    ax.tick_params(colors=INK, labelsize=SMALLEST, labelleft=ticks)
     ax.grid(color=INK, alpha=0.12, linewidth=0.6)
     ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
 
@@ -123,7 +125,7 @@ def bare(ax: Axes) -> None:
     """Remove the frame, the ticks and the background of axes, but keep the labels."""
     ax.patch.set_alpha(0)
     ax.spines[:].set_visible(False)
-    ax.tick_params(colors=INK, labelsize=8, length=0)
+    ax.tick_params(colors=INK, labelsize=SMALLEST, length=0)
 
 
 def draw_band(
@@ -133,27 +135,46 @@ def draw_band(
     style: Style,
     i: int,
     *,
+    quantity: str,
+    at: Mapping[str, str],
     bars: bool = False,
     within: tuple[float, float] | None = None,
-) -> None:
+) -> list[Artist]:
     """Draw the i-th line of a panel: the column `mean`, in a band from the column `low` to `high`.
 
     Parameters
     ----------
+    quantity, at
+        For the page: the name of what is drawn, and the columns that say where the points are, by name.
     bars
         Whether to draw a marker and a bar for each point instead of a band. A single point always has a bar.
     within
         Limits to clip values to, because some renderers lose lines that go far beyond the axis.
+
+    Returns
+    -------
+    list
+        What was drawn. What is added to it is highlighted with the line.
     """
     y, low, high = (line[column].to_numpy(float) for column in ("mean", "low", "high"))
+    values = {name: line[column].tolist() for name, column in at.items()} | {"mean": y.tolist()}
+    if ((low != y) | (high != y)).any():
+        values |= {"low": low.tolist(), "high": high.tolist()}
     if within is not None:
         y, low, high = (np.clip(values, *within) for values in (y, low, high))
     step = 1 if bars else max(1, len(x) // 8)
-    ax.plot(x, y, **STROKE | style._asdict(), markevery=(i % step, step))
+    artists: list[Artist] = [*ax.plot(x, y, **STROKE | style._asdict(), markevery=(i % step, step))]
     if bars or len(x) == 1:
-        ax.vlines(x, low, high, color=style.color, linewidth=1)
+        artists.append(ax.vlines(x, low, high, color=style.color, linewidth=1))
     elif (high > low).any():
-        ax.fill_between(x, low, high, color=style.color, alpha=0.15, linewidth=0)
+        artists.append(ax.fill_between(x, low, high, color=style.color, alpha=0.15, linewidth=0))
+    mark(ax, artists, options_of(line), quantity, x.tolist(), y.tolist(), values)
+    return artists
+
+
+def options_of(rows: pd.DataFrame) -> dict[str, str]:
+    """Return the architecture, initializer and batching mode of rows that share them, if they are known."""
+    return {axis: str(rows[axis].iloc[0]) for axis in AXES if axis in rows}
 
 
 def legend_lines(styles: dict[str, Style]) -> dict[str, Line2D]:
@@ -169,7 +190,7 @@ def add_legend(figure: Picture, entries: dict[str, Any], columns: int | None = N
     columns = -(-len(entries) // -(-len(entries) // columns))  # the same number of rows, evenly filled
     style: dict[str, Any] = {
         "frameon": False,
-        "fontsize": 8.5,
+        "fontsize": SMALLEST,
         "labelcolor": INK,
         "handlelength": 3.2,
         "borderaxespad": 0.1,

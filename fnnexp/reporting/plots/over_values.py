@@ -12,7 +12,7 @@ from scipy.special import expit, logit
 
 from fnnexp.reporting import averages
 from fnnexp.reporting.plots.curves import axis_title, by_arch_and_batching
-from fnnexp.reporting.plots.heat_map import Cells, cell_panels, depth
+from fnnexp.reporting.plots.heat_map import Cells, Names, cell_panels, depth
 from fnnexp.reporting.plots.layout import (
     PANEL,
     add_legend,
@@ -20,8 +20,10 @@ from fnnexp.reporting.plots.layout import (
     draw_band,
     in_rows,
     legend_lines,
+    options_of,
     panels,
 )
+from fnnexp.reporting.plots.picture import mark
 from fnnexp.reporting.plots.scales import EDGES, share_value_axis, share_y_axis
 from fnnexp.reporting.plots.style import BEST, INK, STROKE, shade, styles_in
 from fnnexp.results.factors import AXES, as_text
@@ -89,7 +91,7 @@ def lines(rows: pd.DataFrame, metric: str, axis: str) -> Picture | None:
     share_y_axis(axes, _within_sight(points))
     for ax, panel in zip(axes, groups, strict=True):
         for i, (name, style) in enumerate(drawn.items()):
-            _draw_line(ax, panel[panel["init"] == name].sort_values(at), style, i, axis)
+            _draw_line(ax, panel[panel["init"] == name].sort_values(at), style, i, axis, metric)
     add_legend(figure, legend_lines(drawn) | extra)
     return figure
 
@@ -130,9 +132,14 @@ def dots(rows: pd.DataFrame, metric: str, axis: str) -> Picture | None:
         for name, style in drawn.items():
             own = panel[panel["init"] == name]
             is_best = (own[all_at].to_numpy() == own[all_best].to_numpy()).all(axis=1)
-            mark = STROKE | style._asdict() | {"linestyle": ""}
+            look = STROKE | style._asdict() | {"linestyle": ""}
+            drawing = []
             for part, more in ((own, {}), (own[is_best], {"fillstyle": "full", "markersize": LARGE})):
-                ax.plot(part[f"at {axis}"], np.clip(part["mean"], *EDGES), **mark | more)
+                drawing += ax.plot(part[f"at {axis}"], np.clip(part["mean"], *EDGES), **look | more)
+            if len(own):
+                x, y = own[f"at {axis}"].tolist(), own["mean"].clip(*EDGES).tolist()
+                values = {axis: x, "mean": own["mean"].tolist()}
+                mark(ax, drawing, options_of(own), metric, x, y, values)
     add_legend(figure, legend_lines(drawn) | {"best": _mark("o")})
     return figure
 
@@ -152,14 +159,15 @@ def _mark(marker: str) -> Line2D:
     return Line2D([], [], **STROKE | {"color": INK, "marker": marker, "linestyle": "", "fillstyle": "full"})
 
 
-def _draw_line(ax: Axes, line: pd.DataFrame, style: Style, i: int, axis: str) -> None:
+def _draw_line(ax: Axes, line: pd.DataFrame, style: Style, i: int, axis: str, metric: str) -> None:
     at, best, finished = line[f"at {axis}"], line[f"best {axis}"], line["mean"].notna()
     if finished.any():
         # Skip values without a result: gaps in the line would hide a point without neighbours.
-        draw_band(ax, at[finished].to_numpy(float), line[finished], style, i, within=EDGES)
+        artists = draw_band(ax, at[finished].to_numpy(float), line[finished], style, i, within=EDGES,
+                            quantity=metric, at={axis: f"at {axis}"})  # fmt: skip
         top = line[finished & (at == best)]
-        mark = STROKE | style._asdict() | {"fillstyle": "full", "markersize": LARGE, "linestyle": ""}
-        ax.plot(at[top.index], np.clip(top["mean"], *EDGES), **mark)
+        look = STROKE | style._asdict() | {"fillstyle": "full", "markersize": LARGE, "linestyle": ""}
+        artists += ax.plot(at[top.index], np.clip(top["mean"], *EDGES), **look)
     diverged = at[line["diverged"] > 0]
     # The crosses of each line have a different height, so that they do not overlap.
     bottom = np.full(len(diverged), 0.03 + 0.04 * i)
@@ -197,7 +205,7 @@ def plane(
     parts = [part for _, part in points.groupby(list(AXES), observed=True)][:MOST_MAPS]
     titles = [" · ".join(str(part[axis].iloc[0]) for axis in varied) for part in parts]
     few = max(points[f"at {axis}"].nunique() for axis in (x, y)) <= MOST_NUMBERED
-    return (_cells if few else _scatter)(parts, titles, x, y, scale)
+    return (_cells if few else _scatter)(parts, titles, x, y, metric, scale)
 
 
 def of_plane(rows: pd.DataFrame, metric: str, x: str, y: str) -> pd.DataFrame:
@@ -207,7 +215,12 @@ def of_plane(rows: pd.DataFrame, metric: str, x: str, y: str) -> pd.DataFrame:
 
 
 def _cells(
-    parts: Sequence[pd.DataFrame], titles: Sequence[str], x: str, y: str, scale: tuple[float, float]
+    parts: Sequence[pd.DataFrame],
+    titles: Sequence[str],
+    x: str,
+    y: str,
+    metric: str,
+    scale: tuple[float, float],
 ) -> Picture:
     """Return a map of cells with numbers, where y increases upwards."""
     points = pd.concat(parts)
@@ -218,16 +231,21 @@ def _cells(
         means = part.set_index([f"at {y}", f"at {x}"])["mean"].to_dict()
         values = [[means.get((b, a), math.nan) for a in columns] for b in lines]
         best = (lines.index(part[f"best {y}"].iloc[0]), columns.index(part[f"best {x}"].iloc[0]))
-        maps.append(Cells(title, values, best))
-    names = ([*map(as_text, values)] for values in (columns, lines))
-    return cell_panels(maps, *names, x_label=x, y_label=y, scale=scale)
+        maps.append(Cells(title, values, best, options_of(part)))
+    across, up = (Names(axis, [*map(as_text, each)]) for axis, each in ((x, columns), (y, lines)))
+    return cell_panels(maps, across, up, metric, x_label=x, y_label=y, scale=scale)
 
 
 def _scatter(
-    parts: Sequence[pd.DataFrame], titles: Sequence[str], x: str, y: str, scale: tuple[float, float]
+    parts: Sequence[pd.DataFrame],
+    titles: Sequence[str],
+    x: str,
+    y: str,
+    metric: str,
+    scale: tuple[float, float],
 ) -> Picture:
     """Return a scatter plot with a shaded point for each pair of values."""
-    points = pd.concat(parts)
+    everything = pd.concat(parts)
     least, most = scale
     low, high = logit(np.clip([least, most], *EDGES))
     shades = {f"{100 * expit(low + z * (high - low)):.1f} %": shade(z)[0] for z in (0.0, 0.5, 1.0)}
@@ -241,9 +259,11 @@ def _scatter(
         size = max(72 * side / len({*values}) for side, values in zip(PANEL, (across, up), strict=True))
         many = len(part) > MOST_POINTS
         area = max(size, SMALL) ** 2
-        ax.scatter(across, up, s=area, c=colours, marker="s", linewidths=0, rasterized=many)
+        points = ax.scatter(across, up, s=area, c=colours, marker="s", linewidths=0, rasterized=many)
+        values = {x: across.tolist(), y: up.tolist(), "mean": part["mean"].tolist()}
+        mark(ax, [points], options_of(part), metric, across.tolist(), up.tolist(), values)
         ax.plot(part[f"best {x}"].iloc[:1], part[f"best {y}"].iloc[:1], **RING)
-    share_value_axis(axes, points[f"at {x}"].tolist())
-    share_value_axis(axes, points[f"at {y}"].tolist(), "y")
+    share_value_axis(axes, everything[f"at {x}"].tolist())
+    share_value_axis(axes, everything[f"at {y}"].tolist(), "y")
     add_legend(figure, entries)
     return figure

@@ -7,21 +7,61 @@ import math
 import re
 import threading
 from html import escape
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from fnnexp import console as notebook
 from fnnexp.reporting.document import blocks
-from fnnexp.reporting.plots.style import INK
+from fnnexp.reporting.plots.style import DARKEST, INK, LIGHTEST, SHADES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
 
 NOTEBOOK_WIDTH, MOST_ZOOM = 900, 1.7  # pixels of a notebook column; the largest zoom of a small figure
+
+MARK, NAME = "mark-", "name-"
+"""How the ids of elements begin that stand for options, and of texts that name an option."""
+
+SVG_DPI = 72  # Matplotlib writes SVG in points
 
 _LOCK = threading.Lock()
 """Held while Matplotlib's settings are changed, because all threads share them."""
 
 
+class Drawn(NamedTuple):
+    """Points or a cell that were drawn on axes, by their data coordinates; see :class:`blocks.Mark`."""
+
+    ax: Axes
+    artists: Sequence[Artist]
+    options: Mapping[str, str]
+    quantity: str
+    x: Sequence[float]
+    y: Sequence[float]
+    values: Mapping[str, Sequence[Any]]
+    size: tuple[float, float] | None
+    single: str
+    names: Sequence[Artist]
+
+
 class Picture(Figure):
-    """A figure that a notebook shows enlarged, to be readable on a projector, and on white in any theme."""
+    """A figure that a notebook shows enlarged, to be readable on a projector, and on white in any theme.
+
+    Attributes
+    ----------
+    drawn
+        What :func:`mark` recorded.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.drawn: list[Drawn] = []
 
     def _ipython_display_(self) -> None:
         """Show the figure. IPython calls this method instead of using the formats that pyplot registers."""
@@ -39,6 +79,7 @@ def block(
     number: int | None = None,
     label: str = "",
     media: blocks.Medium = blocks.FILES,
+    about: Mapping[str, str] = MappingProxyType({}),
 ) -> blocks.Figure:
     """Return the figure as a block of a document.
 
@@ -50,10 +91,95 @@ def block(
         As for :class:`fnnexp.reporting.document.blocks.Figure`.
     label
         The text for screen readers; by default the name and the heading.
+    about
+        Options of factors that all of the figure is about.
     """
     label = label or f"{name} {heading}".replace("_", " ").strip()
     file = name if number is None else f"{name}_{number}"
-    return blocks.Figure(file, caption, svg(figure, label), png(figure), heading, media)
+    drawn = getattr(figure, "drawn", [])
+    options = _tagged(figure, drawn)
+    text, image = svg(figure, label), png(figure)
+    marks = [_placed(figure, each, options.index({**each.options})) for each in drawn]
+    options = [{**about, **each} for each in options]
+    return blocks.Figure(file, caption, text, image, heading, media, options, marks)
+
+
+def mark(
+    ax: Axes,
+    artists: Sequence[Artist],
+    options: Mapping[str, str],
+    quantity: str,
+    x: Sequence[float],
+    y: Sequence[float],
+    values: Mapping[str, Sequence[Any]],
+    *,
+    size: tuple[float, float] | None = None,
+    single: str = "",
+    names: Sequence[Artist] = (),
+) -> None:
+    """Record what artists stand for, for the page: the options of factors, and the exact values of points.
+
+    Parameters
+    ----------
+    x, y, size
+        The data coordinates of the points, and the size of a cell if it is one.
+    names
+        Texts that name the options, besides the titles, labels and legends that are the name of an option.
+    options, quantity, values, single
+        As for :class:`fnnexp.reporting.document.blocks.Mark`.
+    """
+    figure = ax.figure
+    if isinstance(figure, Picture):
+        figure.drawn.append(Drawn(ax, artists, options, quantity, x, y, values, size, single, names))
+
+
+def _tagged(figure: Figure, drawn: Sequence[Drawn]) -> list[dict[str, str]]:
+    """Name the artists of marks, and the texts that name options, by the index of their options in a list."""
+    options: list[dict[str, str]] = []
+    for each in drawn:
+        if each.options not in options:
+            options.append({**each.options})
+        number = options.index({**each.options})
+        for prefix, artists in ((MARK, each.artists), (NAME, each.names)):
+            for artist in artists:
+                artist.set_gid(f"{prefix}{number}")
+    factors = {label: factor for each in options for factor, label in each.items()}
+    for text, handle in _texts(figure):
+        parts = text.get_text().split(" · ")
+        if not text.get_gid() and all(part in factors for part in parts):
+            named = {factors[part]: part for part in parts}
+            options += [] if named in options else [named]
+            text.set_gid(f"{NAME}{options.index(named)}")
+            if handle is not None:
+                handle.set_gid(f"{MARK}{options.index(named)}")
+    return options
+
+
+def _texts(figure: Figure) -> Iterator[tuple[Text, Artist | None]]:
+    """Yield the texts of a figure; those of a legend with what is drawn beside them."""
+    for legend in figure.legends:
+        yield from zip(legend.get_texts(), legend.legend_handles, strict=True)
+    for ax in figure.axes:
+        for label in (*ax.get_xticklabels(), *ax.get_yticklabels()):  # has Matplotlib write these texts
+            yield label, None
+        yield from ((text, None) for text in ax.get_children() if isinstance(text, Text))
+    yield from ((text, None) for text in figure.texts)
+
+
+def _placed(figure: Figure, each: Drawn, option: int) -> blocks.Mark:
+    """Return a mark with its coordinates in the SVG, from the top left corner, within its axes."""
+    each.ax.get_xlim(), each.ax.get_ylim()  # Matplotlib computes limits when they are asked for
+    unit = SVG_DPI / figure.dpi
+    high = SVG_DPI * figure.get_figheight()
+    box = np.array(each.ax.bbox.extents) * unit
+    points = np.column_stack([each.x, each.y]).astype(np.float64)
+    places = np.clip(each.ax.transData.transform(points) * unit, box[:2], box[2:]).round(1)
+    size = None
+    if each.size is not None:
+        corners = each.ax.transData.transform([(0, 0), each.size]) * unit
+        size = (round(abs(corners[1, 0] - corners[0, 0]), 1), round(abs(corners[1, 1] - corners[0, 1]), 1))
+    x, y = places[:, 0].tolist(), (high - places[:, 1]).round(1).tolist()
+    return blocks.Mark(option, each.quantity, x, y, each.values, size, each.single)
 
 
 def is_figure(value: object) -> bool:
@@ -71,6 +197,8 @@ def png(figure: Figure, dpi: int = 150) -> bytes:
 def svg_file(svg: str) -> str:
     """Return the text of an SVG file from an inline SVG, with dark lines on white in any viewer."""
     style = "<style>:root { color: #1c2127; background: #fff }</style>"
+    svg = re.sub(r"<style data-shades.*?</style>", "", svg)
+    svg = re.sub(r"var\(--\w+, (#[0-9a-f]{6})\)", r"\1", re.sub(r' data-\w+="\d*"', "", svg))
     return '<?xml version="1.0" encoding="utf-8"?>\n' + re.sub(r"(<svg[^>]*>)", rf"\1{style}", svg, count=1)
 
 
@@ -87,7 +215,39 @@ def svg(figure: Figure, label: str) -> str:
     # The style below sets the size of the figure, so remove the size that matplotlib wrote in points.
     text = re.sub(r'(<svg[^>]*?) width="[\d.]+pt" height="[\d.]+pt"', r"\1", text.replace("\n", " "), count=1)
     width = math.ceil(figure.get_figwidth() * 96)
-    text = text.replace(
-        "<svg ", f'<svg role="img" aria-label="{escape(label)}" style="max-width:{width}px" ', 1
+    text = text.replace("<svg ", f'<svg role="img" aria-label="{escape(label)}" style="width:{width}px" ', 1)
+    if any(artist.get_rasterized() for artist in figure.findobj()):
+        text = re.sub(r"<svg ([^>]*>)", rf'<svg class="raster" \1{REVERSED}', text, count=1)
+    text = re.sub(rf' id="{MARK}(\d+)"', r' data-o="\1"', text)
+    text = re.sub(rf' id="{NAME}(\d+)"', r' data-o="\1" data-name=""', text)
+    return _with_shades(text.replace(INK, "currentColor"))
+
+
+REVERSED = (
+    '<filter id="reversed" color-interpolation-filters="sRGB"><feComponentTransfer>'
+    + "".join(
+        f'<feFunc{channel} type="linear" slope="-1" intercept="{light + dark:.3f}"/>'
+        for channel, light, dark in zip("RGB", LIGHTEST, DARKEST, strict=True)
     )
-    return text.replace(INK, "currentColor")
+    + "</feComponentTransfer></filter>"
+)
+"""A filter that exchanges light and dark shades in an image of cells, for a dark page."""
+
+
+def _with_shades(text: str) -> str:
+    """Return an SVG with variables for shades, and their values on a dark page, where light is best."""
+    used: dict[str, str] = {}
+
+    def variable(found: re.Match[str]) -> str:
+        colour = found[2]
+        if colour not in SHADES:
+            return found[0]
+        name, used[name] = SHADES[colour]
+        return f"{found[1]}: var(--{name}, {colour})"
+
+    text = re.sub(r"(fill|stroke): (#[0-9a-f]{6})", variable, text)
+    if not used:
+        return text
+    dark = "; ".join(f"--{name}: {colour}" for name, colour in sorted(used.items()))
+    rules = f"@media screen and (prefers-color-scheme: dark) {{ :root {{ {dark} }} }}"
+    return re.sub(r"(<svg[^>]*>)", rf"\1<style data-shades=''>{rules}</style>", text, count=1)

@@ -66,6 +66,9 @@ def _log_beside_zero(positive: NDArray[np.float64]) -> Scale:
     return Scale("function", transform, back, ())
 
 
+ROOM_UP, ROOM_ACROSS = 0.09, 0.15
+"""The least distance of two ticks of a y axis and of an axis of seconds, as a share of the axis."""
+
 FEW = 10
 """If a factor has at most this many values, all of them are candidate ticks."""
 
@@ -102,7 +105,7 @@ def share_y_axis(axes: Sequence[Axes], points: pd.DataFrame, top: float | None =
 def share_time_axis(axes: Sequence[Axes], seconds: pd.Series) -> None:
     """Give all panels the same logarithmic x axis of seconds."""
     span = (float(seconds.min()) / 1.6, float(seconds.max()) * 1.6)
-    ticks = _ticks(np.log(np.array(span)), LOG)
+    ticks = _ticks(np.log(np.array(span)), LOG, ROOM_ACROSS)
     for ax in axes:
         ax.set(xscale="log", xlim=span)
         _name_ticks(ax.xaxis, ticks, lambda x: f"{x:g}")
@@ -139,18 +142,20 @@ def _powers_between(low: float, high: float) -> list[float]:
     return [float(f"{digit}e{power}") for digit in (1, 3, 2, 5) for power in powers]
 
 
-def _ticks(ends: NDArray[np.float64], scale: Scale) -> list[float]:
+def _ticks(ends: NDArray[np.float64], scale: Scale, room: float = ROOM_UP) -> list[float]:
     """Return round values on the axis that are not too close to each other; `ends` are transformed."""
     from matplotlib.ticker import MaxNLocator
 
-    return _apart((*scale.wanted, *MaxNLocator(4).tick_values(*scale.back(ends))), ends, scale)
+    return _apart((*scale.wanted, *MaxNLocator(4).tick_values(*scale.back(ends))), ends, scale, room)
 
 
-def _apart(values: Iterable[float], ends: NDArray[np.float64], scale: Scale) -> list[float]:
+def _apart(
+    values: Iterable[float], ends: NDArray[np.float64], scale: Scale, room: float = ROOM_UP
+) -> list[float]:
     """Return the values that are on the axis and not too close to a value before them; see :func:`_ticks`."""
     ticks: list[float] = []
     low, high = scale.back(ends)
-    room = 0.09 * (ends[1] - ends[0])
+    room *= ends[1] - ends[0]
 
     def distance(a: float, b: float) -> float:
         return float(abs(scale.transform(a) - scale.transform(b)))

@@ -23,8 +23,10 @@ DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))
 STROKE: dict[str, Any] = {"linewidth": 1.4, "markersize": 4.5, "markeredgewidth": 1.2, "fillstyle": "none"}
 INK = "#010203"  # a placeholder that becomes the text colour of the page in the SVG
 
+SMALLEST = 8.5  # the smallest font, in typographic points; 11 pixels on the page
+
 LIGHTEST, DARKEST = (0.91, 0.95, 0.99), (0.05, 0.24, 0.47)
-ON_LIGHT, ON_DARK = "#10151b", "#ffffff"  # numbers in a cell
+ON_LIGHT, ON_MIDDLE, ON_DARK = "#10151b", "#10151c", "#fffffe"  # numbers in a cell
 BEST = "#d9730d"  # the frame of the best cell
 DARK = 0.65  # numbers on darker cells are white
 
@@ -61,7 +63,24 @@ def style(family: int, i: int) -> Style:
     )
 
 
-def shade(depth: float) -> tuple[tuple[float, float, float], str]:
+def shade(depth: float) -> tuple[str, str]:
     """Return the colour of a cell with a depth from 0 (lightest) to 1 (darkest), and of the number in it."""
-    red, green, blue = (a + (b - a) * depth for a, b in zip(LIGHTEST, DARKEST, strict=True))
-    return (red, green, blue), ON_DARK if depth > DARK else ON_LIGHT
+    ink = ON_DARK if depth > DARK else ON_LIGHT if depth < 1 - DARK else ON_MIDDLE
+    return _level(round(STEPS * depth)), ink
+
+
+STEPS = 100
+"""The number of steps from the lightest to the darkest shade."""
+
+
+def _level(step: int) -> str:
+    colour = (a + (b - a) * step / STEPS for a, b in zip(LIGHTEST, DARKEST, strict=True))
+    return "#" + "".join(f"{round(255 * part):02x}" for part in colour)
+
+
+SHADES = {_level(step): (f"s{step}", _level(STEPS - step)) for step in range(STEPS + 1)} | {
+    ON_LIGHT: ("weak", ON_DARK),
+    ON_MIDDLE: ("middle", ON_MIDDLE),
+    ON_DARK: ("strong", ON_LIGHT),
+}
+"""The name of each colour of cells and their numbers, and the colour that it has on a dark page."""

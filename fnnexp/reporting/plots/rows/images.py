@@ -10,7 +10,7 @@ from matplotlib.patches import Rectangle
 from fnnexp.nn.arrays import Array
 from fnnexp.reporting.plots.layout import bare
 from fnnexp.reporting.plots.picture import Picture
-from fnnexp.reporting.plots.style import INK, shade
+from fnnexp.reporting.plots.style import INK, SMALLEST, shade
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,7 +51,7 @@ def confusion_matrix(counts: NDArray[np.int64]) -> Picture:
         total = int(counts[real].sum())
         share = f"{100 * counts[real, real] / total:.1f}" if total else "–"
         ax.text(n + 0.75, real + 0.5, share, color=INK, ha="right", va="center", fontsize=8.5)
-    ax.text(n + 0.75, -0.32, "correct %", color=INK, ha="right", va="bottom", fontsize=8)
+    ax.text(n + 0.75, -0.32, "correct %", color=INK, ha="right", va="bottom", fontsize=SMALLEST)
     ax.xaxis.tick_top()
     ax.xaxis.set_label_position("top")
     ax.set_xticks([i + 0.5 for i in range(n)], [str(i) for i in range(n)])
@@ -116,14 +116,14 @@ def _tiled(
     columns = min(columns, n)
     rows = -(-n // columns)
     over = gap[1] if titles else 0.1
-    width = columns * (tile + gap[0]) + 0.1
-    height = over + rows * tile + (rows - 1) * gap[1] + below
+    per = side / tile  # pixels per inch
+    step = (round(side + gap[0] * per), round(side + gap[1] * per))
+    width = columns * step[0] / per + 0.1
+    height = over + (rows - 1) * step[1] / per + tile + below
     figure = Picture(figsize=(width, height), facecolor="none")
     ax = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(0, height))
     bare(ax)
     ax.set_axis_off()
-    per = side / tile  # pixels per inch
-    step = (round(side + gap[0] * per), round(side + gap[1] * per))
     whole = np.zeros((side + (rows - 1) * step[1], side + (columns - 1) * step[0], 4), np.uint8)
     left, top = gap[0] / 2 + 0.05, height - over
     for i, image in enumerate(tiles):
@@ -132,7 +132,7 @@ def _tiled(
         whole[y : y + side, x : x + side, 3] = 255
         if titles:
             position = (left + (x + side / 2) / per, top - y / per + 0.05)
-            ax.text(*position, titles[i], color=INK, fontsize=7.5, ha="center", va="bottom")
+            ax.text(*position, titles[i], color=INK, fontsize=SMALLEST, ha="center", va="bottom")
     high, wide = whole.shape[0] / per, whole.shape[1] / per
     ax.imshow(whole, extent=(left, left + wide, top - high, top), aspect="auto", interpolation="none")
     ax.set(xlim=(0, width), ylim=(0, height))

@@ -13,7 +13,7 @@ from fnnexp.reporting import averages
 from fnnexp.reporting.document.blocks import MOST_ROWS, Cell, Section, Table, Text
 from fnnexp.reporting.document.wording import mean_and_spread
 from fnnexp.reporting.figures import Drawing, of_finished_trials, shared_scale
-from fnnexp.reporting.plots.heat_map import heat_map
+from fnnexp.reporting.plots.heat_map import SHADES, heat_map
 from fnnexp.reporting.sections.leaderboard import NOT_FINISHED, means_over_seeds
 from fnnexp.results import comparisons, filters, numeric
 from fnnexp.results.factors import AXES, as_text, group_numbers, labels_of, others
@@ -43,7 +43,7 @@ def section(runs: pd.DataFrame, ranking: Ranking | None = None) -> Section:
     data = {"table": cells.reset_index()}
     if others(best) and not set(comparisons.levels(best)) & set(AXES):
         return Section(TITLE, [], data)
-    caption = f"{metric} in percent, mean over seeds. Darker is better; the shades follow the logit."
+    caption = f"{metric} in percent, mean over seeds. {SHADES}"
     finished = best[best["status"] == "finished"]
     scale = shared_scale(finished, others(best), lambda trials: averages.of_ends(trials, metric)["mean"])
     drawing = Drawing("heat_map", caption, lambda trials: heat_map(trials, metric, scale=scale))

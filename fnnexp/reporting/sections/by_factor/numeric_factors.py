@@ -14,6 +14,7 @@ from fnnexp.errors import plural
 from fnnexp.reporting.document.blocks import TERMINAL, Cell, Section, Table, Text
 from fnnexp.reporting.document.wording import between, mean_and_spread
 from fnnexp.reporting.figures import Drawing, for_each, of_the_best, shared_scale
+from fnnexp.reporting.plots.heat_map import SHADES
 from fnnexp.reporting.plots.over_values import MOST_MAPS, dots, lines, of_plane, plane
 from fnnexp.results import numeric
 from fnnexp.results.factors import as_text, others
@@ -294,8 +295,8 @@ DOTS = (
 OTHERS_AT_BEST = " The other numeric factors have the values that are best for each line."
 ZERO = " The axis of the factor is logarithmic, with a linear part between 0 and the smallest value above it."
 MAP = (
-    ": mean over the finished seeds. Darker is better; the shades follow the logit. The best value of each"
-    f" panel is framed. At most {MOST_MAPS} panels are drawn."
+    f": mean over the finished seeds. {SHADES} The best value of each panel is framed. At most {MOST_MAPS}"
+    " panels are drawn."
 )
 NOTE = (
     "The best value has the highest mean over its finished seeds. A value at which a trial diverged is the"

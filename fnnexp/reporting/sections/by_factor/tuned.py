@@ -60,7 +60,8 @@ def section(found: Sequence[Comparison], ranking: Ranking, omitted: int = 0) -> 
         blocks += [Text(sentence) for sentence in (_cost(comparison), *_ends(comparison))]
         blocks += [Text(NOTE, quiet=True), _chosen(comparison), *_pairs(pairs, ranking)]
         if len(curve):
-            figure = best_found(curve, ranking.metric)
+            compared = comparison.asked.compare
+            figure = best_found(curve, ranking.metric, compared[0] if len(compared) == 1 else "")
             place = i if len(found) > 1 else None
             blocks.append(picture.block(figure, "tuning_curve", CAPTION, heading, number=place))
         for file, frame in (("tuned", pairs), ("tuning", _draws(comparison)), ("tuning_curve", curve)):
