@@ -18,7 +18,7 @@ SWEEPS = {
     "large": ["arch=relu_100,tanh_128,sigmoid_32_32", "init=max,sqrtmax,he,he_normal,normal,orthogonal",
               "batching=full,mini", "optimizer.lr=0.01,0.1", "seed=0,1"],
     "search": ["search=random", "search.trials=20", "optimizer.lr=tag(log,interval(1e-3,1))", "init=he,max"],
-    "preset": ["experiment=nielsen_30", "data=digits", "seed=0,1"],
+    "preset": ["experiment=nielsen_30", "data.validation=200", "seed=0,1"],
     "diverged": ["init=normal", "init.std=30", "optimizer.lr=1e8", "seed=0,1"],
 }  # fmt: skip
 """Sweeps of all sizes, by the name of their experiment."""
