@@ -3,7 +3,8 @@
 :func:`sweep` trains a grid of networks and records them in MLflow. :func:`runs`, :func:`curves` and
 :func:`diagnostics` return the records of an experiment as data frames. :func:`leaderboard`, :func:`compare`,
 :func:`shares`, :func:`answer`, :func:`plot_curves` and :func:`plot_heat_map` accept the frame of runs, or any
-rows of it. :func:`read_map` returns the arrays of a map, which :func:`plot_map` draws.
+rows of it. :func:`histograms` returns how the values of a trial's layers are distributed, which
+:func:`plot_histograms` draws. :func:`read_map` returns the arrays of a map, which :func:`plot_map` draws.
 
 :func:`at_equal` takes the results of trials at equal cost, to compare batching modes fairly.
 :func:`seconds_to` adds a column to the frame of runs: the seconds of training until each trial reached an
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from fnnexp.mapping.arrays import read_map
     from fnnexp.mapping.picture import plot_map
     from fnnexp.reporting.at_equal import at_equal
-    from fnnexp.reporting.plots.api import plot_curves, plot_heat_map
+    from fnnexp.reporting.plots.api import plot_curves, plot_heat_map, plot_histograms
     from fnnexp.reporting.replication.published import published
     from fnnexp.reporting.sections.leaderboard import leaderboard
     from fnnexp.reporting.sections.summary import answer
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from fnnexp.results.comparisons import shares
     from fnnexp.results.frames import curves, diagnostics, experiments, runs
     from fnnexp.results.networks.classifier import Classifier
+    from fnnexp.results.networks.histograms import histograms
     from fnnexp.results.networks.mistakes import confusion, mistakes
     from fnnexp.results.networks.stored import load
     from fnnexp.results.networks.verifying import verify
@@ -58,6 +60,7 @@ __all__ = [
     "curves",
     "diagnostics",
     "experiments",
+    "histograms",
     "images",
     "leaderboard",
     "load",
@@ -65,6 +68,7 @@ __all__ = [
     "mistakes",
     "plot_curves",
     "plot_heat_map",
+    "plot_histograms",
     "plot_map",
     "published",
     "read_map",
@@ -87,6 +91,7 @@ _DEFINED_IN = {
     "curves": "fnnexp.results.frames",
     "diagnostics": "fnnexp.results.frames",
     "experiments": "fnnexp.results.frames",
+    "histograms": "fnnexp.results.networks.histograms",
     "images": "fnnexp.data.images",
     "leaderboard": "fnnexp.reporting.sections.leaderboard",
     "load": "fnnexp.results.networks.stored",
@@ -94,6 +99,7 @@ _DEFINED_IN = {
     "mistakes": "fnnexp.results.networks.mistakes",
     "plot_curves": "fnnexp.reporting.plots.api",
     "plot_heat_map": "fnnexp.reporting.plots.api",
+    "plot_histograms": "fnnexp.reporting.plots.api",
     "plot_map": "fnnexp.mapping.picture",
     "published": "fnnexp.reporting.replication.published",
     "read_map": "fnnexp.mapping.arrays",

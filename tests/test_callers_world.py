@@ -220,6 +220,7 @@ CALLS = {
     "runs that do not exist": lambda runs, curves: fnnexp.runs("none"),
     "curves": lambda runs, curves: fnnexp.curves("digits"),
     "diagnostics": lambda runs, curves: fnnexp.diagnostics("digits"),
+    "histograms that are not recorded": lambda runs, curves: fnnexp.histograms(runs.iloc[0]),
     "leaderboard": lambda runs, curves: fnnexp.leaderboard(runs),
     "leaderboard of an argument that is not a frame": lambda runs, curves: fnnexp.leaderboard("digits"),
     "compare": lambda runs, curves: fnnexp.compare(runs),
@@ -232,6 +233,7 @@ CALLS = {
         runs, curves, "none"
     ),
     "plot_heat_map": lambda runs, curves: fnnexp.plot_heat_map(runs),
+    "plot_histograms that has no histograms": lambda runs, curves: fnnexp.plot_histograms(runs),
     "images": lambda runs, curves: fnnexp.images("digits"),
     "images that do not exist": lambda runs, curves: fnnexp.images("none"),
     "read_map that does not exist": lambda runs, curves: fnnexp.read_map("none"),
