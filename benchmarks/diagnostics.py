@@ -1,4 +1,6 @@
-"""Measure the cost of ``diagnostics=true``: seconds for an epoch of a lane without and with it, on one core.
+"""Measure the cost of diagnostics: seconds for a lane's epoch without them, with them, and with histograms.
+
+Training uses one core.
 
 python -m benchmarks.diagnostics [--rounds 7] [--data mnist] [--data digits]
 """
@@ -15,6 +17,7 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.speed import RESULTS
 from fnnexp.data import datasets as data
+from fnnexp.nn.layer_stats import FULL, Level
 from fnnexp.nn.network import Architecture
 from fnnexp.nn.pieces.batching import Batching
 from fnnexp.nn.training import DataArrays, Lane, Recipe, advance, start
@@ -35,30 +38,36 @@ def main() -> None:
         for mode in MODES:
             for lanes in LANES:
                 with threadpool_limits(1, "blas"):
-                    without, with_diagnostics = measure(mode, lanes, arrays, arguments.rounds)
+                    without, with_diagnostics, full = measure(mode, lanes, arrays, arguments.rounds)
                 seconds = {
                     "without": without,
                     "with": with_diagnostics,
+                    "full": full,
                     "overhead_percent": 100 * (with_diagnostics / without - 1),
+                    "full_overhead_percent": 100 * (full / without - 1),
                 }
                 rows.append({"data": name, "mode": mode, "lanes": lanes, **seconds})
-                Console().print(f"{name} {mode} {lanes} lanes: {rows[-1]['overhead_percent']:+.1f}%")
+                Console().print(
+                    f"{name} {mode} {lanes} lanes: {rows[-1]['overhead_percent']:+.1f}%, "
+                    f"full {rows[-1]['full_overhead_percent']:+.1f}%"
+                )
     RESULTS.mkdir(exist_ok=True)
     pd.DataFrame(rows).to_csv(RESULTS / "diagnostics.csv", index=False)
 
 
-def measure(mode: str, lanes: int, arrays: DataArrays, rounds: int) -> tuple[float, float]:
-    """Return the median seconds for an epoch of one lane, without and with diagnostics."""
+def measure(mode: str, lanes: int, arrays: DataArrays, rounds: int) -> tuple[float, float, float]:
+    """Return the median seconds for a lane's epoch: without diagnostics, with them, and with histograms."""
     recipe = Recipe(Architecture(784, (100,), 10, "relu"), MODES[mode], "sgd", epochs=10_000)
     stack, _ = advance(recipe, start(recipe, lanes_of(lanes)), arrays, seconds=0)
-    seconds: dict[bool, list[float]] = {False: [], True: []}
+    seconds: dict[Level, list[float]] = {False: [], True: [], FULL: []}
     for _ in range(rounds):
         for diagnostics in seconds:
             began = time.perf_counter()
             after, _ = advance(recipe, stack, arrays, SEGMENT, diagnostics=diagnostics)
             epochs = after.epoch - stack.epoch
             seconds[diagnostics].append((time.perf_counter() - began) / (lanes * epochs))
-    return statistics.median(seconds[False]), statistics.median(seconds[True])
+    without, with_diagnostics, full = map(statistics.median, seconds.values())
+    return without, with_diagnostics, full
 
 
 def lanes_of(count: int) -> list[Lane]:

@@ -318,7 +318,7 @@ def type_of(field: Field[Any], about: Key) -> str:
     kind = str(field.type).removesuffix(" | None")
     number = {"int": "whole number", "float": "number", "bool": "true or false", "str": "text"}
     if about.kind:
-        return f"{about.kind}, or null"
+        return about.kind + (", or null" if field.default is None else "")
     if kind == "Any":
         words = "name, or list of names" if about.names else "number, or list of numbers"
     elif kind.startswith("list"):

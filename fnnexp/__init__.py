@@ -3,8 +3,10 @@
 :func:`sweep` trains a grid of networks and records them in MLflow. :func:`runs`, :func:`curves` and
 :func:`diagnostics` return the records of an experiment as data frames. :func:`leaderboard`, :func:`compare`,
 :func:`shares`, :func:`answer`, :func:`plot_curves` and :func:`plot_heat_map` accept the frame of runs, or any
-rows of it. :func:`read_map` returns the arrays of a map, which :func:`plot_map` draws. :func:`lr_range`
-suggests a learning rate for each configuration, and :func:`plot_lr` draws the losses that it saw.
+rows of it. :func:`histograms` returns how the values of a trial's layers are distributed, which
+:func:`plot_histograms` draws. :func:`read_map` returns the arrays of a map, which :func:`plot_map` draws.
+:func:`lr_range` suggests a learning rate for each configuration, and :func:`plot_lr` draws the losses that
+it saw.
 
 :func:`show_data` shows a data set before anything trains. :func:`plot_boundary` draws what networks of
 two-dimensional data predict.
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
     from fnnexp.mapping.lr.picture import plot_lr
     from fnnexp.mapping.picture import plot_map
     from fnnexp.reporting.at_equal import at_equal
-    from fnnexp.reporting.plots.api import plot_boundary, plot_curves, plot_heat_map
+    from fnnexp.reporting.plots.api import plot_boundary, plot_curves, plot_heat_map, plot_histograms
     from fnnexp.reporting.replication.published import published
     from fnnexp.reporting.sections.leaderboard import leaderboard
     from fnnexp.reporting.sections.summary import answer
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from fnnexp.results.comparisons import shares
     from fnnexp.results.frames import curves, diagnostics, experiments, runs
     from fnnexp.results.networks.classifier import Classifier
+    from fnnexp.results.networks.histograms import histograms
     from fnnexp.results.networks.mistakes import confusion, mistakes
     from fnnexp.results.networks.stored import load
     from fnnexp.results.networks.verifying import verify
@@ -63,6 +66,7 @@ __all__ = [
     "curves",
     "diagnostics",
     "experiments",
+    "histograms",
     "images",
     "leaderboard",
     "load",
@@ -72,6 +76,7 @@ __all__ = [
     "plot_boundary",
     "plot_curves",
     "plot_heat_map",
+    "plot_histograms",
     "plot_lr",
     "plot_map",
     "published",
@@ -96,6 +101,7 @@ _DEFINED_IN = {
     "curves": "fnnexp.results.frames",
     "diagnostics": "fnnexp.results.frames",
     "experiments": "fnnexp.results.frames",
+    "histograms": "fnnexp.results.networks.histograms",
     "images": "fnnexp.data.images",
     "leaderboard": "fnnexp.reporting.sections.leaderboard",
     "load": "fnnexp.results.networks.stored",
@@ -105,6 +111,7 @@ _DEFINED_IN = {
     "plot_boundary": "fnnexp.reporting.plots.api",
     "plot_curves": "fnnexp.reporting.plots.api",
     "plot_heat_map": "fnnexp.reporting.plots.api",
+    "plot_histograms": "fnnexp.reporting.plots.api",
     "plot_lr": "fnnexp.mapping.lr.picture",
     "plot_map": "fnnexp.mapping.picture",
     "published": "fnnexp.reporting.replication.published",

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from fnnexp.config.trial import Trial
     from fnnexp.mapping.lr.results import RangeTest
+    from fnnexp.nn.layer_stats import Level
     from fnnexp.reporting.data_set.shown import DataSet
     from fnnexp.sweeping.loop import Outcome
     from fnnexp.sweeping.search.rounds import Rounds
@@ -273,7 +274,7 @@ def reproduce(
     shared = {"execution.engine": engine, "tracking.experiment": presets.EXPERIMENT}
     shared |= {} if uri is None else {"tracking.uri": uri}
     trials: dict[str, list[Trial]] = {}
-    sweeps: dict[bool, Sweep] = {}  # one sweep trains all its trials with diagnostics, or none
+    sweeps: dict[Level, Sweep] = {}  # one sweep trains all its trials with diagnostics, or none
     for share in shares:
         words = [f"experiment={share.preset}", override("seed", share.seeds), *share.changed]
         words += [override(key, value) for key, value in shared.items()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ def execute(file: Path, folder: Path, parameters: str | None = None) -> Any:
     NotebookClient(notebook, timeout=1800, resources=resources, record_timing=False).execute(
         env={
             **os.environ,
+            "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", ""))),
             "PYTHONPATH": os.pathsep.join((str(FOLDER.parent), os.environ.get("PYTHONPATH", ""))),
         }
     )

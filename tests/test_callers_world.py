@@ -228,6 +228,7 @@ CALLS = {
     "runs that do not exist": lambda runs, curves: fnnexp.runs("none"),
     "curves": lambda runs, curves: fnnexp.curves("digits"),
     "diagnostics": lambda runs, curves: fnnexp.diagnostics("digits"),
+    "histograms that are not recorded": lambda runs, curves: fnnexp.histograms(runs.iloc[0]),
     "leaderboard": lambda runs, curves: fnnexp.leaderboard(runs),
     "leaderboard of an argument that is not a frame": lambda runs, curves: fnnexp.leaderboard("digits"),
     "compare": lambda runs, curves: fnnexp.compare(runs),
@@ -240,6 +241,7 @@ CALLS = {
         runs, curves, "none"
     ),
     "plot_heat_map": lambda runs, curves: fnnexp.plot_heat_map(runs),
+    "plot_histograms that has no histograms": lambda runs, curves: fnnexp.plot_histograms(runs),
     "images": lambda runs, curves: fnnexp.images("digits"),
     "images that do not exist": lambda runs, curves: fnnexp.images("none"),
     "show_data": lambda runs, curves: fnnexp.show_data("moons", **{"data.n": 60})._repr_html_(),

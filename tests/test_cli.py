@@ -146,7 +146,7 @@ BAD = {
     "epochs=null": ["epochs=null", "a value"],
     "+depth=3": ["depth", "no such key"],
     "dry_run=maybe": ["dry_run=maybe", "true or false"],
-    "diagnostics=maybe": ["diagnostics=maybe", "true or false"],
+    "diagnostics=maybe": ["diagnostics=maybe", "true, false or full"],
     "data=digits data.validation=1437": ["data.validation=1437", "1437 training rows"],
     "data=digits execution.backend=celery": ["execution.backend=celery", "loky"],
     "-cn card_gird": ["no config 'card_gird'", "card_grid, config, demo, init_grid", "'card_grid'"],

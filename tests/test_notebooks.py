@@ -18,7 +18,7 @@ from nbclient.exceptions import CellExecutionError
 import fnnexp
 from notebooks import FOLDER, NOTEBOOKS, execute, tidied
 
-PUBLIC = {"fnnexp", "matplotlib.pyplot", "numpy", "pandas"}
+PUBLIC = {"fnnexp", "matplotlib.pyplot", "numpy", "os", "pandas", "subprocess"}
 SHORT = {
     "2_does_initialization_matter.ipynb": 'data = "digits"\nseeds = range(4)',
     # Takes seconds instead of minutes. Without MNIST the cells run on digits; only their success matters.
@@ -34,8 +34,8 @@ def code(notebook):
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
-def test_there_are_four_notebooks():
-    assert [file.name[0] for file in NOTEBOOKS] == ["1", "2", "3", "4"]
+def test_there_are_six_notebooks():
+    assert [file.name[0] for file in NOTEBOOKS] == ["1", "2", "3", "4", "5", "6"]
 
 
 @pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda file: file.stem)

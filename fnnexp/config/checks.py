@@ -15,6 +15,7 @@ from fnnexp.config.execution import (
     Execution,
     budget_of,
     bytes_of,
+    recorded,
 )
 from fnnexp.config.messages import OWN_PIECE
 from fnnexp.config.schema import (
@@ -97,9 +98,18 @@ def check(config: Config) -> None:
     _check_schedule(config.schedule, config.epochs)
     _check_stopping(config.stopping, config.epochs)
     _check_execution(config.execution)
+    _check_diagnostics(config.diagnostics)
     check_search(config.search, tuned=config.tune is not None)
     _check_end(config)
     _check_uri(config.tracking.uri)
+
+
+def _check_diagnostics(diagnostics: Any) -> None:
+    try:
+        recorded(diagnostics)
+    except ValueError as error:
+        value = "null" if diagnostics is None else diagnostics
+        raise ConfigError(f"diagnostics={value}: {error}; write diagnostics=true") from error
 
 
 def _zero_biases(arch: ArchConfig) -> bool:

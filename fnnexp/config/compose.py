@@ -20,7 +20,7 @@ from omegaconf import OmegaConf, open_dict
 
 from fnnexp.config.commands import Command, grid_name
 from fnnexp.config.composition import FULL_ERROR, SEARCH_PATH, composing, hydra_state_restored
-from fnnexp.config.execution import AUTO, Budget, Execution, budget_of
+from fnnexp.config.execution import AUTO, Budget, Execution, budget_of, recorded
 from fnnexp.config.grids import tuned
 from fnnexp.config.grids.spaces import Drawn
 from fnnexp.config.grids.tuned import Tuned
@@ -171,7 +171,7 @@ def compose(
         command=command,
         experiment=experiment,
         trials=tuple(trials),
-        execution=replace(config.execution, diagnostics=config.diagnostics),
+        execution=replace(config.execution, diagnostics=recorded(config.diagnostics)),
         tracking_uri=config.tracking.uri,
         dry_run=config.dry_run,
         notes=(*(duplicates if repeated else ()), *notes, *data_notes),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from fnnexp.config import key
 from fnnexp.nn.engines.base import ENGINES
+from fnnexp.nn.layer_stats import FULL, Level
 
 ADDRESSES = {
     "dask": (r"(tcp|tls)://[^/:]+:\d+", "tcp://HOST:8786"),
@@ -51,6 +52,29 @@ def bytes_of(text: str) -> int:
         what = f"{found[2]} is not a unit" if unit else "has no unit"
         raise ValueError(f"{what}; the units are {', '.join(UNITS)}")
     return max(int(number * units[unit]), 1)
+
+
+def recorded(diagnostics: object) -> Level:
+    """Return what a value of the key `diagnostics` records.
+
+    Raises
+    ------
+    ValueError
+        If it is another value.
+
+    Examples
+    --------
+    >>> recorded(True), recorded("off"), recorded("full")
+    (True, False, 'full')
+    """
+    if diagnostics == FULL:
+        return FULL
+    if isinstance(diagnostics, int):
+        return bool(diagnostics)
+    for value, words in ((True, ("true", "yes", "y", "on")), (False, ("false", "no", "n", "off"))):
+        if isinstance(diagnostics, str) and diagnostics.lower() in words:
+            return value
+    raise ValueError("must be true, false or full")
 
 
 TIMES = {"s": 1.0, "m": 60.0, "h": 3600.0}
@@ -155,5 +179,5 @@ class Execution:
     retries: int = key(1, "How often to retry a trial that failed.", least=0)
     fail_fast: bool = key(False, "Whether the first trial that failed stops the sweep.")
     address: str | None = key(None, f"The address of a cluster, as {EXAMPLES}.")
-    # Whether to record layer statistics: in a config, the key `diagnostics` without a group.
-    diagnostics: bool = field(default=False, metadata={"omegaconf_ignore": True})
+    # What to record of layers: in a config, the key `diagnostics` without a group.
+    diagnostics: Level = field(default=False, metadata={"omegaconf_ignore": True})

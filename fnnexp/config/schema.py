@@ -326,8 +326,11 @@ class Config:
         "last rows are the validation rows.",
         least=0,
     )
-    diagnostics: bool = key(
-        False, "Whether to record statistics of each layer's signals and gradients. Changes no other result."
+    diagnostics: Any = key(
+        False,
+        "Whether to record statistics of each layer's signals and gradients; `full` records their histograms "
+        "too. Changes no other result.",
+        kind="true, false or full",
     )
     budget: str | None = key(
         None,

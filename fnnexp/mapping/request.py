@@ -135,8 +135,8 @@ def trials_of(request: Request, sweep: Sweep) -> list[Trial]:
         )
     if sweep.execution.diagnostics:
         raise ConfigError(
-            "diagnostics=true: a map records no diagnostics; omit it, or add cell=0,0 to train one cell with "
-            "them"
+            f"diagnostics={str(sweep.execution.diagnostics).lower()}: a map records no diagnostics; omit it, "
+            "or add cell=0,0 to train one cell with them"
         )
     return trials
 

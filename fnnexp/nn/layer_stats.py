@@ -5,6 +5,9 @@ layer by layer, before and during training. Karpathy (CS231n, "Babysitting the l
 size of an update with the size of the weights, and calls about 1e-3 for a step healthy. Here the update is
 that of an epoch, not of a step.
 
+``diagnostics=full`` also counts the values themselves, as in the figures 4, 6 and 7 of Glorot & Bengio. The
+bins of these histograms are the same for every network, so histograms can be compared and added.
+
 Diagnostics draw no random numbers and change no array of the training, so no result depends on them.
 """
 
@@ -12,16 +15,24 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fnnexp.nn.arrays import Array
 from fnnexp.nn.engines.numpy_engine import DenseRows
 from fnnexp.nn.network import Architecture, Parameters, Workspace, activations_of
 from fnnexp.nn.pieces.losses import loss_for
 from fnnexp.nn.rows import Split
-from fnnexp.nn.stack import Lane, Recipe, smoothed_targets
+from fnnexp.nn.stack import Lane, Recipe, Record, smoothed_targets
+
+FULL: Literal["full"] = "full"
+"""The value of ``diagnostics`` with which histograms are recorded too."""
+
+Level = bool | Literal["full"]
+"""What is recorded: nothing, the statistics, or the statistics and the histograms."""
 
 MAX_ROWS, SPACING = 512, 16
 """Diagnostics are computed on 512 training rows, or on one row in 16 if that is fewer, so they take little
@@ -52,6 +63,38 @@ HIDDEN_ONLY = ("dead", "saturated")
 NAME = re.compile(rf"layer(\d+)/({'|'.join(QUANTITIES)})")
 """Matches the name of a diagnostic; its groups are the layer and the quantity."""
 
+COUNTED = ("a", "dz")
+"""The quantities of a layer that have histograms, over all rows and units:
+
+- ``a``: the outputs A after the activation function. The outputs of the last layer are the logits.
+- ``dz``: dZ, as for ``dz_std``.
+"""
+
+STEPS = (1, 1.8, 3.2, 5.6)
+"""Four edges of a power of ten, about equally far apart on a logarithmic axis."""
+
+MAGNITUDES = (
+    *(float(f"{step}e{power}") for power in range(-12, -1) for step in STEPS if (power, step) != (-2, 5.6)),
+    *(hundredths / 100 for hundredths in (*range(5, 100, 5), 99)),
+    *(float(f"{step}e{power}") for power in range(6) for step in STEPS),
+    1e6,
+)
+"""The edges of the bins, for both signs.
+
+They are logarithmic below 0.05 and above 1, so that gradients that vanish or explode stay visible. Between
+0.05 and 1 they are linear, with one at 0.99, so that the bin next to 1 has the saturated outputs.
+"""
+
+LOW = np.array([-np.inf, *(-edge for edge in MAGNITUDES[::-1]), 0, 0, *MAGNITUDES])
+HIGH = np.array([*(-edge for edge in MAGNITUDES[::-1]), 0, 0, *MAGNITUDES, np.inf])
+"""The ends of the bins, from −∞ to ∞. The bin in the middle counts exact zeros, and its ends are both 0.
+
+A bin of negative values has low ≤ value < high, and a bin of positive values low < value ≤ high.
+"""
+
+COUNTS = np.dtype("<i4")
+"""The type of counts."""
+
 
 def name(layer: int, quantity: str) -> str:
     """Return the name of a diagnostic. ``layer`` counts from 0, but the name from 1.
@@ -79,6 +122,62 @@ def names(architecture: Architecture) -> Iterator[str]:
                 yield name(layer, quantity)
 
 
+def level_of(record: Record) -> Level:
+    """Return what a record of an epoch has."""
+    return FULL if record.histograms is not None else has_diagnostics(record.metrics)
+
+
+def includes(recorded: Level, wanted: Level) -> bool:
+    """Return whether a level has everything that another has.
+
+    >>> includes(FULL, True), includes(True, FULL)
+    (True, False)
+    """
+    levels = (False, True, FULL)
+    return levels.index(recorded) >= levels.index(wanted)
+
+
+def histogram(values: Array) -> NDArray[np.int32]:
+    """Return how many of the values are in each bin of :data:`LOW` and :data:`HIGH`. NaN is in none.
+
+    >>> counts = histogram(np.array([-2.0, 0.0, 0.0, 0.995, 1.0]))
+    >>> [(float(LOW[i]), float(HIGH[i]), int(counts[i])) for i in np.flatnonzero(counts)]
+    [(-3.2, -1.8, 1), (0.0, 0.0, 2), (0.99, 1.0, 2)]
+    """
+    ordered = np.sort(values, axis=None).astype(np.float64)
+    middle = len(LOW) // 2
+    below = np.searchsorted(ordered, HIGH[:middle], side="left")
+    up_to = np.searchsorted(ordered, HIGH[middle:], side="right")
+    return np.diff(np.concatenate([below, up_to]), prepend=0).astype(COUNTS)
+
+
+def counts_shape(architecture: Architecture) -> tuple[int, int, int]:
+    """Return the shape of the counts of one epoch: layers, :data:`COUNTED`, bins."""
+    return len(architecture.shapes), len(COUNTED), len(LOW)
+
+
+def histogram_arrays(architecture: Architecture, records: Sequence[Record]) -> dict[str, Array]:
+    """Return the histograms of a curve as the arrays of a file; none if no record has any.
+
+    Returns
+    -------
+    ``counts`` (epochs, layers, quantities, bins), ``epoch`` with the number of each epoch, ``quantity`` with
+    the names of :data:`COUNTED`, and ``low`` and ``high`` with the ends of the bins.
+    """
+    counted = [record for record in records if record.histograms is not None]
+    if not counted:
+        return {}
+    shape = (len(counted), *counts_shape(architecture))
+    content = b"".join(record.histograms or b"" for record in counted)
+    return {
+        "counts": np.frombuffer(content, COUNTS).reshape(shape),
+        "epoch": np.array([record.epoch for record in counted], COUNTS),
+        "quantity": np.array(COUNTED, "<U2"),
+        "low": LOW,
+        "high": HIGH,
+    }
+
+
 class Probe:
     """The training rows for diagnostics, the same for every lane and epoch, and the buffers for one lane.
 
@@ -88,9 +187,11 @@ class Probe:
         The recipe of the stack.
     split
         The training rows.
+    level
+        What to record; not False.
     """
 
-    def __init__(self, recipe: Recipe, split: Split) -> None:
+    def __init__(self, recipe: Recipe, split: Split, level: Level = True) -> None:
         architecture, dtype = recipe.architecture, np.dtype(recipe.dtype)
         count = min(MAX_ROWS, -(-len(split.images) // SPACING))
         rows = np.arange(count) * len(split.images) // count
@@ -98,9 +199,12 @@ class Probe:
         self.examples = DenseRows(split.images, split.scaling, count, dtype).take(rows)
         self.work = Workspace(architecture, 1, count, dtype)
         self.labels = np.asarray(split.labels)[rows]
+        self.counts = np.zeros(counts_shape(architecture), COUNTS) if level == FULL else None
 
-    def measure(self, lane: Lane, theta: Array, before: Array | None = None) -> dict[str, float]:
-        """Return the diagnostics of a lane with parameters θ (P,), by name.
+    def measure(
+        self, lane: Lane, theta: Array, before: Array | None = None
+    ) -> tuple[dict[str, float], bytes | None]:
+        """Return the diagnostics of a lane with parameters θ (P,), by name, and its histograms.
 
         Parameters
         ----------
@@ -109,7 +213,8 @@ class Probe:
 
         Returns
         -------
-        The diagnostics of :func:`names`, except those that are not finite.
+        The diagnostics of :func:`names`, except those that are not finite. The histograms are those of
+        :attr:`fnnexp.nn.stack.Record.histograms`, None if they are not recorded.
         """
         parameters = Parameters(self.architecture, theta[None])
         self.work.set_labels(self.labels, smoothed_targets(self.recipe, [lane]))
@@ -120,7 +225,8 @@ class Probe:
                 norm = _norm(W0)
                 values[name(layer, "update_ratio")] = _norm(W - W0) / norm if norm else math.nan
         finite = {key for key, value in values.items() if math.isfinite(value)}
-        return {key: values[key] for key in names(self.architecture) if key in finite}
+        metrics = {key: values[key] for key in names(self.architecture) if key in finite}
+        return metrics, None if self.counts is None else self.counts.tobytes()
 
     def _forward(self, parameters: Parameters) -> dict[str, float]:
         """Return the spread of each Z and the shares of each A; write A and the logits to ``work``."""
@@ -139,6 +245,7 @@ class Probe:
                 work.activate(layer)
                 shares = {quantity: getattr(work.activations[layer], quantity) for quantity in HIDDEN_ONLY}
                 values |= {name(layer, quantity): share(Z[0]) for quantity, share in shares.items() if share}
+            self._count(layer, "a", Z)
         return values
 
     def _backward(self, parameters: Parameters) -> dict[str, float]:
@@ -149,12 +256,18 @@ class Probe:
         dZ = work.logits
         for layer in reversed(range(len(parameters.W))):
             values[name(layer, "dz_std")] = _spread(dZ)
+            self._count(layer, "dz", dZ)
             if layer > 0:
                 dA = work.dA[layer - 1]
                 np.matmul(dZ, parameters.W[layer].transpose(0, 2, 1), out=dA)
                 work.times_derivative(layer - 1)
                 dZ = dA
         return values
+
+    def _count(self, layer: int, quantity: str, values: Array) -> None:
+        """Count the values of a layer's quantity, if histograms are recorded."""
+        if self.counts is not None:
+            self.counts[layer, COUNTED.index(quantity)] = histogram(values)
 
 
 def _spread(values: Array) -> float:

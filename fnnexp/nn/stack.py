@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -260,6 +260,8 @@ class Record:
 
     With diagnostics on (:mod:`fnnexp.nn.layer_stats`), every record includes end-of-epoch diagnostics, and an
     extra record of epoch 0 contains only diagnostics. ``seconds`` does not include the time for diagnostics.
+    With ``diagnostics=full``, ``histograms`` has the bytes of the counts of values (layers, quantities,
+    bins), which have the type :data:`fnnexp.nn.layer_stats.COUNTS`.
     """
 
     key: str
@@ -267,6 +269,7 @@ class Record:
     metrics: dict[str, float]
     seconds: float
     end: End | None = None
+    histograms: bytes | None = field(default=None, repr=False)
 
     @property
     def diverged(self) -> bool:

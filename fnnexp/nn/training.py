@@ -23,7 +23,7 @@ from fnnexp.nn.arrays import Array, DType
 from fnnexp.nn.engines.threads import Team
 from fnnexp.nn.epoch import EpochTrainer, engine_for
 from fnnexp.nn.evaluation import evaluate
-from fnnexp.nn.layer_stats import Probe
+from fnnexp.nn.layer_stats import Level, Probe
 from fnnexp.nn.network import initial_theta
 from fnnexp.nn.pieces.initializers import UnitDraws, unit_draws
 from fnnexp.nn.pieces.optimizers import OPTIMIZERS
@@ -86,7 +86,7 @@ def advance(
     seconds: float = float("inf"),
     clock: Callable[[], float] = time.perf_counter,
     *,
-    diagnostics: bool = False,
+    diagnostics: Level = False,
     engine: str = "numpy",
     threads: int = 1,
     around_threads: AbstractContextManager[None] | None = None,
@@ -106,7 +106,7 @@ def advance(
     clock
         Returns the time in seconds.
     diagnostics
-        Whether the records include diagnostics. They change nothing else.
+        Whether the records include diagnostics, and with `full` also histograms. They change nothing else.
     engine
         A key of :data:`fnnexp.nn.engines.base.ENGINES`. The results of engines agree up to rounding.
     threads
@@ -133,7 +133,7 @@ def advance(
         stack = stack.copy()
         rows = splits_of(recipe, arrays)
         held_out = [split for split in rows if split != "train"]
-        probe = Probe(recipe, rows["train"]) if diagnostics else None
+        probe = Probe(recipe, rows["train"], diagnostics) if diagnostics else None
         if recipe.epochs == 0:
             epoch_began = clock()
             measured = {
@@ -144,7 +144,7 @@ def advance(
             return stack.select(_not_ended(records)), records
         if probe and stack.epoch == 0:
             records = [
-                Record(lane.key, 0, probe.measure(lane, theta), 0.0)
+                _record_at_start(lane, probe, theta)
                 for lane, theta in zip(stack.lanes, stack.theta, strict=True)
             ]
         trainer = EpochTrainer(recipe, stack, rows["train"], compute_engine, team)
@@ -201,6 +201,12 @@ def _with_best(rule: Stopping, stack: Stack, measured: Measured) -> Stack:
     return replace(stack, best=Best(tuple(values), tuple(epochs), stack.best.theta))
 
 
+def _record_at_start(lane: Lane, probe: Probe, theta: Array) -> Record:
+    """Return a lane's record of epoch 0, which has only diagnostics."""
+    diagnostics, histograms = probe.measure(lane, theta)
+    return Record(lane.key, 0, diagnostics, 0.0, histograms=histograms)
+
+
 def _records(
     recipe: Recipe,
     stack: Stack,
@@ -214,14 +220,18 @@ def _records(
     records = []
     for k, lane in enumerate(stack.lanes):
         metrics = _metrics_of(k, measured)
+        histograms: bytes | None = None
         if probe:
-            metrics |= probe.measure(lane, stack.theta[k], None if before is None else before[k])
+            diagnostics, histograms = probe.measure(
+                lane, stack.theta[k], None if before is None else before[k]
+            )
+            metrics |= diagnostics
         end = None
         if not finite[k]:
             end = replace(stack.end(k, "diverged"), theta=_with_canonical_nan(stack.theta[k]))
         elif _stops(recipe, stack, k):
             end = stack.end(k, "stopped")
-        records.append(Record(lane.key, stack.epoch, metrics, seconds, end))
+        records.append(Record(lane.key, stack.epoch, metrics, seconds, end, histograms))
     return records
 
 

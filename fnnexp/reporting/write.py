@@ -48,6 +48,7 @@ from fnnexp.reporting.sections.by_factor import asked as questions_asked
 from fnnexp.reporting.sections.by_factor import tuned as tuned_options
 from fnnexp.results import filters, frames, questions
 from fnnexp.results.factors import by_version
+from fnnexp.results.networks import histograms
 from fnnexp.results.ranking import level_of, ranking_of, seconds_to
 from fnnexp.tracking import experiment as experiments
 from fnnexp.tracking import reader, store
@@ -353,7 +354,7 @@ def _sections(
     return everything, [
         tuned_options.section(found, ranking, len(filters.compared(everything)) - len(runs)),
         summary.section(rows, findings, answers),
-        layers.section(runs, whole.diagnostics, ranking),
+        layers.section(runs, whole.diagnostics, ranking, partial(histograms.of_runs, uri=tracking_uri)),
         *(numeric_factors.sections(over_values, tested=not shows_tuning) if is_default else []),
         what_was_run,
         leaderboard.section(runs, ranking),

@@ -7,6 +7,8 @@ process that resumes a lane starts a new file.
 
 from __future__ import annotations
 
+import base64
+import binascii
 import contextlib
 import json
 import math
@@ -31,6 +33,7 @@ from fnnexp.errors import plural
 from fnnexp.nn import layer_stats
 from fnnexp.nn.arrays import Array
 from fnnexp.nn.engines.base import ENGINES
+from fnnexp.nn.layer_stats import Level
 from fnnexp.nn.pieces import metrics as measured
 from fnnexp.nn.pieces.optimizers import OPTIMIZERS
 from fnnexp.nn.training import Best, Lane, Recipe, Record, Stack
@@ -44,7 +47,7 @@ CELLS = Path(".fnnexp/cells")
 
 META, META_AN_EPOCH, META_A_METRIC = 1024, 1024, 128
 """The largest size in bytes of a description: in all, plus per epoch, plus per diagnostic of an epoch. About
-300 bytes per epoch and 45 per diagnostic are written."""
+300 bytes per epoch and 45 per diagnostic are written, and less than the size of the histograms for these."""
 
 
 class _Written(NamedTuple):
@@ -88,8 +91,7 @@ class Checkpoints:
         file, written = self._curve(key, self._own), self._written.get(key, _Written())
         if not file.is_file() or file.stat().st_size < written.size:
             written = _Written()  # there is no file yet, or another process removed it
-        rows = [[record.epoch, record.metrics, record.seconds] for record in curve[written.records :]]
-        added = "".join(f"{json.dumps(row)}\n" for row in rows).encode()
+        added = "".join(f"{json.dumps(as_row(record))}\n" for record in curve[written.records :]).encode()
         with file.open("r+b" if written.size else "wb") as stream:
             stream.seek(written.size)
             stream.truncate()
@@ -238,16 +240,29 @@ def resume(
             f"{plural(count, 'trial')} begun with execution.engine={engine} must start over, since one "
             f"engine trains a trial from beginning to end; {to_resume_with(engine)}"
         )
-    wanted = execution.diagnostics
-    changed = [
-        key for key, curve in curves.items() if layer_stats.has_diagnostics(curve[-1].metrics) != wanted
-    ]
-    if changed:
-        count = sum(len(groups[key]) for key in changed)
-        recorded = "recorded" if wanted else "no longer recorded"
-        before = "diagnostics=false" if wanted else "diagnostics=true"
-        say(f"diagnostics are {recorded} for {plural(count, 'trial')} that started with {before}")
+    _tell_changed_diagnostics(curves, groups, execution.diagnostics, say)
     return begun, curves
+
+
+def _tell_changed_diagnostics(
+    curves: Mapping[str, Sequence[Record]],
+    groups: Mapping[str, Sequence[Trial]],
+    wanted: Level,
+    say: Callable[[str], None],
+) -> None:
+    """Print of how many resumed trials diagnostics or histograms are recorded from now on, or no longer."""
+    changed: Counter[Level] = Counter()
+    for key, curve in curves.items():
+        before = layer_stats.level_of(curve[-1])
+        if before != wanted:
+            changed[before] += len(groups[key])
+    for before, count in changed.items():
+        what = "diagnostics" if not (before and wanted) else "histograms"
+        recorded = "recorded" if layer_stats.includes(wanted, before) else "no longer recorded"
+        say(
+            f"{what} are {recorded} for {plural(count, 'trial')} that started with "
+            f"diagnostics={str(before).lower()}"
+        )
 
 
 def to_resume_with(engine: str) -> str:
@@ -263,7 +278,8 @@ def to_resume_with(engine: str) -> str:
 def largest_curve(recipe: Recipe) -> int:
     """Return the largest size in bytes of a curve with its description."""
     optional = [*layer_stats.names(recipe.architecture), *measured.names()]
-    return META + (META_AN_EPOCH + META_A_METRIC * len(optional)) * (1 + recipe.epochs)
+    an_epoch = META_AN_EPOCH + META_A_METRIC * len(optional) + 2 * _histograms_size(recipe)
+    return META + an_epoch * (1 + recipe.epochs)
 
 
 def write(file: Path, **arrays: Array) -> None:
@@ -290,6 +306,32 @@ def tidy(folder: Path) -> None:
 def as_text(value: object) -> NDArray[np.uint8]:
     """Return a value as JSON, in an array that :func:`write` takes and :func:`contents` reads as a text."""
     return np.frombuffer(json.dumps(value).encode(), np.uint8)
+
+
+def as_row(record: Record) -> list[Any]:
+    """Return a record as a row of a curve, which :func:`records_from` reads."""
+    row: list[Any] = [record.epoch, record.metrics, record.seconds]
+    if record.histograms is not None:
+        row.append(base64.b64encode(zlib.compress(record.histograms, 1)).decode())
+    return row
+
+
+def _histograms_size(recipe: Recipe) -> int:
+    """Return the size of the histograms of an epoch in bytes."""
+    return math.prod(layer_stats.counts_shape(recipe.architecture)) * layer_stats.COUNTS.itemsize
+
+
+def _histograms_from(text: object, size: int) -> bytes:
+    """Return the histograms of a row; raise DamagedError if they do not have this size."""
+    if not isinstance(text, str):
+        raise DamagedError("its histograms are not a text")
+    try:
+        unpacked = zlib.decompressobj().decompress(base64.b64decode(text, validate=True), size + 1)
+    except (binascii.Error, ValueError, zlib.error) as error:
+        raise DamagedError(f"its histograms can't be read: {error}") from error
+    if len(unpacked) != size:
+        raise DamagedError(f"its histograms have {len(unpacked)} bytes or more, not {size}")
+    return unpacked
 
 
 def parsed(text: bytes) -> Any:
@@ -371,11 +413,11 @@ def records_from(curve: object, lane: Lane, recipe: Recipe) -> list[Record]:
     first = 0 if isinstance(curve[0], list) and curve[0][:1] == [0] else 1
     if not 1 <= first + len(curve) - 1 <= recipe.epochs:
         raise DamagedError(f"its curve has {len(curve)} records")
-    records = []
+    records, size = [], _histograms_size(recipe)
     for expected, row in enumerate(curve, start=first):
-        if not isinstance(row, list) or len(row) != 3:
+        if not isinstance(row, list) or len(row) not in (3, 4):
             raise DamagedError(f"its record {expected} is not a list of epoch, metrics and seconds")
-        epoch, metrics, seconds = row
+        epoch, metrics, seconds, *rest = row
         if type(epoch) is not int or epoch != expected:
             raise DamagedError(f"its record {expected} has the epoch {epoch!r}")
         required, possible = at_end if epoch else at_start
@@ -383,5 +425,6 @@ def records_from(curve: object, lane: Lane, recipe: Recipe) -> list[Record]:
             raise DamagedError(f"its record {expected} has unexpected metrics")
         if not all(type(value) is float and math.isfinite(value) for value in (seconds, *metrics.values())):
             raise DamagedError(f"its record {expected} contains a value that is not a finite number")
-        records.append(Record(lane.key, epoch, metrics, seconds))
+        histograms = _histograms_from(rest[0], size) if rest else None
+        records.append(Record(lane.key, epoch, metrics, seconds, histograms=histograms))
     return records

@@ -79,8 +79,7 @@ def run(
         with while_doing("opening the MLflow store", console):
             known = _known(tracker, claim)
         done, wanted = runs_of(known, trials)
-        if execution.diagnostics:
-            print_undiagnosed(known, done, console)
+        print_undiagnosed(known, done, execution.diagnostics, console)
         states = States(STATES, execution.keep_states)
         states.say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
         shorter = states.ends_of(wanted)

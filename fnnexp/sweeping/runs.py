@@ -10,7 +10,9 @@ from rich.console import Console
 
 from fnnexp.config.trial import Trial
 from fnnexp.errors import plural
+from fnnexp.nn import layer_stats
 from fnnexp.nn.arrays import Array
+from fnnexp.nn.layer_stats import Level
 from fnnexp.nn.network import Parameters
 from fnnexp.nn.training import End, Lane, Record
 from fnnexp.sweeping.plan import PlannedStack, last_epoch
@@ -262,11 +264,13 @@ class Runs:
         curve = self.curves[key]
         seconds = sum(record.seconds for record in curve) / max(curve[-1].epoch, 1)
         best = best_of((record.epoch, record.metrics) for record in curve)
+        histograms = layer_stats.histogram_arrays(self.groups[key][0].recipe.architecture, curve)
         for trial in self.groups[key]:
             self.tracker.finish(
                 self._ids[trial.id],
                 trial,
                 {name: _named(trial, theta) for name, theta in _weight_files(end).items()},
+                histograms=histograms,
                 seconds_per_epoch=seconds,
                 blas=ended.blas,
                 engine=ended.engine,
@@ -317,13 +321,19 @@ def _named(trial: Trial, theta: Array) -> dict[str, Array]:
     return Parameters(trial.recipe.architecture, theta[None]).named(0)
 
 
-def print_undiagnosed(known: Mapping[str, Known], done: Sequence[Trial], console: Console) -> None:
-    """Print how many finished trials lack the requested diagnostics."""
-    without = sum(not known[trial.id].diagnosed for trial in done)
-    if without:
-        console.print(
-            f"{without} of {plural(len(done), 'trial')} done before {'has' if without == 1 else 'have'} no "
-            "diagnostics; to train with them, write tracking.experiment=NAME for a new experiment",
-            highlight=False,
-            soft_wrap=True,
-        )
+def print_undiagnosed(
+    known: Mapping[str, Known], done: Sequence[Trial], wanted: Level, console: Console
+) -> None:
+    """Print how many finished trials lack the requested diagnostics, or only the histograms."""
+    levels = [known[trial.id].diagnosed for trial in done]
+    for what, lacking in (
+        ("diagnostics", wanted and levels.count(False)),
+        ("histograms", wanted == layer_stats.FULL and levels.count(True)),
+    ):
+        if lacking:
+            console.print(
+                f"{lacking} of {plural(len(done), 'trial')} done before {'has' if lacking == 1 else 'have'} "
+                f"no {what}; to train with them, write tracking.experiment=NAME for a new experiment",
+                highlight=False,
+                soft_wrap=True,
+            )

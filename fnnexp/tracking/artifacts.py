@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 WEIGHTS, BEST_WEIGHTS = "weights.npz", "weights_best.npz"
 """The files with the weights after the last epoch and, with early stopping, after the best epoch."""
 
+HISTOGRAMS = "histograms.npz"
+"""The file with the histograms of the layers: see :func:`fnnexp.nn.layer_stats.histogram_arrays`."""
+
 MOST_TEXTS = 1000
 """The largest number of parts of configs that are kept as YAML."""
 
@@ -192,9 +195,9 @@ class RunFiles:
     address: str
     uri: str
 
-    def write(self, config: Mapping[str, Any], weights: Mapping[str, Mapping[str, NDArray[Any]]]) -> None:
-        """Write a trial's resolved config and its trained weights."""
-        self._place(partial(_write_in, config=config, weights=weights))
+    def write(self, config: Mapping[str, Any], arrays: Mapping[str, Mapping[str, NDArray[Any]]]) -> None:
+        """Write a trial's resolved config, and the arrays of each of its files."""
+        self._place(partial(_write_in, config=config, files=arrays))
 
     def write_contents(self, contents: Mapping[str, bytes]) -> None:
         """Write files, given their contents by name."""
@@ -240,14 +243,15 @@ class RunFiles:
 
 
 def _write_in(
-    folder: Path, prefix: str, config: Mapping[str, Any], weights: Mapping[str, Mapping[str, NDArray[Any]]]
+    folder: Path, prefix: str, config: Mapping[str, Any], files: Mapping[str, Mapping[str, NDArray[Any]]]
 ) -> list[str]:
     """Write the files of a trial with a prefix before their names, and return the names."""
     text = "".join(_as_yaml(key, value) for key, value in config.items())
     (folder / f"{prefix}config.yaml").write_text(text, encoding="utf-8")
-    for name, arrays in weights.items():
-        np.savez(folder / f"{prefix}{name}", **arrays)  # type: ignore[arg-type]
-    return ["config.yaml", *weights]
+    for name, arrays in files.items():
+        save = np.savez_compressed if name == HISTOGRAMS else np.savez
+        save(folder / f"{prefix}{name}", **arrays)  # type: ignore[arg-type]
+    return ["config.yaml", *files]
 
 
 _texts: dict[tuple[str, str], str] = {}

@@ -14,12 +14,14 @@ import numpy as np
 
 from fnnexp.errors import FnnexpError, did_you_mean
 from fnnexp.nn import layer_stats
+from fnnexp.nn.layer_stats import FULL, Level
 from fnnexp.tracking import sql, store
 from fnnexp.tracking.retry import mlflow_settings
 from fnnexp.tracking.run_format import (
     DONE,
     ENGINE,
     GONE,
+    HISTOGRAMS,
     MAP,
     RUNNING,
     STATUS,
@@ -49,11 +51,11 @@ NAMES_SHOWN = 20
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A run in the store, its status, whether it has diagnostics, and the name of its engine."""
+    """A run in the store, its status, what diagnostics it has, and the name of its engine."""
 
     run_id: str
     status: str
-    diagnosed: bool = False
+    diagnosed: Level = False
     engine: str = "numpy"
 
 
@@ -68,7 +70,7 @@ class FoundRun:
     mlflow_status: str
     trial: str
     status: str
-    diagnosed: bool
+    diagnosed: Level
     engine: str = "numpy"
     params: Mapping[str, str] = field(default_factory=dict, compare=False)
 
@@ -116,7 +118,8 @@ def trial_runs(client: MlflowClient, experiment_id: str) -> Iterator[FoundRun]:
 def trial_runs_by_client(client: MlflowClient, experiment_id: str) -> Iterator[FoundRun]:
     """Yield the same runs as :func:`trial_runs`, from MLflow's own search, which servers support too."""
     for run in _pages(client, experiment_id, f"tags.`{TRIAL}` LIKE '%'"):
-        tags, diagnosed = run.data.tags, layer_stats.has_diagnostics(run.data.metrics)
+        tags = run.data.tags
+        diagnosed = FULL if HISTOGRAMS in tags else layer_stats.has_diagnostics(run.data.metrics)
         status = tags.get(STATUS, RUNNING)
         engine = engine_name(tags.get(ENGINE))
         yield FoundRun(
@@ -460,6 +463,18 @@ def _run_with_id(client: MlflowClient, run_id: str) -> Run | None:
             return None
         raise
     return run if run.info.lifecycle_stage == "active" else None
+
+
+def runs_with(tag: str, uri: str | None) -> set[str]:
+    """Return the ids of a store's active runs with a tag."""
+    with mlflow_settings(), store.asked_first(uri):
+        client = _client_of_existing_store(uri)
+        experiments = store.ask(client, client.search_experiments)
+        return {
+            run.info.run_id
+            for each in experiments
+            for run in _pages(client, each.experiment_id, f"tags.`{tag}` LIKE '%'")
+        }
 
 
 def experiment_names(uri: str | None) -> list[str]:

@@ -47,6 +47,9 @@ ENGINE = "fnnexp.engine"
 """Tags of a run: the id of its trial, its status, and the command line that made it; the epoch at which it
 diverged or was pruned; its engine."""
 
+HISTOGRAMS = "fnnexp.histograms"
+"""A tag of a run with histograms of its layers: of how many epochs."""
+
 TUNING = "fnnexp.tuning"
 """A tag of a run that was trained to tune options, and enters no comparison: for which, as in
 `compare=init tune=optimizer.lr`. Several are joined by :data:`AND`."""

@@ -31,7 +31,17 @@ from pathlib import Path
 from sys import intern
 from typing import TYPE_CHECKING, Any
 
-from fnnexp.tracking.run_format import DONE, ENGINE, REPORTED, RUNNING, STATUS, TRIAL, engine_name
+from fnnexp.nn.layer_stats import FULL, Level
+from fnnexp.tracking.run_format import (
+    DONE,
+    ENGINE,
+    HISTOGRAMS,
+    REPORTED,
+    RUNNING,
+    STATUS,
+    TRIAL,
+    engine_name,
+)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -172,11 +182,12 @@ def latest_experiments(file: Path, most: int) -> list[tuple[str, str]]:
 
 TRIALS = f"""
 SELECT runs.run_uuid, runs.status, trial.value, coalesce(ours.value, '{RUNNING}'), layer.key IS NOT NULL,
-  engine.value
+  engine.value, histograms.value IS NOT NULL
 FROM runs JOIN tags AS trial ON trial.run_uuid = runs.run_uuid AND trial.key = '{TRIAL}'
 LEFT JOIN tags AS ours ON ours.run_uuid = runs.run_uuid AND ours.key = '{STATUS}'
 LEFT JOIN latest_metrics AS layer ON layer.run_uuid = runs.run_uuid AND layer.key = ?
 LEFT JOIN tags AS engine ON engine.run_uuid = runs.run_uuid AND engine.key = '{ENGINE}'
+LEFT JOIN tags AS histograms ON histograms.run_uuid = runs.run_uuid AND histograms.key = '{HISTOGRAMS}'
 WHERE runs.experiment_id = ? AND runs.lifecycle_stage = 'active' ORDER BY runs.start_time DESC, runs.run_uuid
 """
 
@@ -198,10 +209,10 @@ def _rows(file: Path, query: str, *values: Any) -> Iterator[tuple[Any, ...]] | N
 
 def trials(
     file: Path, experiment_id: str, *, diagnosed: str
-) -> Iterator[tuple[str, str, str, str, bool, str]] | None:
+) -> Iterator[tuple[str, str, str, str, Level, str]] | None:
     """Return the runs of trials, the newest first, or None if the file can't be read.
 
-    A row is (run id, MLflow's status, trial id, trial's status, whether the run has diagnostics, name of its
+    A row is (run id, MLflow's status, trial id, trial's status, what diagnostics the run has, name of its
     engine). For 10,000 runs this takes a tenth of a second; MLflow, which builds whole runs, takes ten
     seconds. `diagnosed` is a metric that only runs with diagnostics have.
     """
@@ -209,8 +220,9 @@ def trials(
     if rows is None:
         return None
     return (
-        (run_id, intern(mlflows), trial, intern(status), bool(layer), intern(engine_name(engine)))
-        for run_id, mlflows, trial, status, layer, engine in rows
+        (run_id, intern(mlflows), trial, intern(status), level, intern(engine_name(engine)))
+        for run_id, mlflows, trial, status, layer, engine, full in rows
+        for level in (FULL if full else bool(layer),)
     )
 
 

@@ -21,6 +21,7 @@ from fnnexp.tracking.run_format import (
     ENGINE,
     FAILED,
     GONE,
+    HISTOGRAMS,
     INTERRUPTED,
     LONGEST_TAG,
     METRICS,
@@ -447,20 +448,24 @@ class Tracker:
         how: Mapping[str, str],
         curve: Curve = (),
         best: Mapping[str, float] | None = None,
+        histograms: Mapping[str, Array] | None = None,
     ) -> None:
         """Log a run's artifacts and the rest of its curve, and close it as finished or diverged.
 
         `weights` are the arrays of each file. `how` is the result of :func:`tags_of_end`, and `best` that of
-        :func:`best_of` for the whole curve.
+        :func:`best_of` for the whole curve. `histograms` are the arrays of their file, if there are any.
         """
+        files = {**weights, artifacts.HISTOGRAMS: histograms} if histograms else weights
         with self._if_there(run_id):
-            self._ask(self._files_of(run_id).write, trial.config, weights)
+            self._ask(self._files_of(run_id).write, trial.config, files)
         tags = {
             **how,
             "fnnexp.seconds_per_epoch": f"{seconds_per_epoch:.6g}",
             "fnnexp.blas": blas,
             ENGINE: engine,
         }
+        if histograms:
+            tags[HISTOGRAMS] = str(len(histograms["epoch"]))
         self._write(run_id, [*curve, (0, best or {})], tags, end="FINISHED")
 
     def fail(self, run_id: str, reason: str, traceback: str) -> None:

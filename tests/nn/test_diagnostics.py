@@ -52,7 +52,7 @@ def probe_of(recipe: Recipe, arrays: Any) -> Probe:
 
 
 def measured(recipe: Recipe, arrays: Any, theta: np.ndarray) -> dict[str, float]:
-    return probe_of(recipe, arrays).measure(lanes_of(recipe)[0], theta[0])
+    return probe_of(recipe, arrays).measure(lanes_of(recipe)[0], theta[0])[0]
 
 
 # --- the definition of each quantity ---
@@ -65,7 +65,7 @@ def test_spreads_and_shares_equal_those_of_the_reference(activation: str, epsilo
     """The ops of the reference give every Z and dZ, from which the test computes spreads and shares."""
     recipe = recipe_of(activation, epochs=2, epsilon=epsilon, validation=5, reduction="sum")
     arrays = images(1, n, 8, 12, 4)
-    stack, records = advance(recipe, start(recipe, lanes_of(recipe)), arrays, diagnostics=True)
+    stack, records = advance(recipe, start(recipe, lanes_of(recipe)), arrays, diagnostics="full")
     n_train, count = n - 5, min(512, math.ceil((n - 5) / 16))
     rows = [i * n_train // count for i in range(count)]
     X, y = arrays.x_train[rows] / 255, arrays.y_train[rows]
@@ -80,12 +80,17 @@ def test_spreads_and_shares_equal_those_of_the_reference(activation: str, epsilo
     )
     Zs = pre_activations(network, X)
     dZs = gradients(network, X, y)
-    metrics = records[-1].metrics
+    metrics, counts = records[-1].metrics, counts_in(recipe, records[-1])
+    f = ACTIVATIONS[activation].forward
     for layer, (Z, dZ) in enumerate(zip(Zs, dZs, strict=True), start=1):
         assert metrics[f"layer{layer}/z_std"] == pytest.approx(
             np.sqrt(((Z - Z.mean()) ** 2).mean()), rel=1e-12
         )
         assert metrics[f"layer{layer}/dz_std"] == pytest.approx(dZ.std(), rel=1e-9)
+        A = Z.copy()
+        if layer < len(Zs):
+            f(A)
+        assert [list(each) for each in counts[layer - 1]] == [counted(A), counted(dZ)]
         if layer == len(Zs):
             assert not {f"layer{layer}/dead", f"layer{layer}/saturated"} & set(metrics)
         elif activation == "relu":
@@ -94,6 +99,52 @@ def test_spreads_and_shares_equal_those_of_the_reference(activation: str, epsilo
             assert metrics[f"layer{layer}/saturated"] == FLAT[activation](Z).mean()
         else:
             assert not {f"layer{layer}/dead", f"layer{layer}/saturated"} & set(metrics)
+
+
+def counts_in(recipe: Recipe, record: Record) -> np.ndarray:
+    """Return the counts (layers, quantities, bins) of a record."""
+    return diagnostics.histogram_arrays(recipe.architecture, [record])["counts"][0]
+
+
+def counted(values: np.ndarray) -> list[int]:
+    """Return the number of values in each bin, by the definition of the bins."""
+    counts = []
+    for low, high in zip(diagnostics.LOW, diagnostics.HIGH, strict=True):
+        if low < 0:
+            inside = (low <= values) & (values < high)
+        else:
+            inside = (low < values) & (values <= high) if high else values == 0
+        counts.append(int(inside.sum()))
+    return counts
+
+
+def test_a_histogram_counts_every_number_once_by_the_definition_of_the_bins() -> None:
+    rng = np.random.default_rng(0)
+    edges = np.array(diagnostics.MAGNITUDES)
+    spread = rng.choice([-1, 1], 3000) * 10 ** rng.uniform(-15, 9, 3000)
+    values = np.concatenate([edges, -edges, spread, [0.0, -0.0, np.inf, -np.inf]])
+    assert len(edges) == 88
+    assert (np.diff(edges) > 0).all()
+    assert (edges[1:] <= 2 * edges[:-1]).all()
+    for each in (values, np.r_[values, np.nan, -np.nan], values.astype(np.float32)):
+        counts = diagnostics.histogram(each)
+        with np.errstate(all="ignore"):
+            assert list(counts) == counted(each.astype(np.float64))
+        assert counts.sum() == len(values)
+
+
+def test_dead_and_saturated_units_can_be_read_from_histograms() -> None:
+    for activation, quantity in (("relu", "dead"), ("tanh", "saturated"), ("sigmoid", "saturated")):
+        recipe, arrays = recipe_of(activation, hidden=(9,)), images(1, 400, 8, 12, 4)
+        _, records = advance(recipe, start(recipe, lanes_of(recipe, std=9.0)), arrays, diagnostics="full")
+        for record in records:
+            counts, share = counts_in(recipe, record)[0, 0], record.metrics[f"layer1/{quantity}"]
+            low, high = diagnostics.LOW, diagnostics.HIGH
+            if activation == "relu":  # a dead unit is 0 in all 25 rows
+                assert share <= counts[(low == 0) & (high == 0)].sum() / 225
+                continue
+            flat = (high > 0.99) | ((low < -0.99) if activation == "tanh" else (high <= 0.01))
+            assert share == counts[flat].sum() / counts.sum() > 0.1
 
 
 FLAT: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -252,7 +303,9 @@ def without_diagnostics(records: list[Record]) -> list[Record]:
     """Return the records as they would be without diagnostics."""
     stripped = [
         replace(
-            record, metrics={name: v for name, v in record.metrics.items() if not has_diagnostics([name])}
+            record,
+            metrics={name: v for name, v in record.metrics.items() if not has_diagnostics([name])},
+            histograms=None,
         )
         for record in records
     ]
@@ -271,12 +324,12 @@ def test_diagnostics_change_no_result_and_are_bitwise_the_same_in_any_stack_and_
         for lane in lanes:
             stack, records = advance(recipe, start(recipe, [lane]), arrays)
             expected |= outcomes(records, [stack])
-            stack, records = advance(recipe, start(recipe, [lane]), arrays, diagnostics=True)
+            stack, records = advance(recipe, start(recipe, [lane]), arrays, diagnostics="full")
             assert {record.epoch for record in records} >= {0}
             expected_with |= outcomes(records, [stack])
             named = [(record.epoch, list(record.metrics)) for record in records]
             assert outcomes(without_diagnostics(records), [stack])[lane.key] == expected[lane.key], named
-        records, done = train_in_segments(random.draw, recipe, lanes, arrays, diagnostics=True)
+        records, done = train_in_segments(random.draw, recipe, lanes, arrays, diagnostics="full")
         assert outcomes(records, done) == expected_with
         assert outcomes(without_diagnostics(records), done) == expected
 

@@ -108,7 +108,7 @@ def outcomes(records: Sequence[Record], stacks: Sequence[Stack]) -> dict[str, Ou
     curves: dict[str, list[tuple[int, bytes]]] = {}
     for record in records:
         packed = struct.pack(f"{len(record.metrics)}d", *record.metrics.values())
-        curves.setdefault(record.key, []).append((record.epoch, packed))
+        curves.setdefault(record.key, []).append((record.epoch, packed + (record.histograms or b"")))
     return {key: (curves[key], last[key]) for key in curves}
 
 

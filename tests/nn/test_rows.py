@@ -154,7 +154,7 @@ def test_training_equals_training_on_the_chosen_rows_written_out(
     )
     results = []
     for each, data in ((recipe, arrays), (plain, written)):
-        stack, records = advance(each, start(each, lanes), data, diagnostics=True, engine=engine)
+        stack, records = advance(each, start(each, lanes), data, diagnostics="full", engine=engine)
         results.append(outcomes(records, [stack]))
     assert results[0] == results[1]
     assert recipe.rows_to_train(90) == 50

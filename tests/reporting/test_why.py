@@ -165,7 +165,7 @@ def test_a_trial_resumes_from_its_checkpoint_with_or_without_diagnostics(
         lambda meta: meta["curve"].pop(1),
         lambda meta: meta["curve"].pop(2),
         lambda meta: meta.update(epoch=3),
-        lambda meta: meta.update(note="x" * 20_000),
+        lambda meta: meta.update(note="x" * 200_000),
     ],
 )
 def test_a_checkpoint_with_diagnostics_round_trips_and_is_refused_if_changed(change, trials_of, own_folder):

@@ -18,6 +18,7 @@ SHAPES = {
     "weights": ["data=digits", "arch.hidden=[100,30]", "epochs=1", "dtype=float64", "stopping.patience=1"],
     "curves": [*MOONS, "epochs=40", "data.validation=0"],
     "diagnostics": [*MOONS, "epochs=5", "diagnostics=true", "optimizer=adam"],
+    "histograms": ["data=digits", "arch.hidden=[20,20]", "epochs=20", "diagnostics=full"],
 }
 
 
@@ -40,7 +41,8 @@ def test_the_estimate_is_near_what_a_sweep_takes(shape, store, invoke, trials_of
     before = in_store(own_folder), in_files(own_folder)
     ran = invoke("-m", *words, "tracking.experiment=now")
     assert ran.status == 0, ran.err
-    expected = disk.needed(trials_of(*words), diagnostics="diagnostics=true" in words)
+    level = "full" if "diagnostics=full" in words else "diagnostics=true" in words
+    expected = disk.needed(trials_of(*words), diagnostics=level)
     assert in_store(own_folder) - before[0] == pytest.approx(expected.store, rel=0.25)
     assert in_files(own_folder) - before[1] == pytest.approx(expected.files, rel=0.25)
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pandas as pd
 
 from fnnexp.errors import FnnexpError
+from fnnexp.nn.layer_stats import COUNTED
 from fnnexp.reporting.document.wording import percent
 from fnnexp.reporting.plots.curves import curves as draw_curves
 from fnnexp.reporting.plots.heat_map import heat_map
+from fnnexp.reporting.plots.layers import histograms as draw_histograms
 from fnnexp.reporting.plots.rows.regions import boundaries
 from fnnexp.results import filters, frames
 from fnnexp.results.arguments import validate_frames
-from fnnexp.results.factors import by_version, others
+from fnnexp.results.factors import by_version, labels_of, others
+from fnnexp.results.networks.histograms import REMEDY, averaged, of_runs
 from fnnexp.results.networks.network import Network
 from fnnexp.results.networks.regions import regions
 from fnnexp.results.networks.stored import load
@@ -91,6 +94,48 @@ def plot_heat_map(runs: pd.DataFrame, metric: str | None = None) -> Picture:
     return _not_empty(heat_map(runs, metric, widest=WIDEST), metric)
 
 
+@validate_frames
+def plot_histograms(runs: pd.DataFrame, quantity: str = "a", *, tracking_uri: str | None = None) -> Picture:
+    """Draw how the values of each layer are distributed, by epoch: a row of panels for each initializer.
+
+    Parameters
+    ----------
+    runs
+        The trials to draw, trained with `diagnostics=full`: the frame of :func:`fnnexp.runs` or
+        :func:`fnnexp.sweep`, or some of its rows. They may differ in seed and init.
+    quantity
+        `a`, the outputs of the hidden layers; or `dz`, the gradients, without their sign.
+    tracking_uri
+        As for :func:`fnnexp.runs`.
+
+    Returns
+    -------
+    Picture
+        As for :func:`plot_curves`.
+
+    Raises
+    ------
+    FnnexpError
+        If none of the trials has histograms, or they differ in a factor that one figure cannot show.
+    """
+    if quantity not in COUNTED:
+        raise FnnexpError(f"quantity={quantity!r}: must be one of {', '.join(COUNTED)}")
+    runs = by_version(filters.compared(runs))
+    for factor in [*others(runs), "arch", "batching"]:
+        if len(runs[factor].drop_duplicates()) > 1:
+            _refuse(runs, factor)
+    found, reasons = of_runs(runs["run_id"], tracking_uri)
+    groups = runs[runs["run_id"].isin(found)].groupby(labels_of(runs, "init"), observed=True)["run_id"]
+    options = {str(init): averaged([found[run_id] for run_id in ids]) for init, ids in groups}
+    figure = draw_histograms(options, quantity, widest=1.7 * WIDEST) if options else None
+    if figure is None:
+        why = (
+            "they have no hidden layers" if options else next(iter(reasons), f"none has histograms; {REMEDY}")
+        )
+        raise FnnexpError(f"nothing to draw of these {len(runs)} trials: {why}")
+    return figure
+
+
 def plot_boundary(
     network: Network | str | pd.Series | pd.DataFrame | Sequence[Network | str | pd.Series],
     *,
@@ -165,3 +210,12 @@ def _not_empty(figure: Picture | None, metric: str) -> Picture:
     if figure is None:
         raise FnnexpError(f"nothing to draw: none of these finished trials has {metric}")
     return figure
+
+
+def _refuse(runs: pd.DataFrame, factor: str) -> NoReturn:
+    """Raise since one figure cannot show a factor in which trials differ."""
+    value = next(iter(runs[factor].dropna()), None)
+    raise FnnexpError(
+        f"these trials differ in {factor}, which one figure cannot show; draw one value at a time: "
+        f"runs[runs[{factor!r}] == {value!r}]"
+    )

@@ -1,22 +1,27 @@
-"""Figures of the diagnostics: the state of each layer before training, and after each epoch."""
+"""Figures of the diagnostics: the state of each layer before training and by epoch, and histograms."""
 
 from __future__ import annotations
 
+import textwrap
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
+from fnnexp.nn.layer_stats import COUNTED
 from fnnexp.reporting.plots import layout
 from fnnexp.reporting.plots.layout import add_legend, draw_band, in_rows, legend_lines
+from fnnexp.reporting.plots.picture import Picture
 from fnnexp.reporting.plots.style import INK, styles_in
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
     from matplotlib.axes import Axes
+    from numpy.typing import NDArray
 
-    from fnnexp.reporting.plots.picture import Picture
+    from fnnexp.results.networks.histograms import Shares
 
 HEIGHT = 1.7  # inches of a panel; lower than elsewhere, because there are many
 TITLE = 40  # characters that fit above a panel
@@ -164,3 +169,170 @@ def _share_y_axis(axes: Sequence[Axes], lines: pd.DataFrame, log: bool) -> None:
         ax.set_ylim(low / 1.5, high * 1.5)  # before set_yscale, which cannot find limits for a panel of zeros
         ax.set_yscale("log")
         ax.tick_params(which="minor", colors=INK, labelleft=False, length=2)
+
+
+# Histograms
+
+HUE, MOST_SHARE = (0.227, 0.498, 0.835), 0.2
+"""The colour of this share of the values and of larger ones. Smaller shares are more transparent, so that a
+figure suits light and dark pages."""
+
+MOST_LAYERS, MOST_EPOCHS = 6, 25
+"""The largest numbers of layers and of epochs that are drawn, evenly spaced, with the first and the last."""
+
+FAINT = 0.01
+"""The axis begins where at most this share of the values of each panel are smaller, zeros aside."""
+
+LINEAR = np.arange(0, 101, 5) / 100
+"""The ends of the rows of an axis from 0 to 1."""
+
+TITLES = {"a": "output", "dz": "size of the gradient"}
+
+
+def histograms(options: Mapping[str, Shares], quantity: str, *, widest: float = 11.0) -> Picture | None:
+    """Return a figure of the distribution of a quantity by epoch: a row of panels per option, one per layer.
+
+    Parameters
+    ----------
+    options
+        The average histograms of each option, by its name.
+    quantity
+        `a`, drawn for the hidden layers only; or `dz`, whose sign is not drawn.
+    widest
+        The width of the figure in inches.
+
+    Returns
+    -------
+    The figure; None if there are no hidden layers to draw.
+    """
+    layers = spread(next(iter(options.values())).shares.shape[1] - (quantity == "a"), MOST_LAYERS)
+    if not layers:
+        return None
+    parts = {name: _drawn_shares(each, quantity, layers) for name, each in options.items()}
+    axis = _axis_of([shares for _, shares in parts.values()], next(iter(options.values())), quantity)
+    images = {name: (epochs, axis.rows_of(shares)) for name, (epochs, shares) in parts.items()}
+    left, right, top, bottom, gap = 0.85, 0.1, 0.3, 0.45, (0.16, 0.36)
+    wide = min((widest - left - right + gap[0]) / len(layers) - gap[0], 2.6)
+    width = left + right + len(layers) * (wide + gap[0]) - gap[0]
+    height = top + bottom + len(parts) * (HEIGHT + gap[1]) - gap[1]
+    figure = Picture(figsize=(width, height), facecolor="none")
+    for row, (name, (epochs, image)) in enumerate(images.items()):
+        for column, layer in enumerate(layers):
+            x, y = left + column * (wide + gap[0]), height - top - HEIGHT - row * (HEIGHT + gap[1])
+            ax = figure.add_axes((x / width, y / height, wide / width, HEIGHT / height))
+            _draw_histograms(ax, epochs, image[:, column], axis)
+            place = f" · layer {layer + 1}"
+            short = textwrap.shorten(name, int(15 * wide) - len(place), placeholder=" …")
+            layout.set_title(ax, f"{short}{place}")
+            ax.tick_params(labelleft=column == 0, labelbottom=row == len(parts) - 1)
+            if row == len(parts) - 1:
+                ax.set_xlabel("epoch", color=INK, fontsize=9)
+            if column == 0:
+                ax.set_ylabel(TITLES[quantity], color=INK, fontsize=9)
+    return figure
+
+
+def spread(count: int, most: int) -> list[int]:
+    """Return at most so many of the indices of `count` things, evenly spaced, with the first and the last.
+
+    >>> spread(3, 6), spread(9, 4)
+    ([0, 1, 2], [0, 3, 5, 8])
+    """
+    return [int(i) for i in np.unique(np.linspace(0, count - 1, min(count, most)).round())]
+
+
+class _Axis(NamedTuple):
+    """The rows of a histogram's image, from the bottom: negative values, zeros, positive values.
+
+    ``edges`` are the ends of the rows of positive values. Zeros have ``zeros`` rows, all of them equal; with
+    none, they are in the first row of positive values. ``rows`` has the rows of each bin, as (bins, rows).
+    """
+
+    edges: NDArray[np.float64]
+    zeros: int
+    negative: int
+    rows: NDArray[np.float64]
+
+    def rows_of(self, shares: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return what to draw of shares (epochs, layers, bins): (epochs, layers, rows)."""
+        drawn: NDArray[np.float64] = shares @ self.rows
+        return drawn
+
+    def ticks(self) -> tuple[list[float], list[str]]:
+        """Return the positions and the labels of the ticks: powers of ten, or quarters."""
+        exponents = np.log10(np.maximum(self.edges, 1e-300))
+        if self.zeros:
+            tens = [i for i, each in enumerate(exponents) if i > 1 and abs(each - round(each)) < 1e-9]
+            chosen = tens[:: max(-(-len(tens) // (3 if self.negative else 6)), 1)]
+        else:
+            chosen = [10, 20]
+        start = self.negative + self.zeros
+        places = {(self.negative + self.zeros / 2): "0"}
+        for i in chosen:
+            label = f"{self.edges[i]:g}".replace("e-0", "e-")
+            places[start + i] = label
+            if self.negative:
+                places[self.negative - i] = f"-{label}"
+        return [*places], [*places.values()]
+
+
+def _drawn_shares(
+    shares: Shares, quantity: str, layers: Sequence[int]
+) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+    """Return the epochs to draw, and the shares of a quantity (epochs, layers, bins) at these epochs."""
+    epochs = spread(len(shares.epochs), MOST_EPOCHS)
+    part = shares.shares[:, :, COUNTED.index(quantity)]
+    return shares.epochs[epochs], part[np.ix_(epochs, layers)]
+
+
+def _axis_of(parts: Sequence[NDArray[np.float64]], bins: Shares, quantity: str) -> _Axis:
+    """Return the axis that shows the shares of all panels: linear for outputs between −1 and 1, else log."""
+    each = np.concatenate([part.reshape(-1, part.shape[-1]) for part in parts])
+    size = np.maximum(np.abs(bins.low), np.abs(bins.high))  # the outer end of a bin
+    is_zero, is_negative = size == 0, bins.low < 0
+    ends = np.unique(size[np.isfinite(size) & ~is_zero])
+    signed = quantity == "a" and bool(each[:, is_negative].max() > 0)
+    if quantity == "a" and not each[:, size > 1].max() > 0:
+        edges, zeros = LINEAR, 0
+    else:
+        small = np.stack([each[:, (size <= end) & ~is_zero].sum(axis=1) for end in ends], axis=1)
+        large = np.stack([each[:, size > end].max(axis=1) for end in ends], axis=1)
+        first = max(int((small.max(axis=0) <= FAINT).sum()) - 1, 0)
+        last = min(int((large.max(axis=0) > 1e-3).sum()), len(ends) - 1)
+        apart = [
+            end for end in ends[first : max(last, first + 4) + 1] if not 0.1 < end < 1 or end in QUARTERS
+        ]
+        edges = np.array(apart)
+        zeros = max(1, len(edges) // 8)
+    negative = (len(edges) - 1) * signed
+    place = np.clip(np.searchsorted(edges, size, side="left") - 1, 0, len(edges) - 2)
+    rows = np.zeros((len(size), negative + zeros + len(edges) - 1))
+    heights = np.full(len(edges) - 1, 1.0) if not zeros else np.diff(np.log10(edges)) / 0.25
+    for i, at in enumerate(place):
+        if is_zero[i] and zeros:
+            rows[i, negative : negative + zeros] = 1
+        elif is_negative[i] and signed:
+            rows[i, negative - 1 - at] = 1 / heights[at]
+        else:
+            rows[i, negative + zeros + at] = 1 / heights[at]
+    return _Axis(edges, zeros, negative, rows)
+
+
+QUARTERS = (0.2, 0.3, 0.55)
+"""The ends of the rows of a logarithmic axis between 0.1 and 1, about a quarter of a power of ten apart."""
+
+
+def _draw_histograms(ax: Axes, epochs: NDArray[np.int32], image: NDArray[np.float64], axis: _Axis) -> None:
+    """Draw one layer's distributions (epochs, rows)."""
+    alpha = np.sqrt(np.clip(image.T / MOST_SHARE, 0, 1))
+    pixels = np.concatenate([np.broadcast_to(HUE, (*alpha.shape, 3)), alpha[..., None]], axis=-1)
+    ax.imshow(
+        pixels, aspect="auto", origin="lower", interpolation="nearest", extent=(0, len(epochs), 0, len(alpha))
+    )
+    ax.patch.set_alpha(0)
+    ax.spines[:].set_color(INK)
+    ax.spines[:].set_alpha(0.4)
+    shown = range(0, len(epochs), -(-len(epochs) // 6))
+    ax.set_xticks([i + 0.5 for i in shown], [str(epochs[i]) for i in shown])
+    ax.set_yticks(*axis.ticks(), parse_math=False)
+    ax.tick_params(colors=INK, labelsize=8, length=2)

@@ -1,27 +1,32 @@
-"""The layers before and after training, from `diagnostics=true`: why initializers differ."""
+"""The layers before and after training, from `diagnostics=true` or `full`: why initializers differ."""
 
 from __future__ import annotations
 
 import math
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from fnnexp.errors import plural
+from fnnexp.nn.layer_stats import COUNTED
 from fnnexp.reporting import averages
 from fnnexp.reporting.document.blocks import MOST_ROWS, Cell, Section, Table, Text
 from fnnexp.reporting.document.wording import after_stopping, listed
 from fnnexp.reporting.figures import Drawing, for_each
 from fnnexp.reporting.plots import layers as plots
+from fnnexp.reporting.plots import picture
 from fnnexp.results import filters, numeric
-from fnnexp.results.factors import AXES, as_text, group_numbers, labels_of, others
+from fnnexp.results.factors import AXES, as_text, group_numbers, groups, labels_of, others
+from fnnexp.results.networks.histograms import averaged
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 
     from fnnexp.reporting.document.blocks import Figure
     from fnnexp.reporting.plots.picture import Picture
+    from fnnexp.results.networks.histograms import Histograms, Shares
     from fnnexp.results.ranking import Ranking
 
 AFTER_THE_START = ("optimizer", "epochs")
@@ -49,13 +54,20 @@ IDLE = ("dead", "saturated")
 TITLE = "Why"
 
 
-def section(runs: pd.DataFrame, diagnostics: pd.DataFrame, ranking: Ranking | None = None) -> Section:
+def section(
+    runs: pd.DataFrame,
+    diagnostics: pd.DataFrame,
+    ranking: Ranking | None = None,
+    read: Callable[[Iterable[str]], tuple[Mapping[str, Histograms], Sequence[str]]] | None = None,
+) -> Section:
     """Return the section on the layers of these trials; it is empty if no diagnostics were recorded.
 
     Parameters
     ----------
     runs, diagnostics
         The frame of :func:`fnnexp.runs` or some of its rows, and the frame of :func:`fnnexp.diagnostics`.
+    read
+        Returns the histograms of runs, given their ids: :func:`fnnexp.results.networks.histograms.of_runs`.
     """
     runs = numeric.at_best(filters.once(runs), ranking)
     points = _points(runs, diagnostics)
@@ -73,11 +85,17 @@ def section(runs: pd.DataFrame, diagnostics: pd.DataFrame, ranking: Ranking | No
         _table("Before training, from the first layer to the last", start, SHOWN[:3]),
         _table("After training, from the first layer to the last", end, SHOWN),
     ]
+    drawn, notes, data = ([], [], {}) if read is None else histograms(runs, read)
     start_and_end = pd.concat([start.assign(when="start"), end.assign(when="end")], ignore_index=True)
     return Section(
         TITLE,
-        [*map(Text, sentences), *figures(runs, points, start), *(table for table in tables if table.rows)],
-        {"diagnostics": diagnostics, "why": start_and_end},
+        [
+            *map(Text, [*sentences, *notes]),
+            *figures(runs, points, start),
+            *drawn,
+            *(table for table in tables if table.rows),
+        ],
+        {"diagnostics": diagnostics, "why": start_and_end, **data},
     )
 
 
@@ -284,6 +302,66 @@ def _drawn_layers(points: pd.DataFrame) -> pd.Series:
     return few | (layer == first) | (layer == (first + last) // 2) | (layer == last)
 
 
+def histograms(
+    runs: pd.DataFrame, read: Callable[[Iterable[str]], tuple[Mapping[str, Histograms], Sequence[str]]]
+) -> tuple[list[Figure], list[str], dict[str, pd.DataFrame]]:
+    """Return the figures of histograms of the finished trials, sentences on them, and what they show."""
+    finished = runs[runs["status"] == "finished"]
+    found, reasons = read(finished["run_id"])
+    notes = []
+    if reasons:
+        notes.append(f"The histograms of {plural(len(reasons), 'trial')} can't be read: {reasons[0]}.")
+    trials = finished[finished["run_id"].isin(found)]
+    if trials.empty:
+        return [], notes, {}
+    trials = trials.assign(**{axis: labels_of(trials, axis) for axis in AXES})
+    factors = [*others(runs), "arch", "batching"]
+    shown = [
+        (values, _options(group, found))
+        for values, group in islice(groups(trials, factors), MOST_COMBINATIONS)
+    ]
+    drawn = []
+    for i, (values, options) in enumerate(shown, start=1):
+        pairs = zip(factors, values, strict=True)
+        heading = ", ".join(f"{name}={as_text(value)}" for name, value in pairs)
+        for name, quantity, caption in (("outputs", "a", OUTPUTS), ("gradients", "dz", GRADIENTS)):
+            figure = plots.histograms(options, quantity)
+            if figure is not None:
+                number = i if len(shown) > 1 else None
+                drawn.append(picture.block(figure, f"histograms_of_{name}", caption, heading, number=number))
+    rows = [
+        _shares_frame(each, {**dict(zip(factors, values, strict=True)), "init": init})
+        for values, options in shown
+        for init, each in options.items()
+    ]
+    return drawn, notes, {"histograms": pd.concat(rows, ignore_index=True)}
+
+
+def _options(trials: pd.DataFrame, found: Mapping[str, Histograms]) -> dict[str, Shares]:
+    """Return the average histograms of each initializer at the epochs that a figure shows."""
+    options = {}
+    for init, ids in islice(trials.groupby("init", observed=True)["run_id"], MOST_INITS):
+        shares = averaged([found[run_id] for run_id in ids])
+        epochs = plots.spread(len(shares.epochs), plots.MOST_EPOCHS)
+        options[str(init)] = shares._replace(epochs=shares.epochs[epochs], shares=shares.shares[epochs])
+    return options
+
+
+MOST_INITS = 8
+"""The largest number of initializers in a figure of histograms."""
+
+SHARES = ("layer", "quantity", "epoch", "low", "high", "share")
+
+
+def _shares_frame(shares: Shares, about: Mapping[str, Any]) -> pd.DataFrame:
+    """Return the shares that are not 0 as a frame: some values about all of them, then :data:`SHARES`."""
+    epoch, layer, quantity, column = np.nonzero(shares.shares)
+    names = np.array(COUNTED)
+    values = (layer + 1, names[quantity], shares.epochs[epoch], shares.low[column], shares.high[column])
+    columns = dict(zip(SHARES, (*values, shares.shares[shares.shares > 0]), strict=True))
+    return pd.DataFrame({**about, **columns})
+
+
 AT_START = (
     "The untrained networks, layer by layer; the last layer computes the logits. Pre-activations and"
     " gradients: standard deviation over all units and a fixed sample of training rows; the gradients are"
@@ -300,4 +378,20 @@ IDLE_BY_EPOCH = (
 UPDATE_RATIO_BY_EPOCH = (
     "Relative change of a layer's weights in one epoch: ‖W − W₀‖ / ‖W₀‖, where W₀ are the weights before the"
     " epoch. Mean and range over the seeds of finished trials. A logarithmic axis cannot show zeros."
+)
+HISTOGRAM = (
+    " From left to right: epochs, where 0 is the untrained network. The stronger the colour, the more of the"
+    " values of all units, for a fixed sample of training rows; it is fullest from a fifth of the values on."
+    " Means over the seeds of finished trials. If there are more than six"
+    " layers, some are left out. histograms.csv has the shares, and fnnexp.histograms() every count."
+)
+OUTPUTS = (
+    "How the outputs of the hidden layers are distributed. Saturated units are at the ends: ±1 for tanh, 0"
+    " and 1 for sigmoid. The row at 0 of a logarithmic axis has the outputs that are exactly 0, as those of"
+    " ReLUs that are off. Compare figures 4 and 6 of Glorot & Bengio (2010)." + HISTOGRAM
+)
+GRADIENTS = (
+    "How large the gradients are, of each row's loss with respect to the pre-activations, without their sign."
+    " They vanish if they are smaller in the first layers than in the last. The row at 0 has those that are"
+    " exactly 0. Compare figure 7 of Glorot & Bengio (2010)." + HISTOGRAM
 )

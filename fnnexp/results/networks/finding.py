@@ -19,7 +19,7 @@ MOST_SEARCHED = 20
 """The largest number of experiments in which a message looks for similar names."""
 
 
-def find(wanted: Any, experiment: str | None, uri: str | None) -> StoredRun:
+def find(wanted: Any, experiment: str | None, uri: str | None, function: str = "load") -> StoredRun:
     """Return the run of a trial.
 
     Of several runs of one trial, it is the newest that is done (finished or diverged), else the newest.
@@ -32,6 +32,8 @@ def find(wanted: Any, experiment: str | None, uri: str | None) -> StoredRun:
         The experiment to search; None searches all experiments of the store.
     uri
         The store.
+    function
+        The public function that messages name.
 
     Raises
     ------
@@ -39,7 +41,7 @@ def find(wanted: Any, experiment: str | None, uri: str | None) -> StoredRun:
         If there is no such trial, if several trials have this name, or if the store or the experiment does
         not exist.
     """
-    text = _text(wanted)
+    text = _text(wanted, function)
     runs = reader.runs_called(text, experiment, uri)
     by_trial = {run.trial: run for run in sorted(runs, key=lambda run: (run.status in DONE, run.started))}
     if not by_trial:
@@ -52,7 +54,7 @@ def find(wanted: Any, experiment: str | None, uri: str | None) -> StoredRun:
     return run
 
 
-def _text(wanted: Any) -> str:
+def _text(wanted: Any, function: str) -> str:
     """Return the id or name that a user gave, or the run id of a row of :func:`fnnexp.runs`."""
     if isinstance(wanted, pd.Series) and "run_id" in wanted:
         return str(wanted["run_id"])
@@ -63,8 +65,8 @@ def _text(wanted: Any) -> str:
     else:
         given = repr(wanted) if isinstance(wanted, str | int | None) else f"a {type(wanted).__name__}"
     raise FnnexpError(
-        f"fnnexp.load reads one trial, not {given}; write its name, its id, the id of its run, or a row, as "
-        "in fnnexp.load(fnnexp.best(runs)) or fnnexp.load(runs.iloc[0])"
+        f"fnnexp.{function} reads one trial, not {given}; write its name, its id, the id of its run, or a "
+        f"row, as in fnnexp.{function}(fnnexp.best(runs)) or fnnexp.{function}(runs.iloc[0])"
     )
 
 

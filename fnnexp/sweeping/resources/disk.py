@@ -19,6 +19,7 @@ import numpy as np
 from fnnexp.config.trial import Trial
 from fnnexp.errors import FnnexpError, plural
 from fnnexp.nn import layer_stats
+from fnnexp.nn.layer_stats import Level
 from fnnexp.nn.pieces import metrics
 from fnnexp.nn.training import Recipe
 from fnnexp.sweeping.resources.memory import size
@@ -35,6 +36,10 @@ last value (measured)."""
 AN_ARRAY = 260
 """What a file of arrays takes for the name and shape of an array."""
 
+HISTOGRAMS, A_HISTOGRAM = 1_500, 110
+"""What the compressed file of histograms takes, and each histogram in it (measured on digits; with the rows
+of MNIST, a histogram takes a third more)."""
+
 
 @dataclass(frozen=True)
 class Needed:
@@ -45,15 +50,15 @@ class Needed:
     files: int
 
 
-def needed(trials: Iterable[Trial], *, diagnostics: bool) -> Needed:
+def needed(trials: Iterable[Trial], *, diagnostics: Level) -> Needed:
     """Return what the results of trials take."""
     counts = Counter(trial.recipe for trial in trials)
     in_store = sum(count * _in_store(recipe, diagnostics) for recipe, count in counts.items())
-    in_files = sum(count * _in_files(recipe) for recipe, count in counts.items())
+    in_files = sum(count * _in_files(recipe, diagnostics) for recipe, count in counts.items())
     return Needed(counts.total(), in_store, in_files)
 
 
-def _in_store(recipe: Recipe, diagnostics: bool) -> int:
+def _in_store(recipe: Recipe, diagnostics: Level) -> int:
     names = len(metrics.names(recipe.validation > 0))
     points = names * max(recipe.epochs, 1)
     if recipe.validation:
@@ -64,12 +69,17 @@ def _in_store(recipe: Recipe, diagnostics: bool) -> int:
     return A_RUN + points * A_POINT + names * A_METRIC
 
 
-def _in_files(recipe: Recipe) -> int:
+def _in_files(recipe: Recipe, diagnostics: Level) -> int:
     architecture = recipe.architecture
     weights = architecture.parameter_count * np.dtype(recipe.dtype).itemsize
     weights += 2 * len(architecture.shapes) * AN_ARRAY
     config_and_folders = 3 * BLOCK
-    return config_and_folders + (1 + (recipe.stopping is not None)) * -(-weights // BLOCK) * BLOCK
+    histograms = 0
+    if diagnostics == layer_stats.FULL:
+        layers, quantities, _ = layer_stats.counts_shape(architecture)
+        histograms = HISTOGRAMS + A_HISTOGRAM * layers * quantities * (recipe.epochs + 1)
+    files = [weights] * (1 + (recipe.stopping is not None)) + [histograms]
+    return config_and_folders + sum(-(-size // BLOCK) * BLOCK for size in files)
 
 
 def check(results: Needed, uri: str, experiment: str) -> None:

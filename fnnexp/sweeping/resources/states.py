@@ -26,12 +26,14 @@ from fnnexp.data.npz import DamagedError
 from fnnexp.errors import plural, printable
 from fnnexp.nn import layer_stats
 from fnnexp.nn.arrays import Array
+from fnnexp.nn.layer_stats import Level
 from fnnexp.nn.pieces.optimizers import OPTIMIZERS
 from fnnexp.nn.pieces.schedules import SCHEDULES
 from fnnexp.nn.pieces.table import short
 from fnnexp.nn.training import Recipe, Record, Stack, engine_version
 from fnnexp.results.networks.one_thread import blas_kernel
 from fnnexp.sweeping.checkpoints import (
+    as_row,
     as_text,
     best_from,
     contents,
@@ -75,7 +77,7 @@ class End:
     engine, blas
         The version of its engine and its BLAS kernel.
     diagnosed
-        Whether all its epochs have diagnostics.
+        What all its epochs have: diagnostics, and histograms too, or neither.
     """
 
     file: Path
@@ -85,7 +87,7 @@ class End:
     how: str
     engine: str
     blas: str
-    diagnosed: bool
+    diagnosed: Level
 
 
 Ends = Mapping[str, Sequence[End]]
@@ -188,7 +190,7 @@ class States:
             self.say(f"{starts} over instead of going on from {plural(epochs, 'epoch')}: {obstacle}")
         return stacks
 
-    def loaded(self, planned: PlannedStack, *, diagnostics: bool) -> tuple[Stack, list[Record]]:
+    def loaded(self, planned: PlannedStack, *, diagnostics: Level) -> tuple[Stack, list[Record]]:
         """Return the final states of a stack that goes on, and the records that lead there.
 
         Raises
@@ -211,6 +213,8 @@ class States:
                 curve = records_from(curves[end.row], lane, planned.recipe)
                 if curve[-1].epoch != end.epochs:
                     raise DamagedError(f"a curve ends at epoch {curve[-1].epoch}, not {end.epochs}")
+            if diagnostics != layer_stats.FULL:
+                curve = [replace(record, histograms=None) for record in curve]
             if not diagnostics:
                 curve = [_undiagnosed(record) for record in curve if record.epoch > 0]
             records += curve
@@ -270,17 +274,14 @@ class States:
                 rows.append(k)
         numbers = {stack.lanes[k].key: i for i, k in enumerate(rows)}
         ends = [
-            [groups[key][0].trajectory_id, ending, numbers.get(key), _is_diagnosed(curves[key])]
+            [groups[key][0].trajectory_id, ending, numbers.get(key), _diagnosed(curves[key])]
             for key, ending in how.items()
         ]
         text = as_text({"engine": ended.engine, "blas": ended.blas, "rows": len(rows), "ends": ends})
         arrays: dict[str, Array] = {"ends": text}
         if rows:
             arrays["curves"] = as_text(
-                [
-                    [[record.epoch, record.metrics, record.seconds] for record in curves[stack.lanes[k].key]]
-                    for k in rows
-                ]
+                [[as_row(record) for record in curves[stack.lanes[k].key]] for k in rows]
             )
             part = stack if len(rows) == len(stack.lanes) else stack.select(rows)
             arrays["theta"] = part.theta
@@ -349,7 +350,7 @@ def begun_with(ends: Ends, trials: Iterable[Trial], execution: Execution) -> Cou
             for end in ends.get(trial.trajectory_id, ())
             if end.row is not None
             and end.epochs < trial.recipe.epochs <= 2 * end.epochs
-            and (end.diagnosed or not execution.diagnostics)
+            and layer_stats.includes(end.diagnosed, execution.diagnostics)
         ]
         if usable:
             counts[max(usable)[1]] += 1
@@ -382,6 +383,8 @@ def _obstacle(end: End, trial: Trial, execution: Execution) -> str:
         return f"{end.engine} with {end.blas} computed these, and this is {engine} with {blas}"
     if execution.diagnostics and not end.diagnosed:
         return "no diagnostics were recorded for these; write diagnostics=false to go on"
+    if not layer_stats.includes(end.diagnosed, execution.diagnostics):
+        return "no histograms were recorded for these; write diagnostics=true to go on"
     return "" if end.row is not None else "the state was not kept"
 
 
@@ -389,9 +392,14 @@ def _go(count: int, one: str, several: str) -> str:
     return f"{plural(count, 'trial')} {one if count == 1 else several}"
 
 
-def _is_diagnosed(curve: Sequence[Record]) -> bool:
-    """Return whether a curve has diagnostics at all its epochs and at epoch 0."""
-    return curve[0].epoch == 0 and all(layer_stats.has_diagnostics(record.metrics) for record in curve)
+def _diagnosed(curve: Sequence[Record]) -> Level:
+    """Return what a curve has at all its epochs and at epoch 0."""
+    levels = {layer_stats.level_of(record) for record in curve} if curve[0].epoch == 0 else {False}
+    return next(level for level in (False, True, layer_stats.FULL) if level in levels)
+
+
+def _level(said: object) -> Level:
+    return layer_stats.FULL if said == layer_stats.FULL else bool(said)
 
 
 def _undiagnosed(record: Record) -> Record:
@@ -411,7 +419,7 @@ def _ends(file: Path, epochs: int) -> Iterator[tuple[str, End]]:
         rows = int(said["rows"])
         for trajectory, how, row, diagnosed in said["ends"]:
             row = None if row is None else range(rows)[row]
-            yield str(trajectory), End(file, row, rows, epochs, str(how), engine, blas, bool(diagnosed))
+            yield str(trajectory), End(file, row, rows, epochs, str(how), engine, blas, _level(diagnosed))
     except (TypeError, ValueError, KeyError, IndexError) as error:
         raise DamagedError(f"it does not say how trials ended: {error!r}") from error
 

@@ -65,8 +65,7 @@ def show(
     )
     if started := sum(trial.id in known for trial in wanted):
         say(f"{started} of them {'was' if started == 1 else 'were'} started before")
-    if execution.diagnostics:
-        print_undiagnosed(known, done, console)
+    print_undiagnosed(known, done, execution.diagnostics, console)
     _show_trials(trials, known, {trial.id for trial in done}, console)
     states = States(STATES)
     states.say = partial(console.print, highlight=False, markup=False, soft_wrap=True)
