@@ -198,11 +198,7 @@ def _checked_metric(runs: pd.DataFrame, metric: str | None) -> str:
     if metric not in METRICS:
         raise FnnexpError(f"metric={metric!r}: must be one of {', '.join(METRICS)}")
     for factor in others(runs):
-        value = next(iter(runs[factor].dropna()), None)
-        raise FnnexpError(
-            f"these trials differ in {factor}, which one figure cannot show; draw one value at a time: "
-            f"runs[runs[{factor!r}] == {value!r}]"
-        )
+        _refuse(runs, factor)
     return metric
 
 
