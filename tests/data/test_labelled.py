@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from pathlib import Path
 
@@ -362,13 +363,16 @@ def test_notes_on_the_data_are_printed_each_time_and_are_not_params(arrays, tmp_
 
 def test_differences_that_float32_rounds_away_are_said(arrays, tmp_path, invoke):
     rng = np.random.default_rng(0)
-    x = np.stack([rng.permutation(80) % 40 + 1e8, rng.permutation(80) + 1e9], axis=1)
+    x = np.stack([rng.permutation(80) + 1e8, rng.permutation(80) + 1e9, rng.normal(size=80)], axis=1)
     arrays |= {"x_train": x[:40], "x_test": x[40:50], "y_test": arrays["y_train"][:10]}
-    ran = invoke("data=files", f"data.path={write_npz(tmp_path, arrays)}", "dry_run=true")
-    assert (
-        f"input 0 (from 0) differ by at most {int(np.ptp(x[:40, 0]))}, and float32 rounds them to steps of 8; the same"
-        in ran.out
+    ran = invoke(
+        "data=files", f"data.path={write_npz(tmp_path, arrays)}", "data.scale=standardize", "dry_run=true"
     )
+    step = 2 ** (int(np.log2(1e9)) - 23)  # of float32 at 1e9
+    said = re.search(r"input (\d) \(from 0\) differ by at most (\d+), .* to steps of (\d+)", ran.out)
+    assert said, ran.err
+    assert (int(said[1]), int(said[2])) == (1, np.ptp(x[:40, 1]))
+    assert int(said[3]) == step
 
 
 def test_notes_on_the_data_are_tags_of_the_run(arrays, tmp_path, store, invoke):
