@@ -180,7 +180,7 @@ SEARCHES = {
     ),
     "tune": (
         ["init=max,sqrtmax,he"],
-        ["compare=init", "tune=optimizer.lr", "search.trials=3", "tracking.experiment=digits"],
+        ["compare=init", "tune=optimizer.lr", "search.trials=2", "seed=0,1", "tracking.experiment=digits"],
         ["optimizer.lr", "seed"],
         "^init .*?(?=^[0-9]+ trials)",
     ),
