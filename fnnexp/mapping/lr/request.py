@@ -122,7 +122,9 @@ def _ends(word: str, text: str) -> tuple[float, float]:
     if not (0 < low < math.inf and 0 < high < math.inf):
         raise ConfigError(f"{word}: both ends must be numbers above 0; write {example}")
     if not low < high:
-        raise ConfigError(f"{word}: the rate rises, so {low_text} must be below {high_text}; write {example}")
+        raise ConfigError(
+            f"{word}: the rate rises, so the first of the two must be the smaller; write {example}"
+        )
     if high < NARROWEST * low:
         raise ConfigError(
             f"{word}: the highest rate must be at least {NARROWEST:g} times the lowest; write {example}"

@@ -14,6 +14,7 @@ from fnnexp.reporting.document.markdown import escaped
 from fnnexp.reporting.document.wording import between, listed, number, percent, points, value
 from fnnexp.reporting.plots import from_leader, picture
 from fnnexp.reporting.sections import overview
+from fnnexp.reporting.sections.by_factor.asked import ALL, REST
 from fnnexp.reporting.sections.pairs import weaker_pairs
 from fnnexp.results import comparisons, filters, frames, numeric, questions, statistics
 from fnnexp.results.arguments import validate_frames
@@ -100,10 +101,12 @@ def section(runs: pd.DataFrame, findings: Findings, asked: Answers | None = None
     figure = None if _only_seeds(findings.configurations) else from_leader.from_leader(findings)
     figures = [picture.block(figure, "answer", from_leader.caption(findings.with_leader))] if figure else []
     answers = [Text(text, EVERYWHERE) for text in headlines(runs, findings, answered=answered)]
-    blocks: list[Block] = [*answers, *figures, *map(Text, details(runs, findings))]
+    evidence = map(Text, details(runs, findings, answered=answered))
+    blocks: list[Block] = [*answers, *figures, *evidence]
     if asked is None:
         return Section(TITLE, blocks)
-    return Section(TITLE, [*asked.blocks, *blocks], {"asked": asked.frame})
+    rest = Text(ALL if answered else REST, EVERYWHERE)
+    return Section(TITLE, [*asked.blocks, rest, *blocks], {"asked": asked.frame})
 
 
 def sentences(runs: pd.DataFrame, findings: Findings) -> list[str]:
@@ -189,9 +192,7 @@ def _best(runs: pd.DataFrame, finished: Sequence[Configuration], findings: Findi
     if pairs["seeds"].max() == 1:
         first = _first(pairs.iloc[0], leader, "leads and is", findings.ranking)
         return f"{_begin(where, 'one seed settles nothing')}: of {among} {kind}, {first}."
-    verdict = _verdict(pairs, leader)
-    guess = _guess(pairs, leader, finished)
-    verdict = verdict.mask((verdict == "open") & pd.Series(guess, pairs.index, dtype="bool"), GUESS)
+    verdict = _answers(pairs, finished)
     worse, equivalent, undecided, guessing = (
         _against(pairs[verdict == name], leader) for name in ("better", "equivalent", "open", GUESS)
     )
@@ -222,13 +223,17 @@ GUESS = "guess"
 """The answer on a pair that is open, but in which only the leader learned: no seed of the other did."""
 
 
-def _guess(pairs: pd.DataFrame, leader: Configuration, finished: Sequence[Configuration]) -> list[bool]:
-    """Return for each pair whether the leader learned in all its seeds, and the other in none of several.
+def _answers(pairs: pd.DataFrame, finished: Sequence[Configuration]) -> pd.Series:
+    """Return :func:`_verdict`, but :data:`GUESS` on open pairs in which only the leader learned.
 
-    To say so takes no test.
+    The leader must have learned in all its seeds, and the other in none of several. To say so takes no test.
     """
-    never = {each.name for each in finished if each.failed.all() and len(each.failed) > 1}
-    return [not leader.failed.any() and name in never for name in _against(pairs, leader)]
+    leader, verdict = finished[0], _verdict(pairs, finished[0])
+    if leader.failed.any():
+        return verdict
+    never = [each.name for each in finished if each.failed.all() and len(each.failed) > 1]
+    names = pd.Series(_against(pairs, leader), pairs.index, dtype="str")
+    return verdict.mask((verdict == "open") & names.isin(never), GUESS)
 
 
 def _did_not_learn(names: Sequence[str]) -> str:
@@ -503,8 +508,11 @@ def _looked_at(findings: Findings) -> list[str]:
 # The evidence
 
 
-def details(runs: pd.DataFrame, findings: Findings) -> list[str]:
-    """Return sentences on the leader's accuracy and errors, its comparisons, and the shares of factors."""
+def details(runs: pd.DataFrame, findings: Findings, *, answered: bool = False) -> list[str]:
+    """Return sentences on the leader's accuracy and errors, its comparisons, and the shares of factors.
+
+    If what was asked has `answered` the comparisons, they are omitted.
+    """
     finished = [configuration for configuration in findings.configurations if len(configuration.metric)]
     if not finished:
         return []
@@ -517,8 +525,8 @@ def details(runs: pd.DataFrame, findings: Findings) -> list[str]:
         _tested(runs, leader, by_test, findings.ranking),
         *_uncounted(runs),
     ]
-    if chosen and not findings.ranking.is_time:
-        texts.append(_others(pairs, leader, findings.ranking))
+    if chosen and not findings.ranking.is_time and not answered:
+        texts.append(_others(pairs, finished, findings.ranking))
     texts += _same(runs)
     return [*texts, *weaker_pairs(runs), *_spread(findings), *_averaged(findings), *_shares(findings)]
 
@@ -676,12 +684,12 @@ def _seeds(seeds: Sequence[int]) -> str:
     return f"seed={','.join(shown)}"
 
 
-def _others(pairs: pd.DataFrame, leader: Configuration, ranking: Ranking) -> str:
+def _others(pairs: pd.DataFrame, finished: Sequence[Configuration], ranking: Ranking) -> str:
     """Return how many configurations are worse than the leader, how many equivalent, and which undecided."""
-    family = int(pairs["family"].iloc[0])
+    family, leader = int(pairs["family"].iloc[0]), finished[0]
     if not pairs["seeds"].any():
         return f"{leader.name} has no finished seed in common with the others, so nothing can be tested."
-    verdict = _verdict(pairs, leader)
+    verdict = _answers(pairs, finished)
     better, equivalent = (int((verdict == name).sum()) for name in ("better", "equivalent"))
     sentence = (
         f"After correction for {plural(family, 'pair')} of {_kind(leader)}s, {leader.name} is better than "
@@ -691,4 +699,4 @@ def _others(pairs: pd.DataFrame, leader: Configuration, ranking: Ranking) -> str
         sentence += f", and equivalent to {equivalent} (within {_margin(ranking)})"
     if undecided := _against(pairs[verdict == "open"], leader):
         sentence += f"; {_few(undecided)} cannot be told apart from it"
-    return f"{sentence}."
+    return f"{sentence}{_did_not_learn(_against(pairs[verdict == GUESS], leader))}."

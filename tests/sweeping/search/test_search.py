@@ -109,6 +109,7 @@ def test_the_report_begins_with_what_was_asked(settled, invoke):
     )
     assert "cannot be told apart" not in ran.out  # the questions are all pairs, and are answered
     text = (folder / "reports" / "digits" / "report.md").read_text("utf-8")
+    assert "cannot be told apart" not in text
     rows = [row.strip("| ").split(" | ") for row in text.splitlines() if row.startswith("|")]
     rows = [row for row in rows if " is better than " in row[0]]
     told = [line.rsplit(" ", 1) for line in answers(out)]

@@ -97,9 +97,7 @@ def answers(runs: pd.DataFrame, asked: Asked, metric: str | None, margin: float 
         return None
     factors = [*_by_factor(race.questions)]
     compare = [name for name in asked.compare if races.factor_named(name, factors)]
-    n = len({row for question in race.questions for row in question.rows})
-    rest = ALL if len(race.questions) == math.comb(n, 2) else REST
-    texts = [_headline(race.questions, compare, ranking), *_unsettled(race), rest]
+    texts = [_headline(race.questions, compare, ranking), *_unsettled(race)]
     first, *others = [Text(text, EVERYWHERE) for text in texts]
     frame = races.as_frame(race).astype({"seeds_needed": "Int64"})
     return Answers([first, _table(race, ranking), *others], frame, margin)
