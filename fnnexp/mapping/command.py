@@ -133,6 +133,7 @@ def run(request: Request, sweep: Sweep, console: Console) -> Map | None:
                 "fnnexp.data_checksum": trials[0].data.checksum,
             },
             files=lambda: _files(m),
+            result="map.npz",
             complete=not outcome.failed,
         )
     if len(table.computed_by) > 1:

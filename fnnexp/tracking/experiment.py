@@ -433,6 +433,7 @@ class MapLog:
         metrics: Mapping[str, float],
         tags: Mapping[str, str],
         files: Callable[[], Mapping[str, bytes]],
+        result: str,
         complete: bool,
     ) -> str:
         """Write the run of a map, unless it has a complete one, and return the address of its files.
@@ -445,6 +446,8 @@ class MapLog:
             The run's.
         files
             Returns the contents of its files, by name.
+        result
+            The name of the file with the results. If it is missing or damaged, all files are written again.
         complete
             Whether all cells have ended. Otherwise the run has the status FAILED, and the same map, run
             again, replaces its content.
@@ -469,7 +472,7 @@ class MapLog:
             )
         run_id, place = str(run.info.run_id), str(run.info.artifact_uri)
         local = artifacts.local(place, address)
-        if run.info.status != "FINISHED" or (local is not None and not _has_arrays(local)):
+        if run.info.status != "FINISHED" or (local is not None and not _is_whole(local / result)):
             store.ask(client, artifacts.RunFiles(run_id, place, address).write_contents, files())
             now = int(time.time() * 1000)
             store.ask(
@@ -501,17 +504,15 @@ class MapLog:
                     store.ask(client, set_tag)
 
 
-def _has_arrays(folder: Path) -> bool:
-    """Return whether the files of a map's run have its arrays, undamaged."""
-    arrays = list(folder.glob("*.npz"))
+def _is_whole(file: Path) -> bool:
+    """Return whether a file is there, and undamaged if it is an `.npz`."""
+    if file.suffix != ".npz":
+        return file.is_file()
     try:
-        for file in arrays:
-            with zipfile.ZipFile(file) as archive:
-                if archive.testzip() is not None:
-                    return False
+        with zipfile.ZipFile(file) as archive:
+            return archive.testzip() is None
     except (OSError, zipfile.BadZipFile):
         return False
-    return bool(arrays)
 
 
 def _note(tags: Mapping[str, str], text: str) -> dict[str, str]:

@@ -169,8 +169,14 @@ def test_each_configuration_is_trained_once_and_kept(invoke, store, own_folder):
     first = invoke("lr", *WORDS, "seed=0,1")
     assert trained(first) == 4
     assert re.search(r"^init +suggested +loss falls fastest at +diverges at$", first.out, re.MULTILINE)
+    (written,) = own_folder.glob("mlruns/*/*/artifacts/lr.csv")
+    before = written.stat().st_mtime_ns
     again = invoke("lr", *WORDS, "seed=0,1")
     assert trained(again) == 0
+    assert written.stat().st_mtime_ns == before
+    written.unlink()
+    assert trained(invoke("lr", *WORDS, "seed=0,1")) == 0
+    assert written.exists()  # a file that is missing is written again
     table = r"^(init .*|he .*|max .*)$"
     assert re.findall(table, again.out, re.MULTILINE) == re.findall(table, first.out, re.MULTILINE)
     assert trained(invoke("lr", "-m", *WORDS, "seed=0,1,2")) == 2

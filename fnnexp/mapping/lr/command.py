@@ -93,6 +93,7 @@ def run(request: Request, sweep: Sweep, console: Console) -> RangeTest | None:
                 "fnnexp.data_checksum": trials[0].data.checksum,
             },
             files=lambda: _files(test),
+            result="lr.csv",
             complete=not outcome.failed,
         )
     _show(test, console)
