@@ -327,7 +327,7 @@ def rounded_away(values: Numbers) -> str:
     i, others = int(coarse[0]), len(coarse) - 1
     more = f"; the same is true of {plural(others, 'more input')}" if others else ""
     return (
-        f"the values of input {i} (from 0) differ by at most {high[i] - low[i]:.3g}, and float32 rounds them "
+        f"the values of input {i + 1} differ by at most {high[i] - low[i]:.3g}, and float32 rounds them "
         f"to steps of {steps[i]:.3g}{more}: subtract the mean of such an input, or rescale it"
     )
 

@@ -121,7 +121,7 @@ def test_what_training_would_lose_is_said():
     X, y = load_iris(return_X_y=True)
     small = Classifier(hidden=(2,), epochs=1)
     with pytest.warns(
-        UserWarning, match=r"input 0 .* differ by at most 3\.6, .* steps of 64; the same is true of 3 more"
+        UserWarning, match=r"input 1 differ by at most 3\.6, .* steps of 64; the same is true of 3 more"
     ):
         small.fit(X + 1e9, y)
     with pytest.warns(UserWarning, match=r"steps of 1\.4e-45"):
