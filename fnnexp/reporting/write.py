@@ -53,6 +53,7 @@ from fnnexp.results.ranking import level_of, ranking_of, seconds_to
 from fnnexp.tracking import experiment as experiments
 from fnnexp.tracking import reader, store
 from fnnexp.tracking.retry import reason
+from fnnexp.tracking.run_format import RANGE_TEST
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -121,6 +122,11 @@ def write(
                 raise FnnexpError(
                     f"The experiment '{experiment}' has only maps, which have no report; "
                     f"fnnexp.read_map({experiment!r}) returns the arrays of the newest"
+                )
+            if reader.map_runs(experiment, tracking_uri, RANGE_TEST):
+                raise FnnexpError(
+                    f"The experiment '{experiment}' has only range tests, which have no report; the command "
+                    "that made one prints it again and trains nothing"
                 )
             raise FnnexpError(f"The experiment '{experiment}' has no fnnexp trials yet; run a sweep first.")
         if where:

@@ -484,8 +484,8 @@ def experiment_names(uri: str | None) -> list[str]:
         return [each.name for each in store.ask(client, client.search_experiments)]
 
 
-def map_runs(experiment: str, uri: str | None) -> list[str]:
-    """Return the ids of the runs of an experiment's maps, the newest first.
+def map_runs(experiment: str, uri: str | None, kind: str = MAP) -> list[str]:
+    """Return the ids of the runs of an experiment's maps, or range tests by `kind`, the newest first.
 
     Raises
     ------
@@ -497,7 +497,7 @@ def map_runs(experiment: str, uri: str | None) -> list[str]:
         existing = find_experiment(client, experiment)
         if existing is None:
             raise FnnexpError(f"There is no experiment '{experiment}' in the store; fnnexp map makes one.")
-        runs = list(_pages(client, existing.experiment_id, f"tags.`{MAP}` LIKE '%'"))
+        runs = list(_pages(client, existing.experiment_id, f"tags.`{kind}` LIKE '%'"))
     return [run.info.run_id for run in runs if run.info.status == "FINISHED"]
 
 

@@ -188,6 +188,8 @@ def test_each_configuration_is_trained_once_and_kept(invoke, store, own_folder):
     assert len(list((own_folder / "mlruns").iterdir())) == 1
     with pytest.raises(fnnexp.FnnexpError, match="has no map"):
         fnnexp.read_map("digits_lr")
+    with pytest.raises(fnnexp.FnnexpError, match="has only range tests, which have no report"):
+        fnnexp.report("digits_lr")
 
 
 def test_its_losses_are_those_of_an_ordinary_trial(invoke, store):
