@@ -6,11 +6,12 @@ options or configurations are joined: `sqrtmax = xavier`. Every pair belongs to 
 factor is best overall, which option is best in one cell, or which of all configurations is best. The pairs of
 a question are its family, and p is corrected only for them.
 
-The test is fixed before looking: Student's paired t test. If an option failed to learn in some of its seeds
-but not in others (:func:`failed_to_learn`), differences are far from normal, and a sign-flip test replaces
-the t test. Both tests are valid for seeds that are looked at once. If a report showed some of a pair's seeds
-before its other seeds existed, :func:`statistics.safe_t_test` or :func:`statistics.safe_sign_test`, which are
-valid at every look, replace them.
+The test is fixed before looking: Student's paired t test. With three or more options and at most five seeds,
+the pairs of a question share their variance in it (:func:`statistics.shared`). If an option failed to learn
+in some of its seeds but not in others (:func:`failed_to_learn`), differences are far from normal, and a
+sign-flip test replaces the t test. These tests are valid for seeds that are looked at once. If a report
+showed some of a pair's seeds before its other seeds existed, :func:`statistics.safe_t_test` or
+:func:`statistics.safe_sign_test`, which are valid at every look, replace them.
 """
 
 from __future__ import annotations
@@ -353,11 +354,11 @@ class _Pair(NamedTuple):
 
 
 TESTS = {
-    "t": statistics.paired_t_test,
     "safe t": statistics.safe_t_test,
     "safe signs": statistics.safe_sign_test,
 }
-"""The tests except `sign flip`, which is computed for all pairs of a question at once."""
+"""The tests except `t`, for which pairs may share a variance, and `sign flip`, which is computed for all
+pairs of a question at once."""
 
 INTERVALS = {
     "t": statistics.student_interval,
@@ -616,28 +617,49 @@ def _paired(a: _Option, b: _Option) -> _Pair:
     )
 
 
-def _numbers(pair: _Pair, d: NDArray[np.float64], ranking: Ranking) -> dict[str, Any]:
-    """Return the columns of a pair that depend on no other pair, but no p values; `d`: its differences."""
+def _shared_variance(
+    pairs: Sequence[_Pair], differences: Sequence[NDArray[np.float64]]
+) -> statistics.SharedVariance | None:
+    """Return the variance that the pairs of a question share if they are tested by Student's t."""
+    tested = [i for i, pair in enumerate(pairs) if pair.test == "t"]
+    options = {name for i in tested for name in (pairs[i].a, pairs[i].b)}
+    return statistics.shared([differences[i] for i in tested], len(options))
+
+
+def _numbers(
+    pair: _Pair, d: NDArray[np.float64], ranking: Ranking, pool: statistics.SharedVariance | None
+) -> dict[str, Any]:
+    """Return the columns of a pair but p values and verdict.
+
+    `d` are its differences, and `pool` is the variance that it shares with other pairs, if it does.
+    """
     (difference,) = _without_rounding(np.array([statistics.mean(d)]))
-    interval = INTERVALS[pair.test](d, within=ranking.difference_bounds)
+    within = ranking.difference_bounds
+    if pool is None:
+        interval = INTERVALS[pair.test](d, within=within)
+    else:
+        interval = statistics.shared_t_interval(d, pool, within=within)
     return {
         "a": pair.a, "b": pair.b, "cells": pair.cells, "seeds": len(d), "looks": pair.looks,
         "difference": float(difference), "low": interval.low, "high": interval.high,
         "interval": interval.method, "ahead": int((d > 0).sum()),
         "probability": statistics.superiority(pair.x, pair.y) if len(d) > 1 else float("nan"),
-        "failed": pair.failed, "test": pair.test,
+        "failed": pair.failed, "test": "shared t" if pool else pair.test,
     }  # fmt: skip
 
 
-def _p_equivalent(pair: _Pair, d: NDArray[np.float64], limit: float) -> float:
+def _p_equivalent(
+    pair: _Pair, d: NDArray[np.float64], limit: float, pool: statistics.SharedVariance | None
+) -> float:
     """Return the p value of the test that the mean difference is within ±limit.
 
     It is NaN if the limit is NaN or the pair is `mixed`.
     """
     if pair.mixed or math.isnan(limit):
         return float("nan")
-    test = statistics.safe_equivalence_test if pair.looks > 1 else statistics.equivalence_test
-    return test(d, limit)
+    if pair.looks > 1:
+        return statistics.safe_equivalence_test(d, limit)
+    return statistics.equivalence_test(d, limit, pool)
 
 
 def _without_rounding(differences: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -661,17 +683,29 @@ def _verdicts(
     ]
     p_sign_flip = np.full(len(tested), np.nan)
     p_sign_flip[flipped] = statistics.sign_flip_tests([differences[i] for i in flipped])
-    p_values = [
-        math.nan if timed else TESTS[pair.test](d) if pair.test in TESTS else float(p)
-        for pair, d, p in zip(tested, differences, p_sign_flip, strict=True)
+    shared = _shared_variance(tested, differences)
+    pools = [
+        shared if pair.test == "t" and 1 < len(d) <= statistics.SHARED_UP_TO else None
+        for pair, d in zip(tested, differences, strict=True)
     ]
+    p_values = [
+        math.nan if timed
+        else statistics.paired_t_test(d, pool) if pair.test == "t"
+        else TESTS[pair.test](d) if pair.test in TESTS
+        else float(p)
+        for pair, d, p, pool in zip(tested, differences, p_sign_flip, pools, strict=True)
+    ]  # fmt: skip
     corrected = statistics.holm(p_values, family)
     p_equivalent = statistics.holm(
-        [_p_equivalent(pair, d, ranking.limit) for pair, d in zip(tested, differences, strict=True)], family
+        [
+            _p_equivalent(pair, d, ranking.limit, pool)
+            for pair, d, pool in zip(tested, differences, pools, strict=True)
+        ],
+        family,
     )
     limit, rows = ranking.limit, []
     for i, pair in enumerate(pairs):
-        row = _numbers(pair, differences[i], ranking) | {
+        row = _numbers(pair, differences[i], ranking, pools[i]) | {
             "p": p_values[i],
             "p_sign_flip": float(p_sign_flip[i]),
             "family": family,

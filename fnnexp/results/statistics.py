@@ -20,6 +20,8 @@ Sources
   middle.
 - Phipson and Smyth 2010, *Permutation p-values should never be zero*.
 - Schuirmann 1987, *A comparison of the two one-sided tests procedure and the power approach*.
+- Smyth 2004, *Linear models and empirical Bayes methods for assessing differential expression*, §5: t tests
+  that share their variances.
 - Student 1908, *The probable error of a mean*.
 - Wilson 1927, *Probable inference, the law of succession, and statistical inference*.
 """
@@ -65,6 +67,16 @@ PATTERNS = 2**16
 PRIOR = 2.0
 """τ, the standard deviation of the prior N(0, τ²) on the effect: see :func:`safe_t_test`."""
 
+SHARED_UP_TO = 5
+"""The largest number of seeds with which the pairs of a question share a variance: see :func:`shared`."""
+
+SHARED_FREEDOM = 2
+"""The largest number of degrees of freedom of a shared variance."""
+
+LEAST_VARIANCE = 0.01
+"""The least variance that a pair lends to others, relative to the median of its question's pairs. A smaller
+one is luck: three differences between numbers of correct predictions can be equal."""
+
 BY_BLOCKS_FROM = 1000
 """From this many differences on, the random patterns of a sign-flip test are drawn by blocks of 16 signs."""
 
@@ -79,7 +91,10 @@ AT_ONCE = 1 << 22
 
 
 class Interval(NamedTuple):
-    """The ends of an interval, NaN if there is none; `method` is `bca`, `t`, `safe t`, `equal` or `none`."""
+    """The ends of an interval, NaN if there is none.
+
+    `method` is `bca`, `t`, `shared t`, `safe t`, `equal` or `none`.
+    """
 
     low: float
     high: float
@@ -213,30 +228,149 @@ def prediction_interval(values: ArrayLike, level: float = LEVEL) -> Interval:
 # Pairs
 
 
-def paired_t_test(differences: ArrayLike) -> float:
+class SharedVariance(NamedTuple):
+    """A variance that pairs share, and the degrees of freedom that it adds to those of each pair."""
+
+    variance: float
+    freedom: float
+
+
+def shared(many: Sequence[ArrayLike], options: int) -> SharedVariance | None:
+    """Return the variance that the pairs of a question share, None if each pair has only its own.
+
+    Two or three differences estimate their variance s² so badly that a t test needs differences of many
+    standard deviations. But the pairs of a question often have similar variances. So the variance of a pair
+    becomes
+
+        (d s₀² + (n − 1) s²) / (d + n − 1)
+
+    with d + n − 1 degrees of freedom (Smyth 2004). Both s₀² and d are estimated from the variances of all
+    pairs: the less similar these are, the smaller is d (:func:`_typical_variance`). The pairs of K options
+    are not independent, so d is at most K − 2, and at most 2. The real seeds in `docs/statistics.md` show
+    what this does to the tests.
+
+    Parameters
+    ----------
+    many
+        The differences of each pair. Pairs with one difference, or with one that is not finite, are ignored.
+    options
+        The number of options that the pairs are of.
+
+    Returns
+    -------
+    SharedVariance or None
+        None for fewer than three options, and if the differences of half the pairs do not vary.
+
+    >>> shared([[1.0, 3.0], [2.0, 4.0], [0.0, 2.0]], options=3).freedom
+    1
+    """
+    lists = [np.asarray(differences, dtype=np.float64) for differences in many]
+    lists = [d for d in lists if d.size > 1 and np.isfinite(d).all()]
+    if options < 3 or len(lists) < 3:
+        return None
+    # Sorted, because a sum depends on its order, and tables have the pairs in different orders.
+    variances, freedoms = np.array(sorted((float(d.var(ddof=1)), d.size - 1) for d in lists)).T
+    least = LEAST_VARIANCE * float(np.median(variances))
+    if math.sqrt(least) <= ROUNDING:
+        return None
+    typical, freedom = _typical_variance(np.maximum(variances, least), freedoms)
+    return SharedVariance(typical, min(freedom, options - 2, SHARED_FREEDOM))
+
+
+def _typical_variance(variances: NDArray[np.float64], freedom: NDArray[np.float64]) -> tuple[float, float]:
+    """Return the variance s₀² and the degrees of freedom d that describe how the pairs' variances vary.
+
+    The true variance of a pair is d s₀² / χ²(d); `variances` are estimates with these degrees of freedom.
+    log s² then has the variance ψ′(freedom/2) + ψ′(d/2), which gives d, infinite if the estimates vary no
+    more than those of equal variances; its mean gives s₀² (Smyth 2004, §6.2).
+    """
+    half = freedom / 2
+    e = np.log(variances) - special.digamma(half) + np.log(half)
+    excess = float(e.var(ddof=1) - special.polygamma(1, half).mean())
+    if excess <= 0:
+        return math.exp(float(e.mean())), math.inf
+    d = 2 * _inverse_trigamma(excess)
+    return math.exp(float(e.mean() + special.digamma(d / 2) - math.log(d / 2))), d
+
+
+def _inverse_trigamma(y: float) -> float:
+    """Return the x > 0 with ψ′(x) = y, by Newton's method for 1/ψ′, which is nearly linear (Smyth 2004).
+
+    >>> round(_inverse_trigamma(float(special.polygamma(1, 3.0))), 9)
+    3.0
+    """
+    x = 0.5 + 1 / y
+    for _ in range(50):
+        trigamma = float(special.polygamma(1, x))
+        step = trigamma * (1 - trigamma / y) / float(special.polygamma(2, x))
+        x += step
+        if abs(step) <= 1e-12 * x:
+            break
+    return x
+
+
+def _standard_error(d: NDArray[np.float64], pool: SharedVariance | None) -> tuple[float, float]:
+    """Return the standard error of the mean of two or more differences, and its degrees of freedom."""
+    freedom = d.size - 1
+    if pool is None:
+        return standard_deviation(d) / math.sqrt(d.size), freedom
+    total = pool.freedom + freedom
+    variance = (pool.freedom * pool.variance + freedom * float(d.var(ddof=1))) / total
+    return math.sqrt(variance / d.size), total
+
+
+def shared_t_interval(
+    differences: ArrayLike,
+    pool: SharedVariance,
+    level: float = LEVEL,
+    *,
+    within: tuple[float, float] = (-math.inf, math.inf),
+) -> Interval:
+    """Return the confidence interval of a mean difference with a :func:`shared` variance.
+
+    It contains 0 exactly if :func:`paired_t_test` with the same variance gives p > 1 − `level`.
+
+    >>> interval = shared_t_interval([1.0, 2.0, 3.0], SharedVariance(1.0, 2))
+    >>> round(interval.low, 2), interval.method
+    (0.4, 'shared t')
+    """
+    d = np.asarray(differences, dtype=np.float64)
+    if d.size < 2 or not np.isfinite(d).all():
+        return NOTHING
+    error, freedom = _standard_error(d, pool)
+    half = float(special.stdtrit(freedom, (1 + level) / 2)) * error
+    low, high = np.clip([mean(d) - half, mean(d) + half], *within)
+    return Interval(float(low), float(high), "shared t")
+
+
+def paired_t_test(differences: ArrayLike, pool: SharedVariance | None = None) -> float:
     """Return the two-sided p value of Student's t test for a mean difference of 0 (Student 1908).
 
-    If all differences are equal, t is undefined, and p is that of :func:`sign_flip_test`. With fewer than two
-    differences, p is NaN.
+    With a :func:`shared` variance it is the moderated t test of Smyth (2004). If all differences are equal
+    and there is no shared variance, t is undefined, and p is that of :func:`sign_flip_test`. With fewer than
+    two differences, p is NaN.
 
     >>> round(paired_t_test([1.0, 2.0, 3.0]), 4), paired_t_test([0.1, 0.1, 0.1]), paired_t_test([0.1])
     (0.0742, 0.25, nan)
+    >>> round(paired_t_test([1.0, 2.0, 3.0], SharedVariance(1.0, 2)), 4)
+    0.0257
     """
     d = np.asarray(differences, dtype=np.float64)
     if d.size < 2 or not np.isfinite(d).all():
         return float("nan")
-    if np.ptp(d) <= ROUNDING:
+    if pool is None and np.ptp(d) <= ROUNDING:
         return sign_flip_test(d)
-    t = mean(d) / (standard_deviation(d) / math.sqrt(d.size))
-    return float(2 * special.stdtr(d.size - 1, -abs(t)))
+    error, freedom = _standard_error(d, pool)
+    return float(2 * special.stdtr(freedom, -abs(mean(d) / error)))
 
 
-def equivalence_test(differences: ArrayLike, margin: float) -> float:
+def equivalence_test(differences: ArrayLike, margin: float, pool: SharedVariance | None = None) -> float:
     """Return the p value of two one-sided t tests for a mean within ±margin (Schuirmann 1987).
 
     One test is for a mean above −margin, the other for a mean below +margin. The larger of their p values is
-    returned. If all differences are equal and within ±margin, p is 2^−n: the probability that n of n seeds
-    are within if half of all possible seeds are outside. With fewer than two differences, p is NaN.
+    returned. With a :func:`shared` variance they are moderated t tests, as in :func:`paired_t_test`. If all
+    differences are equal and within ±margin, and no variance is shared, p is 2^−n: the probability that n of
+    n seeds are within if half of all possible seeds are outside. With fewer than two differences, p is NaN.
 
     >>> round(equivalence_test([-0.1, 0.0, 0.1], 0.5), 4), equivalence_test([0.0, 0.0], 0.5)
     (0.0065, 0.25)
@@ -244,10 +378,10 @@ def equivalence_test(differences: ArrayLike, margin: float) -> float:
     d = np.asarray(differences, dtype=np.float64)
     if d.size < 2 or not np.isfinite(d).all():
         return float("nan")
-    if np.ptp(d) <= ROUNDING:
+    if pool is None and np.ptp(d) <= ROUNDING:
         return 1.0 if abs(mean(d)) >= margin else math.pow(0.5, d.size)
-    error = standard_deviation(d) / math.sqrt(d.size)
-    return float(special.stdtr(d.size - 1, -((margin - abs(mean(d))) / error)))
+    error, freedom = _standard_error(d, pool)
+    return float(special.stdtr(freedom, -((margin - abs(mean(d))) / error)))
 
 
 def sign_flip_test(differences: ArrayLike) -> float:

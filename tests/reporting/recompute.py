@@ -94,7 +94,7 @@ def question(runs, column, others=()):
         rows = runs[runs[column] == option].sort_values(by)
         n = rows["seed"].nunique()
         tables[option] = [rows[name].to_numpy().reshape(n, -1) for name in (METRIC, "look")]
-    pairs = [pair(*two) for two in itertools.combinations(tables.items(), 2)]
+    pairs = shared([pair(*two) for two in itertools.combinations(tables.items(), 2)])
     table, family = pd.DataFrame(pairs).assign(family=len(pairs)), len(pairs)
     table["p_corrected"], table["p_equivalent"] = holm(table["p"]), holm(table["p_equivalent"])
     inside = (table["low"] >= -MARGIN) & (table["high"] <= MARGIN) & (table["p_equivalent"] <= ALPHA)
@@ -128,6 +128,38 @@ def pair(a, b):
             "probability": stats.mannwhitneyu(x, y).statistic / len(d) ** 2 if len(d) > 1 else math.nan,
             "low": low, "high": high, "test": test, "p": p_value(test, d), "p_sign_flip": sign_flips(d),
             "p_equivalent": math.nan if mixed else p_equivalent(test, d), "d": d}  # fmt: skip
+
+
+def shared(pairs):
+    """Return pairs with the tests and interval of a variance that is partly shared, as in Smyth (2004).
+
+    This needs three options, and differences that vary; it is for at most five seeds.
+    """
+    tested = [row for row in pairs if row["test"] == "t" and row["seeds"] > 1]
+    options = {row[side] for row in pairs if row["test"] == "t" for side in "ab"}
+    variances = np.array([row["d"].var(ddof=1) for row in tested])
+    if len(options) < 3 or len(tested) < 3 or np.median(variances) < 1e-20:
+        return pairs
+    df = np.array([row["seeds"] - 1 for row in tested])
+    # If all variances are equal, log s² is distributed as log χ² − log df, whose moments SciPy knows.
+    log_chi2 = [stats.loggamma(n / 2) for n in df]
+    e = np.log(np.maximum(variances, np.median(variances) / 100))
+    e = e - [x.mean() + math.log(2 / n) for x, n in zip(log_chi2, df, strict=True)]
+    excess = e.var(ddof=1) - np.mean([x.var() for x in log_chi2])
+    prior, center = math.inf, e.mean()
+    if excess > 0:
+        prior = optimize.brentq(lambda d: stats.loggamma(d / 2).var() - excess, 1e-3, 1e7, xtol=1e-12)
+        center += stats.loggamma(prior / 2).mean() + math.log(2 / prior)
+    prior = min(prior, 2, len(options) - 2)
+    for row, variance, own in zip(tested, variances, df, strict=True):
+        if row["seeds"] <= 5:
+            error = math.sqrt((prior * math.exp(center) + own * variance) / (prior + own) / row["seeds"])
+            of_mean = stats.t(prior + own, row["difference"], error)
+            row["low"], row["high"] = np.clip(of_mean.interval(0.95), -1, 1)
+            row["p"] = 2 * min(of_mean.cdf(0), of_mean.sf(0))
+            row["p_equivalent"] = max(of_mean.cdf(-MARGIN), of_mean.sf(MARGIN))
+            row["test"] = "shared t"
+    return pairs
 
 
 # The tests; those named `safe` are valid for any number of looks, the others for one
@@ -217,7 +249,7 @@ def seeds_needed(d, test, family):
     alpha, varies = ALPHA / family, np.ptp(d) > 0
 
     def enough(n):
-        signs = (test in ("t", "safe t") and varies) or safe_signs(np.ones(n)) <= alpha
+        signs = (test in ("t", "shared t", "safe t") and varies) or safe_signs(np.ones(n)) <= alpha
         return bool(signs and (not varies or power(abs(d.mean()) / d.std(ddof=1), n, alpha) >= 0.8))
 
     least = 2 + bisect.bisect_left(range(2, 1001), True, key=enough)

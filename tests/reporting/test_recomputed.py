@@ -80,7 +80,7 @@ HEADS = {
 """The columns of the recomputed pairs, by the heads of the displayed tables."""
 
 NAMES = {"better": "a", "than": "b", "against": "b", "best init": "a", "next best": "b"}
-MARKS = {"t": "", "sign flip": "±", "safe t": "*", "safe signs": "±*"}
+MARKS = {"t": "", "shared t": "", "sign flip": "±", "safe t": "*", "safe signs": "±*"}
 IN_PERCENT = ("difference", "low", "high")
 
 
@@ -267,7 +267,7 @@ def assert_row(row, truth):
             text, mark = re.fullmatch(r"([^±*]*)([±*]*)", row[head]).groups()
             assert mark == (MARKS[truth["test"]] if column == "p" else "")
             assert is_shown(text, (100 if column in IN_PERCENT else 1) * truth[column]), head
-    if truth["test"] in ("t", "safe t"):
+    if truth["test"] in ("t", "shared t", "safe t"):
         ends = row["95% interval"].split(" to ") if row["95% interval"] != "–" else ["–", "–"]
         assert all(is_shown(end, 100 * truth[side]) for end, side in zip(ends, ("low", "high"), strict=True))
 

@@ -377,10 +377,10 @@ def test_a_pair_has_the_same_verdict_in_every_table_of_a_question():
         for column in ("p", "family", "p_corrected", "p_equivalent", "verdict"):
             assert in_both[f"{column}_x"].tolist() == in_both[f"{column}_y"].tolist()
         values = runs.pivot_table(index="seed", columns="init", values="val_accuracy", observed=True)
-        p = [
-            stats.ttest_rel(values[a], values[b]).pvalue
-            for a, b in zip(all_pairs["a"], all_pairs["b"], strict=True)
-        ]
+        d = [values[a] - values[b] for a, b in zip(all_pairs["a"], all_pairs["b"], strict=True)]
+        pool = statistics.shared(d, options=3)
+        p = [statistics.paired_t_test(differences, pool) for differences in d]
+        assert all_pairs["p"].tolist() == pytest.approx(p)
         assert all_pairs["p_corrected"].tolist() == pytest.approx(statistics.holm(p).tolist())
 
 
@@ -446,7 +446,7 @@ def test_a_sign_flip_test_replaces_students_if_some_seeds_failed_to_learn():
     assert set(fnnexp.compare(runs.assign(classes=100), "init")["test"]) == {"t"}
     # An option that fails in every seed is plainly behind, so t is used.
     always = fnnexp.compare(with_failures(4, failing_seeds=range(4)), "init").set_index(["a", "b"])
-    assert set(always["test"]) == {"t"}
+    assert set(always["test"]) == {"shared t"}
     assert always.loc[("sqrtmax", "he"), "verdict"] == "better"
 
 
@@ -849,10 +849,11 @@ def test_each_trial_is_judged_by_its_own_number_of_classes():
 
 
 def test_an_open_pair_whose_interval_excludes_0_says_why():
-    near = [0.9 - d for d in (0.002, 0.001, 0.003, 0.002)]
-    two = one_factor({"a": [0.9] * 4, "b": near})
+    near = [0.9 - d for d in (0.002, 0.001, 0.003, 0.002, 0.0, 0.001)]
+    two = one_factor({"a": [0.9] * 6, "b": near})
     assert "but p" not in fnnexp.answer(two)
-    more = one_factor({"a": [0.9] * 4, "b": near, **{name: [0.5, 0.6, 0.7, 0.8] for name in "cde"}})
+    worse = {name: [0.5, 0.6, 0.7, 0.8, 0.5, 0.6] for name in "cde"}
+    more = one_factor({"a": [0.9] * 6, "b": near, **worse})
     pair = fnnexp.compare(more).iloc[0]
     assert pair["verdict"] == "open"
     assert pair["low"] > 0
@@ -862,6 +863,24 @@ def test_an_open_pair_whose_interval_excludes_0_says_why():
     assert expected in fnnexp.answer(more)
     failing = one_factor({"a": [0.9, 0.91, 0.9], "b": [0.1, 0.21, 0.1]})
     assert ", but p = 0.25 by a sign-flip test; ahead in 3 of 3 seeds)" in fnnexp.answer(failing)
+
+
+def test_three_seeds_settle_what_is_plain_in_a_question_of_many_options():
+    """With its own spread alone, no pair of six options is settled by three seeds unless t is above 17."""
+    rng = np.random.default_rng(5)
+    means = {"a": 0.95, "b": 0.94, "c": 0.94, "d": 0.93, "e": 0.92, "f": 0.85}
+    runs = one_factor({name: (mean + 0.01 * rng.normal(size=3)).tolist() for name, mean in means.items()})
+    pairs = fnnexp.compare(runs, "init").set_index(["a", "b"])
+    worst = pairs.xs("f", level="b")
+    assert set(worst["verdict"]) == {"better"}
+    assert set(pairs["test"]) == {"shared t"}
+    values = runs.pivot_table(index="seed", columns="init", values="val_accuracy", observed=True)
+    own = [15 * stats.ttest_rel(values[a], values["f"]).pvalue for a in worst.index]
+    assert sum(p > 0.05 for p in own) >= 3
+    # A question of two options has no other pair, and with six seeds each pair has its own spread.
+    assert set(fnnexp.compare(runs[runs["init"].isin(["a", "b"])], "init")["test"]) == {"t"}
+    six = one_factor({name: (mean + 0.01 * rng.normal(size=6)).tolist() for name, mean in means.items()})
+    assert set(fnnexp.compare(six, "init")["test"]) == {"t"}
 
 
 def test_the_leader_is_compared_with_the_next_that_shares_a_seed():

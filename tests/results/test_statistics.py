@@ -488,3 +488,35 @@ def test_seeds_needed_settle_a_pair_of_a_large_family_in_four_of_five_experiment
     effect /= math.sqrt(2)  # the standard deviation of the pilot, e − 1 and e + 1, is √2
     settled = np.mean([bayes_p(rng.normal(effect, size=n)) <= 0.05 / pairs for _ in range(repetitions)])
     assert 0.78 <= settled <= 0.95
+
+
+@pytest.mark.parametrize("freedom", [0.5, 1.5])
+def test_a_shared_variance_is_that_of_the_population_of_variances(freedom):
+    """True variances are drawn from the distribution that the estimate assumes, for 20,000 pairs."""
+    rng = np.random.default_rng(11)
+    variances = freedom * 4.0 / rng.chisquare(freedom, 20_000)
+    many = rng.normal(size=(20_000, 4)) * np.sqrt(variances)[:, None]
+    pool = statistics.shared(many, options=9)
+    assert pool.freedom == pytest.approx(freedom, rel=0.05)
+    assert pool.variance == pytest.approx(4.0, rel=0.1)
+
+
+def test_a_shared_variance_has_few_degrees_of_freedom_and_needs_three_options():
+    alike = np.random.default_rng(2).normal(size=(3000, 3))  # all pairs have the same variance
+    assert statistics.shared(alike, options=9) == (pytest.approx(1.0, rel=0.05), 2)
+    assert statistics.shared(alike, options=3).freedom == 1
+    assert statistics.shared(alike, options=2) is None
+    assert statistics.shared([[0.1] * 3] * 3, options=3) is None
+    assert statistics.shared([[0.1], [0.2], [0.3]], options=3) is None
+
+
+def test_a_shared_t_test_is_students_with_more_degrees_of_freedom():
+    d, pool = [1.0, 2.0, 4.0], statistics.SharedVariance(2.0, 1.5)
+    df = 1.5 + 2
+    of_mean = stats.t(df, np.mean(d), math.sqrt((1.5 * 2.0 + 2 * np.var(d, ddof=1)) / df / 3))
+    assert paired_t_test(d, pool) == pytest.approx(2 * of_mean.cdf(0))
+    assert statistics.equivalence_test(d, 3.0, pool) == pytest.approx(of_mean.sf(3.0))
+    assert statistics.shared_t_interval(d, pool)[:2] == pytest.approx(of_mean.interval(0.95))
+    assert statistics.shared_t_interval(d, pool, within=(0, 3)).high == 3
+    assert math.isnan(statistics.shared_t_interval([1.0, math.inf], pool).low)
+    assert paired_t_test([1.0] * 3, pool) < paired_t_test([1.0] * 3)
