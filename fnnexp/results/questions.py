@@ -89,7 +89,8 @@ def compare(
         - `ahead` (int64), in how many seeds `a` is better; `probability` (float64), that a new seed of `a`
           beats a new seed of `b`, missing with one seed.
         - `failed` (int64): in how many seeds a trial failed to learn (:func:`failed_to_learn`).
-        - `test`: `t`, Student's paired t test, or `sign flip` if an option failed to learn in some seeds but
+        - `test`: `t`, Student's paired t test; `shared t` with three or more options and at most five seeds,
+          whose pairs share their variance; or `sign flip` if an option failed to learn in some seeds but
           not in others; from the second look on `safe t` and `safe signs`. For times it is `none` and all
           verdicts are open: trials of one stack share a clock, so their times are not independent.
         - `p`, the p value of `test`; `p_sign_flip`, that of the sign-flip test for one look, which assumes

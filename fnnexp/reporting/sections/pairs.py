@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 NOTE = (
     "Each row is the mean difference between two options with the same seeds{unit}. P(better): the"
     " probability that a new seed of the better option beats a new seed of the other. p: Student's paired t"
-    " test. If an option failed to learn in some seeds only (less than twice the accuracy of guessing; with"
+    " test; with three or more options and at most five seeds, the pairs of a question share their spread."
+    " If an option failed to learn in some seeds only (less than twice the accuracy of guessing; with"
     " fewer than ten classes, less than a ninth of the way from guessing to 100%), it is a sign-flip test,"
     " marked ±. If seeds were added after a report had been read, it is a test that"
     " stays valid at repeated looks, marked *. Signs: p of the sign-flip test, which assumes nothing about"
