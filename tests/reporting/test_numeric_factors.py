@@ -330,7 +330,7 @@ def test_the_sentences_name_best_values_and_values_that_may_be_as_good():
         ["max", "0.3", "0.3"],
         ["he", "0.1", "0.1"],
     ]
-    noisy = sweep(seeds=2, noise=0.02)
+    noisy = sweep(seeds=2, noise=0.1)
     optima = numeric.optima(noisy, "optimizer.lr")
     assert all(len(each.near) > 1 for each in optima)
     (section,) = numeric_factors.sections(noisy)
@@ -362,9 +362,15 @@ def test_seeds_that_can_not_separate_any_values_are_said_to_be_too_few():
 
 
 def test_values_at_which_no_seed_learned_may_not_be_as_good():
-    """Their three seeds are too few to reject them by a test, since the best varies so much."""
+    """Their three seeds are too few to reject them by a test, since the others vary so much."""
     runs = sweep().query("init == 'max'").reset_index(drop=True)
-    for rate, values in ((0.3, (0.97, 0.6, 0.95)), (0.1, (0.9, 0.5, 0.99)), (0.01, (0.1, 0.14, 0.05))):
+    varied = {
+        0.3: (0.97, 0.3, 0.95),
+        0.1: (0.9, 0.28, 0.99),
+        0.03: (0.25, 0.9, 0.95),
+        0.01: (0.1, 0.14, 0.05),
+    }
+    for rate, values in varied.items():
         runs.loc[runs["optimizer.lr"] == rate, "val_accuracy"] = values
     runs.loc[runs["optimizer.lr"] == 1, "val_accuracy"] = 0.1
     (optimum,) = numeric.optima(runs, "optimizer.lr")
