@@ -403,7 +403,7 @@ def answer(question: Question, ranking: Ranking) -> str:
         return f"{a} and {b} are equivalent: they differ by {difference}, less than {ranking.margin:g}"
     if question.seeds == 0:
         return f"{a} or {b}: no seed finished for both"
-    so_far = f"{a} is ahead by {difference}" if question.difference else "they do not differ"
+    so_far = f"{a} is ahead by {difference}" if question.difference else "their means are equal so far"
     if question.verdict == OUT_OF_REACH:
         if question.seeds == 1:
             return f"{a} or {b} cannot be settled: only 1 seed finished for both"

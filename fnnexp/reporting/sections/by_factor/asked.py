@@ -168,14 +168,15 @@ def _unsettled(race: Race) -> list[str]:
 
 
 def _table(race: Race, ranking: Ranking) -> Table:
-    """Return the table of the questions with their answers."""
+    """Return the table of the questions with their answers, those that are settled first."""
+    settled_first = sorted(race.questions, key=lambda question: not question.is_settled)
     rows = [
         [
             Cell(comparisons.name_of(question.cell)),
             Cell(races.answer(question, ranking)),
             Cell(str(question.seeds), float(question.seeds)),
         ]
-        for question in race.questions[:MOST_ROWS]
+        for question in settled_first[:MOST_ROWS]
     ]
     head = ["with", "answer", "seeds"]
     table = Table("", head, rows, names=2, media=EVERYWHERE, file="asked.csv", total=len(race.questions))
