@@ -271,13 +271,20 @@ def backward(
     """Add the gradients, summed over the B rows, to ``gradients``, or overwrite them if ``empty`` is given.
 
     On entry, ``work`` contains the last layer's dZ in ``logits``, and the activations from :func:`forward`.
-    The gradient with respect to the inputs X is not computed. A layer's dA is computed before its gradient is
-    added. So ``gradients`` may be the parameters themselves: if the caller has multiplied dZ by −η, adding
-    the gradients is a step. If ``decay`` (K, 1, 1) is given, each W of ``gradients`` is first multiplied by
-    ``decay``.
-    If ``first_step`` is given, the first layer calls it with dZ instead of computing its gradient.
-    ``empty`` is the gradient to write for first weights whose inputs are 0 in all rows: 0, or −0 if the
-    gradients will be added to others, because x + (−0) is x for every x.
+    The gradient with respect to the inputs X is not computed.
+
+    ``gradients`` may be the parameters themselves, because a layer's weights are used before its gradient is
+    added. If the caller has multiplied dZ by −η, adding the gradients is then a step.
+
+    Parameters
+    ----------
+    decay
+        Factors (K, 1, 1) by which each W of ``gradients`` is multiplied before its gradient is added.
+    first_step
+        Called with the dZ of the first layer, instead of computing the gradient of its weights.
+    empty
+        The gradient to write for first weights whose inputs are 0 in all rows: 0, or −0 if the gradients will
+        be added to others, because x + (−0) is x for every x.
     """
     dZ, overwrite = work.logits, empty is not None
     for layer in reversed(range(len(parameters.W))):

@@ -326,5 +326,5 @@ def target_values(loss: Loss, smoothing: Array, classes: int) -> tuple[Array, Ar
     ``smoothing`` has the label smoothing s of each network. Both arrays returned have its shape.
     """
     other = smoothing / (2 if loss.one_against_all else classes)
-    # If 1 − s is lost in rounding, the label must still have the largest target, because hits depend on it.
+    # If 1 − s is lost in rounding, the label must still have the largest target, which tells the label.
     return other, np.maximum(1 - smoothing + other, np.nextafter(other, 1))
