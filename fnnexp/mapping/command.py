@@ -197,7 +197,7 @@ def _described(m: Map, request: Request, trial: Trial) -> Map:
     recipe, labels = trial.recipe, datasets.load(trial.data)
     _, held_out = rows.numbers(recipe, trial.data.n_train)
     split = labels.y_train[held_out] if recipe.validation else labels.y_test
-    share = float(np.bincount(split).max() / len(split))  # of the most frequent class
+    share = float(np.bincount(split).max() / len(split))  # the accuracy of always guessing the same class
     guessing = share + CLEAR * math.sqrt(share * (1 - share) / len(split))
     about = {
         "x": str(request.x), "y": str(request.y), "first_x": request.x.first, "first_y": request.y.first,

@@ -59,7 +59,7 @@ def start(recipe: Recipe, lanes: Sequence[Lane]) -> Stack:
         ordered = tuple(sorted(lanes, key=lambda lane: lane.seed_for("order")))
     dtype = np.dtype(recipe.dtype)
     unit: UnitDraws = unit_draws
-    if len(ordered) > 1:  # networks with the same seed have the same unit draws, so remember these
+    if len(ordered) > 1:  # networks with the same seed scale the same random draws, so cache these
         unit = lru_cache(maxsize=len(recipe.architecture.shapes))(unit_draws)
     theta = np.stack([_initial_theta(recipe, lane, dtype, unit) for lane in ordered])
     slots = tuple(np.zeros_like(theta) for _ in range(OPTIMIZERS[recipe.optimizer].slots))

@@ -112,7 +112,8 @@ INITIALIZERS: Table[Initializer] = Table(
         "he_uniform": Initializer(lambda n_in, n_out: math.sqrt(2 / n_in), "uniform"),
         "lecun_uniform": Initializer(lambda n_in, n_out: 1 / math.sqrt(n_in), "uniform"),
         "uniform": Initializer(None, "uniform"),  # standard deviation (high − low)/√12, mean (low + high)/2
-        "truncated_normal": Initializer(None, "truncated_normal"),  # init.std is that before the truncation
+        # The standard deviation before the truncation is init.std.
+        "truncated_normal": Initializer(None, "truncated_normal"),
         # Saxe et al. 2014: orthonormal columns or rows, so the mean square of a weight is 1/max(n_in, n_out).
         "orthogonal": Initializer(lambda n_in, n_out: 1 / math.sqrt(max(n_in, n_out)), "orthogonal"),
         "zeros": Initializer(lambda n_in, n_out: 0.0, "constant"),
