@@ -72,7 +72,7 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Arrays:
-    """The four arrays, read-only: inputs (n, D), uint8 or float32, and labels (n,), uint8."""
+    """The four arrays of a data set, read-only: inputs (n, D), uint8 or float32; labels (n,), uint8."""
 
     x_train: Numbers
     y_train: Bytes
@@ -132,8 +132,8 @@ def prepare(
         return DATASETS[name](Request(train, test, may_download, reading, toy))
     except OSError as error:
         raise DataError(
-            f"data={name} cannot be read or stored ({error}); give a file that can be read, and make room in "
-            f"{cache.cache_folder()} or set FNNEXP_CACHE to another folder."
+            f"data={name} cannot be read or stored ({error}); give a file that can be read, or make room in "
+            f"{cache.cache_folder()}, or set FNNEXP_CACHE to another folder."
         ) from error
     except MemoryError as error:
         raise DataError(f"data={name} does not fit into memory ({error}); use fewer rows.") from error
@@ -142,7 +142,7 @@ def prepare(
 def load(prepared: Prepared) -> Arrays:
     """Map the arrays of a prepared data set into memory, read-only and without a copy.
 
-    :func:`prepare` has compared their bytes with the checksum, so no worker does.
+    :func:`prepare` has compared their bytes with the checksum, so workers need not do so again.
 
     Returns
     -------
@@ -269,7 +269,7 @@ def from_function(name: str, make: Callable[[], Any], version: str, request: Req
 
 
 def _made(name: str, make: Callable[[], Any]) -> Labelled:
-    """Return the data set of a user's function, if it is the same in two calls."""
+    """Call a user's function twice, and return its data set; raise if the two calls differ."""
     where = f"data={name}"
     first, second = (_four_arrays(name, make) for _ in range(2))
     if any(not np.array_equal(first[key], second[key]) for key in ARRAYS):
@@ -301,14 +301,18 @@ def _four_arrays(name: str, make: Callable[[], Any]) -> dict[str, Numbers]:
         given = f"{len(arrays)} values" if arrays else f"a {type(returned).__name__}"
         raise DataError(f"{expected}, as NumPy arrays; it returned {given}")
     if wrong := [key for key, array in zip(ARRAYS, arrays, strict=True) if array.dtype.kind not in "iuf"]:
-        raise DataError(f"{expected} of numbers; {wrong[0]} is of {arrays[ARRAYS.index(wrong[0])].dtype}")
+        dtype = arrays[ARRAYS.index(wrong[0])].dtype
+        raise DataError(f"{expected}, as arrays of numbers; {wrong[0]} has the dtype {dtype}")
     return dict(zip(ARRAYS, arrays, strict=True))
 
 
 def _refuse_files(name: str, origin: str, request: Request) -> None:
     """Raise if a request for a data set without files has a path or says how to read files."""
     if request.path:
-        raise DataError(f"data={name} does not accept data.path={request.path}; write data=files.")
+        raise DataError(
+            f"data={name} does not accept data.path={request.path}; write data=files to train on that file, "
+            "or omit data.path."
+        )
     _refuse_reading(f"data={name} {origin}", request)
 
 

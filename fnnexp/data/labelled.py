@@ -189,7 +189,7 @@ def check_shapes(shapes: Mapping[str, tuple[int, ...]], where: str) -> None:
                 "(class numbers, not one-hot: y.argmax(axis=1))."
             )
         if 0 in x or 0 in y:
-            raise DataError(f"{both_shapes}: zero rows or pixels.")
+            raise DataError(f"{both_shapes}: zero rows or pixels; expected at least one of each.")
         if x[0] != y[0]:
             raise DataError(
                 f"{where}: {plural(x[0], 'image')} in x_{split} and {plural(y[0], 'label')} in y_{split}; "
@@ -226,7 +226,7 @@ def _flat(images: Numbers, transpose: bool, where: str) -> Numbers:
 
 
 def _converted(raw: Raw, where: str) -> tuple[dict[str, Numbers], str]:
-    """Return the arrays as bytes, or with real-valued inputs as float32; and a note on a conversion."""
+    """Return the arrays as bytes, or the inputs as float32 if they are real-valued; and a note about it."""
     arrays: dict[str, Numbers] = {}
     divided = {}
     reason = ""
@@ -295,9 +295,9 @@ def _are_bytes(values: Numbers, factor: int) -> NDArray[np.bool_]:
 
 
 def _index_of_first_fault(values: Numbers, factors: Sequence[int]) -> tuple[int, ...]:
-    """Return the index of the first value that is not a byte, even if multiplied by the best of the factors.
+    """Return the index of the first value that, multiplied by a factor, is not a byte.
 
-    The best factor makes the most values bytes.
+    Of the factors, it is the one that makes the most values bytes.
     """
     faults = min((~_are_bytes(values, factor) for factor in factors), key=np.count_nonzero)
     return tuple(int(axis[0]) for axis in np.nonzero(faults))
@@ -317,7 +317,7 @@ def check_finite(values: Numbers, what: str) -> None:
 
 
 def rounded_away(values: Numbers) -> str:
-    """Return a sentence on an input that float32 rounds to steps too coarse for its differences, or ""."""
+    """Return a note on the first input whose values differ by only a few steps of float32, or ""."""
     columns = values.reshape(len(values), -1)
     low, high = (end.astype(np.float64) for end in (columns.min(axis=0), columns.max(axis=0)))
     steps = np.spacing(np.maximum(np.abs(low), np.abs(high)).astype(np.float32)).astype(np.float64)
@@ -403,8 +403,8 @@ def _byte_columns(x: Numbers) -> NDArray[np.intp]:
 def _label_columns(x: Bytes, y: Bytes) -> Iterator[int]:
     """Yield the pixels that contain class numbers and determine the label of every row.
 
-    With two classes, an ordinary pixel can do this too. So nothing is yielded for images that are only black
-    and white, nor for a pixel with more than two values.
+    With two classes, an ordinary pixel may do so by chance. So, if there are two classes, nothing is yielded
+    for images that are only black and white, nor for a pixel with more than two values.
     """
     most, classes, brightest = len(y) // ROWS_A_CLASS, len(np.unique(y)), x.max(axis=0)
     if len(y) < ROWS or classes > most or (classes == 2 and brightest.max(initial=0) <= 1):
@@ -438,7 +438,7 @@ def row_number_columns(table: Numbers) -> Iterator[int]:
 
 
 def _check_ranges(train: Numbers, test: Numbers, where: str) -> Iterator[str]:
-    """Raise if bytes have different scales in training and testing; yield a note if real values seem to."""
+    """Raise if bytes have different scales in training and testing; for real values, yield a note instead."""
     largest = [float(np.abs(x).max()) for x in (train, test)]
     if min(largest) * BRIGHTNESS_RATIO >= max(largest):
         return

@@ -151,7 +151,7 @@ def _read_npz(source: Source) -> Raw:
 
 
 def _names_in(archive: npz.Archive, path: Path) -> dict[str, str]:
-    """Map our names of arrays, such as `x_train`, to their names in an archive."""
+    """Map fnnexp's names of arrays, such as `x_train`, to their names in an archive, such as `images`."""
     names = _known_names(archive.names, SPLIT, path) or _known_names(archive.names, WHOLE, path)
     missing = [array for array in ARRAYS if array not in names]
     if missing and names.keys() != {"x_train", "y_train"}:
@@ -163,7 +163,7 @@ def _names_in(archive: npz.Archive, path: Path) -> dict[str, str]:
 
 
 def _known_names(names: list[str], arrays: Mapping[str, str], path: Path) -> dict[str, str]:
-    """Map our names of arrays to the names that a file has for them; an exact match is preferred."""
+    """Map fnnexp's names of arrays to a file's names for them; an array named as in fnnexp is preferred."""
     known: dict[str, str] = {}
     for name in names:
         array = arrays.get(name.lower())
@@ -171,7 +171,8 @@ def _known_names(names: list[str], arrays: Mapping[str, str], path: Path) -> dic
             continue
         if array in known:
             raise DataError(
-                f"{path} has {known[array]} and {name}, which mean the same array; save it with one of them."
+                f"{path} has the arrays {known[array]} and {name}, which mean the same; save it with only "
+                "one of them."
             )
         known[array] = name
     return known
@@ -354,7 +355,8 @@ def _layout(stream: IO[str], header: str, path: Path) -> tuple[_Layout, list[str
     line = stream.readline(CSV_FIRST_LINE)
     if len(line) == CSV_FIRST_LINE:
         raise DataError(
-            f"{path} has a first line of more than {CSV_FIRST_LINE} characters; expected a table of images."
+            f"{path} has a first line of more than {CSV_FIRST_LINE} characters; expected a table with one "
+            "image, or other row of inputs, per line."
         )
     separator = max(SEPARATORS, key=line.count)
     names = [field.strip() for field in next(csv.reader([line], delimiter=separator), [])]

@@ -108,7 +108,7 @@ def find(path: Path, test_path: Path | None = None, reading: Reading = DEFAULT_R
 
 
 def _files(path: Path, test_path: Path | None) -> tuple[str, tuple[Path, ...]]:
-    """Return the format and the files."""
+    """Return the format of a data set (npz, idx or csv) and its files."""
     for file in (path, test_path):
         if file is not None and not file.exists():
             raise DataError(f"{file} does not exist (searched at {file.absolute()}); {EXPECTED}.")
@@ -134,7 +134,7 @@ def _files(path: Path, test_path: Path | None) -> tuple[str, tuple[Path, ...]]:
 
 
 def _files_in(folder: Path) -> tuple[str, tuple[Path, ...]]:
-    """Return the format and the files in a folder, or in the subfolder ``raw`` that torchvision makes."""
+    """Return the format and files of the data set in a folder, or in the ``raw`` that torchvision makes."""
     if idx := _idx_in(folder):
         return "idx", _all_four(folder, idx)
     tables = [path for path in _files_directly_in(folder) if _is_table(path)]

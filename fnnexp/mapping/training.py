@@ -98,9 +98,10 @@ def train(
 def planned(
     trials: Sequence[Trial], cells: int, execution: Execution, values: int | None = None
 ) -> list[str]:
-    """Return sentences on what it takes to train the new cells of a map with so many cells in all.
+    """Return sentences on the work, memory and disk that the new cells of a map take.
 
-    ``values`` is how many numbers are kept of a cell; None for those of :func:`values_of`.
+    ``cells`` is how many cells the map has in all. ``values`` is how many numbers are kept of a cell; None
+    for those of :func:`values_of`.
     """
     with connected(execution) as cluster:
         n_jobs = worker_count(execution.n_jobs, cluster)
@@ -110,7 +111,7 @@ def planned(
     validated = any(trial.recipe.validation for trial in trials)
     if values is None:
         values = len([*metrics.names(validated), *(BEST if validated else ()), EPOCH, DIVERGED])
-    a_cell = ID.itemsize + 8 * values  # float64
+    a_cell = ID.itemsize + 8 * values  # a value is a float64 of 8 bytes
     return [
         f"{plural(lanes, 'lane')} in {plural(len(stacks), 'stack')} on {plural(n_jobs, 'worker')} "
         f"({execution.backend}); {plural(epochs, 'epoch')} in all",
@@ -188,7 +189,10 @@ class _Training:
             self.time_left.submitted(planned, threads)
 
     def _take_in(self, planned: PlannedStack, ended: Trained | Broken) -> None:
-        """Keep what ended, queue the rest of a stack, and queue a stack that broke again."""
+        """Take in what a worker returns: keep the cells that ended, and queue the rest of the stack.
+
+        If the worker broke, queue the whole stack once more.
+        """
         if isinstance(ended, Broken):
             self._retry(planned, ended)
             return
@@ -230,7 +234,7 @@ class _Training:
                 self.progress.done()
 
     def _count(self, records: Iterable[Record]) -> None:
-        """Count the epochs. A cell that ends early also counts the epochs that it does not train."""
+        """Count epochs for the progress bar. A cell that ends early counts as if all its epochs had run."""
         for record in records:
             for trial in self.groups[record.key]:
                 left = 0 if record.end is None else trial.recipe.epochs - max(record.epoch, 1)
@@ -263,7 +267,7 @@ class _Training:
 
 
 def values_of(curve: Sequence[Record]) -> dict[str, float]:
-    """Return the values of a cell from its records: its last metrics, its best, its last epoch and its end.
+    """Return what is kept of a cell: its last and best metrics, its last epoch, and whether it diverged.
 
     A loss that is infinite is kept as it is.
     """

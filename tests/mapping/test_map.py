@@ -138,7 +138,7 @@ def test_a_map_says_if_its_cells_were_computed_in_several_ways(invoke, store, mo
     assert "bit by bit" not in invoke("map", *AXES, *SHARED).out
     monkeypatch.setattr("fnnexp.sweeping.worker.blas_kernel", lambda: "another kernel")
     ran = invoke("map", *AXES, *SHARED, "finer=2")
-    assert "another kernel: across these they agree to rounding, not bit by bit" in ran.out
+    assert "another kernel: their results agree to rounding, not bit by bit" in ran.out
 
 
 def test_a_map_is_one_run_whose_arrays_numpy_reads(invoke, store, own_folder):

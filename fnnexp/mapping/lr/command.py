@@ -108,7 +108,7 @@ def run(request: Request, sweep: Sweep, console: Console) -> RangeTest | None:
 
 
 def losses_of(curve: Sequence[Record]) -> dict[str, float]:
-    """Return the losses of each epoch of a trial."""
+    """Return the losses of each epoch of a trial by name, as in ``train_loss_1`` for epoch 1."""
     return {
         f"{name}_{record.epoch}": record.metrics[name]
         for record in curve
@@ -152,7 +152,7 @@ def _median(curves: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _files(test: RangeTest) -> Mapping[str, bytes]:
-    """Return the files of a range test's run."""
+    """Return the files of a range test's MLflow run: their content by name."""
     from fnnexp.mapping.lr.picture import plot_lr
     from fnnexp.reporting.plots.picture import png
 
@@ -164,7 +164,7 @@ def _files(test: RangeTest) -> Mapping[str, bytes]:
 
 
 def _show(test: RangeTest, console: Console) -> None:
-    """Print a table of the suggestions."""
+    """Print a table of the suggested rates, and a line for each configuration without a clear one."""
     table = Printed(box=None, pad_edge=False, header_style="bold")
     for factor in test.factors or ("configuration",):
         table.add_column(factor, overflow="fold")
