@@ -145,7 +145,8 @@ def draw_band(
     Parameters
     ----------
     quantity, at
-        For the page: the name of what is drawn, and the columns that say where the points are, by name.
+        What the page shows under the mouse pointer: the name of the drawn quantity, and the columns of `line`
+        with the position of each point, by the name to show.
     bars
         Whether to draw a marker and a bar for each point instead of a band. A single point always has a bar.
     within
@@ -154,7 +155,7 @@ def draw_band(
     Returns
     -------
     list
-        What was drawn. What is added to it is highlighted with the line.
+        The artists that were drawn. The page highlights artists that the caller appends together with them.
     """
     y, low, high = (line[column].to_numpy(float) for column in ("mean", "low", "high"))
     values = {name: line[column].tolist() for name, column in at.items()} | {"mean": y.tolist()}
@@ -173,7 +174,7 @@ def draw_band(
 
 
 def options_of(rows: pd.DataFrame) -> dict[str, str]:
-    """Return the architecture, initializer and batching mode of rows that share them, if they are known."""
+    """Return those of arch, init and batching that are columns, with the option that all rows share."""
     return {axis: str(rows[axis].iloc[0]) for axis in AXES if axis in rows}
 
 

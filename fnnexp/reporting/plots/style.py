@@ -57,7 +57,7 @@ def styles_in(inits: pd.Series) -> dict[str, Style]:
 
 
 def style(family: int, i: int) -> Style:
-    """Return the style of the i-th line, with the colour of its family."""
+    """Return the style of the i-th line; lines of one family (an initializer) share a colour."""
     return Style(
         COLOURS[family % len(COLOURS)], MARKERS[i % len(MARKERS)], DASHES[(i + i // 8) % len(DASHES)]
     )
@@ -83,4 +83,4 @@ SHADES = {_level(step): (f"s{step}", _level(STEPS - step)) for step in range(STE
     ON_MIDDLE: ("middle", ON_MIDDLE),
     ON_DARK: ("strong", ON_LIGHT),
 }
-"""The name of each colour of cells and their numbers, and the colour that it has on a dark page."""
+"""A name for each colour of cells and of their numbers, and the colour that replaces it on a dark page."""

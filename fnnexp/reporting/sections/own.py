@@ -1,4 +1,4 @@
-"""The sections of the user's own, which :func:`fnnexp.pieces.section` announces."""
+"""The user's own sections of a report, which :func:`fnnexp.pieces.section` announces."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The answers to what a sweep with ``until=settled`` asked, or ``--compare``: they lead the report.
+"""The answers to the questions of a sweep with ``until=settled``, or of ``--compare``: they lead the report.
 
-A question is a pair of options of a factor, with everything else equal. Its test is valid at every look
-(:mod:`fnnexp.results.race`).
+A question is a pair of options of a factor, with everything else equal. Its test stays valid if results are
+looked at while seeds are added (:mod:`fnnexp.results.race`).
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ REST = "The rest compares all configurations with each other, which takes more s
 ALL = (
     "The tables and figures below test the same pairs as a report of any sweep does, which takes more seeds."
 )
-"""What leads over to the rest of the report: the questions are some of all pairs, or all of them."""
+"""The sentence before the rest of the report, if the questions are some of all pairs, or all of them."""
 
 
 class Answers(NamedTuple):
-    """The answers to what was asked: blocks for the report, the questions as a frame, and the margin."""
+    """The answers to the questions: blocks for the report, the questions as a frame, and the margin."""
 
     blocks: Sequence[Block]
     frame: pd.DataFrame
@@ -75,14 +75,14 @@ def by_compare(runs: pd.DataFrame, compare: Sequence[str]) -> Asked:
 
 
 def answers(runs: pd.DataFrame, asked: Asked, metric: str | None, margin: float | None) -> Answers | None:
-    """Return the answers to what was asked; None if these trials have none.
+    """Return the answers to the questions of a sweep or of ``--compare``; None if these trials have none.
 
     Parameters
     ----------
     runs
         The trials of the report.
     asked
-        What was asked.
+        The factors to compare, the margin and the seeds, as the sweep or ``--compare`` gave them.
     metric, margin
         The options of the report, which take the place of the sweep's.
     """
@@ -129,7 +129,7 @@ def _by_factor(questions: Iterable[Question]) -> Mapping[str, list[Question]]:
 
 
 def _winners(factor: str, questions: Iterable[Question]) -> list[str]:
-    """Return which options of a factor are surely better than all others, and in which combinations."""
+    """Return which options of a factor are significantly better than all others, in which combinations."""
     by_cell: dict[str, list[Question]] = {}
     for question in questions:
         by_cell.setdefault(comparisons.name_of(question.cell), []).append(question)
