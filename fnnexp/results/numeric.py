@@ -367,11 +367,11 @@ class _Trials:
     metric, has_result
         The ranking metric of finished trials, and whether the trial has it.
     learned, held_out
-        Whether it learned, and whether it held out validation rows.
-    seed, training
-        The numbers of its seed, and of its training: that of numerically identical trials is the same.
+        Whether the trial learned, and whether it held out validation rows.
+    training
+        A number for the trial's training; numerically identical trials have the same number.
     by_metric
-        By the metric that may rank a cell: the results as :class:`fnnexp.results.comparisons.Results`.
+        The trials' results for each metric that may rank a cell.
     """
 
     value: NDArray[np.float64]
@@ -404,7 +404,7 @@ class _Trials:
         )
 
     def at(self, places: NDArray[Any]) -> _Trials:
-        """Return the trials at some places."""
+        """Return some of the trials, by index or by mask."""
         arrays = {
             field.name: getattr(self, field.name)[places]
             for field in fields(self)
@@ -466,7 +466,10 @@ def _near(cell: _Trials, best: float) -> tuple[list[float], int, int]:
 
 
 def _guessing(cell: _Trials, values: NDArray[np.float64], best: float) -> list[float]:
-    """Return the values at which no seed of several learned, if all seeds of the best value did."""
+    """Return the values at which several seeds finished and none learned.
+
+    Return [] if a seed of the best value did not learn either.
+    """
     learned = {value: cell.learned[(cell.value == value) & cell.has_result] for value in values.tolist()}
     if not learned[best].all():
         return []

@@ -92,7 +92,7 @@ def compare(
         - `test`: `t`, Student's paired t test; `shared t` with three or more options and at most five seeds,
           whose pairs share their variance; or `sign flip` if an option failed to learn in some seeds but
           not in others; from the second look on `safe t` and `safe signs`. For times it is `none` and all
-          verdicts are open: trials of one stack share a clock, so their times are not independent.
+          verdicts are open: trials that train together share one measured time, so times are not independent.
         - `p`, the p value of `test`; `p_sign_flip`, that of the sign-flip test for one look, which assumes
           only symmetric differences.
         - `family` (int64): the number of all pairs of options or configurations, also of pairs without a row,

@@ -58,7 +58,7 @@ It is a little below 5%, because real differences are somewhat skewed: see `benc
 """
 
 PLAUSIBLE = 0.975
-"""How sure it must be that no plausible spread or difference lets more seeds settle a question."""
+"""The one-sided confidence of the smallest spread and of the largest difference that count as plausible."""
 
 FROM_SEEDS = 4
 """With fewer seeds than this, no question is out of reach."""
@@ -80,7 +80,7 @@ def more_seeds(used: int) -> int:
 
 
 def rounds(first: Collection[int], most: int) -> Iterator[list[int]]:
-    """Yield the seeds of each round: the given ones, then the unused numbers from the lowest of them on.
+    """Yield the seeds of each round, `most` in all: the given ones, then unused numbers above the lowest.
 
     >>> list(rounds([5, 3], 6))
     [[3, 5], [4], [6], [7], [8]]
@@ -152,7 +152,7 @@ class Question:
     Attributes
     ----------
     factor
-        The factor.
+        The factor in which the two configurations differ.
     cell
         The options of all other factors.
     options
@@ -228,7 +228,7 @@ class Race:
     most_seeds
         The largest number of seeds for an option.
     family
-        How many questions share the level, if these are only some of them.
+        The number of questions that share :data:`ERROR_RATE`, if `questions` are only some of them.
     """
 
     questions: list[Question]
@@ -239,7 +239,7 @@ class Race:
 
     @property
     def alpha(self) -> float:
-        """The largest p value of a verdict."""
+        """The largest p value that settles a question."""
         return ERROR_RATE / max(len(self.questions), self.family, 1)
 
     @property
@@ -253,7 +253,7 @@ class Race:
         return sorted({row for question in self.unsettled for row in question.rows})
 
     def reopen(self) -> None:
-        """Open the questions that were out of reach, as there are more seeds than were planned."""
+        """Open the questions that were out of reach, because there are more seeds than were planned."""
         for question in self.questions:
             if question.verdict == OUT_OF_REACH:
                 question.verdict, question.needed = OPEN, None
@@ -283,7 +283,7 @@ class Race:
                 question.needed = _needed(d, self.limit, self.alpha, mixed=mixed)
 
     def _can_be_settled(self, d: NDArray[np.float64], tried: int, *, mixed: bool) -> bool:
-        """Return whether seeds up to the largest number may settle a question with these differences.
+        """Return whether more seeds, up to `most_seeds` in all, may settle a question with these differences.
 
         `tried` is the number of seeds that were trained. If hardly any finished for both options, because one
         diverges, further seeds would not help.
@@ -341,7 +341,8 @@ def _signs(d: NDArray[np.float64], limit: float, *, mixed: bool) -> NDArray[np.f
     """Return the numbers whose signs decide a question; None if the sizes of the differences do.
 
     Signs decide if an option failed to learn in some seeds but not in others, or if all differences are
-    equal. Equal differences within ±limit show that the options are equivalent by their signs from the limit.
+    equal. If these equal differences are within ±limit, the signs of their distances from the limit show that
+    the options are equivalent.
     """
     if mixed:
         return d
@@ -423,7 +424,7 @@ def factor_named(name: str, factors: Sequence[str]) -> str | None:
     return next((each for each in factors if each == name or names & {*each.split(comparisons.WITH)}), None)
 
 
-# The race of a sweep that is over, or was stopped, as a report sees it
+# Deciding the questions again for a report, after the sweep
 
 
 def rows_of(runs: pd.DataFrame, asked: Asked) -> pd.DataFrame:
@@ -440,7 +441,7 @@ def rows_of(runs: pd.DataFrame, asked: Asked) -> pd.DataFrame:
 
 
 def replayed(rows: pd.DataFrame, ranking: Ranking, asked: Asked) -> Race | None:
-    """Return the race of a sweep, decided again round by round by the results of its trials.
+    """Return the questions of a sweep, decided again round by round from the results of its trials.
 
     If there are results of further seeds, as after a sweep over `seed`, one more look at all results decides
     what the rounds could not.
@@ -452,7 +453,7 @@ def replayed(rows: pd.DataFrame, ranking: Ranking, asked: Asked) -> Race | None:
     ranking
         The metric and the margin.
     asked
-        What the sweep asked.
+        The factors that the sweep compared, its margin and its seeds.
 
     Returns
     -------

@@ -434,7 +434,7 @@ def _over_all_patterns(d: NDArray[np.float64]) -> float:
 
 
 def _over_random_patterns(lists: Sequence[NDArray[np.float64]]) -> list[float]:
-    """Return the estimate of the same fraction from random sign patterns, for lists of one length."""
+    """Estimate the fraction of :func:`_over_all_patterns` from random patterns, for lists of one length."""
     bounds = [_hoeffding(d) if d.any() else 1.0 for d in lists]
     drawn = [i for i, d in enumerate(lists) if d.any() and bounds[i] >= CERTAIN]
     as_far = [1] * len(lists)

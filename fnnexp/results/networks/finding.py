@@ -71,11 +71,11 @@ def _text(wanted: Any, function: str) -> str:
 
 
 def _kind(run: StoredRun) -> str:
-    """Return what a run is that is not that of a trial."""
+    """Return, in words, what a run is if it is not the run of a trial."""
     if MAP in run.tags:
         return "a map, which keeps no weights; `fnnexp map` with cell=I,J trains one of its cells as a trial"
     if RANGE_TEST in run.tags:
-        return "a range test, which keeps no weights"
+        return "a range test of learning rates, which keeps no weights"
     return "a report, not a trial" if REPORTED in run.tags else "not a trial of fnnexp"
 
 

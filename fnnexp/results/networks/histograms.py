@@ -104,8 +104,8 @@ def histograms(
 
 
 REMEDY = (
-    "train it with diagnostics=full, in a new experiment (tracking.experiment=NAME) if it has ended, since "
-    "it is not trained again"
+    "train it with diagnostics=full; if it has ended, in a new experiment (tracking.experiment=NAME), "
+    "because a trial that has ended is not trained again"
 )
 
 
