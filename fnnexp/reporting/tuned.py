@@ -62,7 +62,7 @@ PHRASES = {
 
 @dataclass(frozen=True)
 class Level:
-    """An option that is compared.
+    """An option that was tuned and is compared with others.
 
     Attributes
     ----------
@@ -81,7 +81,7 @@ class Level:
     chosen: int | None
 
     def contenders(self, ranking: Ranking) -> list[int]:
-        """Return the rows of the :data:`CONTENDERS` draws with the best means, the choice first."""
+        """Return the rows of the :data:`CONTENDERS` draws (tried values) with the best means, best first."""
         goodness = ranking.goodness(self.draws["mean"]).dropna()
         return [int(row) for row in goodness.sort_values(ascending=False, kind="stable").index[:CONTENDERS]]
 
@@ -217,7 +217,7 @@ def _level(rows: pd.DataFrame, asked: Tuned, keys: Sequence[str], ranking: Ranki
 
 
 def _epochs(rows: pd.DataFrame) -> pd.Series:
-    """Return how many epochs each trial that is done has trained; 0 for others."""
+    """Return how many epochs each finished or diverged trial has trained; 0 for other trials."""
     epochs = pd.Series(math.nan, rows.index)
     for column in ("diverged_epoch", "stopped_epoch", "epochs"):
         if column in rows:

@@ -120,13 +120,13 @@ def write(
         if whole.runs.empty:
             if reader.map_runs(experiment, tracking_uri):
                 raise FnnexpError(
-                    f"The experiment '{experiment}' has only maps, which have no report; "
+                    f"The experiment '{experiment}' has only maps (of fnnexp map), which have no report; "
                     f"fnnexp.read_map({experiment!r}) returns the arrays of the newest"
                 )
             if reader.map_runs(experiment, tracking_uri, RANGE_TEST):
                 raise FnnexpError(
-                    f"The experiment '{experiment}' has only range tests, which have no report; to see one "
-                    "again, write the command that made it, which trains nothing"
+                    f"The experiment '{experiment}' has only range tests of learning rates, which have no "
+                    "report; to see one again, write the command that made it, which trains nothing"
                 )
             raise FnnexpError(f"The experiment '{experiment}' has no fnnexp trials yet; run a sweep first.")
         if where:
@@ -381,8 +381,8 @@ def _sections(
 def _parts(runs: pd.DataFrame, found: Sequence[tuned.Comparison]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the trials that a report compares, and those that it shows over the values of numeric factors.
 
-    Trials that tuned are not compared. If all others belong to tuned comparisons, those with the chosen
-    values are compared, and the trials that tuned show the values.
+    Trials that were trained to tune options are not compared. If all others belong to comparisons of tuned
+    options, those with the chosen values are compared, and the trials that tuned are shown over the values.
     """
     compared = filters.compared(runs)
     rows = [comparison.rows["trial"] for comparison in found]

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 WIDEST = 12.5  # inches; a page shows this without scaling
-CELL = (0.82, 0.36)  # inches
-LETTER = 0.075  # inches of a letter of the label of an axis
+CELL = (0.82, 0.36)  # the width and height of a cell, in inches
+LETTER = 0.075  # the width of a letter in the label of an axis, in inches
 
 SHADES = (
     "The more a cell stands out from the page (dark on white, light on black), the better; the shades follow"

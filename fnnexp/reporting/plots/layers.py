@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 HEIGHT = 1.7  # inches of a panel; lower than elsewhere, because there are many
 TITLE = 40  # characters that fit above a panel
 WIDE = 0.6  # inches between panels that do not share a y axis
-ASIDE = 0.3  # the markers of one layer are spread over this width, in layers, so that they do not overlap
+ASIDE = 0.3  # markers of a layer are spread over this share of the distance of two layers, to not overlap
 
 MOST_PANELS = 36
 """The largest number of panels by epoch; diagnostics.csv has the numbers of all."""

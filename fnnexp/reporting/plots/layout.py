@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
     from fnnexp.reporting.plots.style import Style
 
-PANEL = (3.1, 2.1)  # inches of the axes of a panel
+PANEL = (3.1, 2.1)  # the width and height of a panel's axes, in inches
 GAP = (0.35, 0.62)
-HEADER = 0.26  # inches of a row header, above the titles of its panels
+HEADER = 0.26  # the height of a row's header, above the titles of its panels, in inches
 LEFT, RIGHT, TOP, BOTTOM, LEGEND_ROW = 0.75, 0.15, 0.4, 0.45, 0.21
 COLUMNS = 3  # panels side by side on a page
 
@@ -188,7 +188,7 @@ def add_legend(figure: Picture, entries: dict[str, Any], columns: int | None = N
     columns = columns or _legend_columns(
         round((figure.get_figwidth() - LEFT - RIGHT + GAP[0]) / (PANEL[0] + GAP[0]))
     )
-    columns = -(-len(entries) // -(-len(entries) // columns))  # the same number of rows, evenly filled
+    columns = -(-len(entries) // -(-len(entries) // columns))  # fewer columns, if they need no more rows
     style: dict[str, Any] = {
         "frameon": False,
         "fontsize": SMALLEST,

@@ -48,7 +48,7 @@ def sections(ours: Ours, tables: pd.DataFrame) -> list[Section]:
     return [Section("The classic texts", blocks, data)]
 
 
-# In sentences
+# Sentences about the networks
 
 
 def _network(ours: Ours, tables: pd.DataFrame, preset: str) -> str:

@@ -144,7 +144,7 @@ def _over_seeds(points: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     return grouped.agg(seeds="count", mean="mean", low="min", high="max").reset_index()
 
 
-# In sentences
+# Sentences about the layers
 
 
 def start_sentences(start: pd.DataFrame) -> list[str]:

@@ -139,7 +139,7 @@ def _beside(runs: pd.DataFrame, number: pd.Series) -> pd.DataFrame:
 
 
 def _known(board: pd.DataFrame) -> list[str]:
-    """Return the columns :data:`BESIDE` that are known of a configuration."""
+    """Return those of the columns :data:`BESIDE` that have a value in some row."""
     return [name for name in BESIDE if name in board and board[name].notna().any()]
 
 
@@ -148,7 +148,7 @@ def over_seeds(
 ) -> list[dict[str, Any]]:
     """Return the statistics of each group of trials, by column name of :func:`leaderboard`.
 
-    `number` is the number of each trial's group (:func:`group_numbers`).
+    `number` has the number of each trial's group, from 0 (:func:`group_numbers`).
     """
     rows = means_over_seeds(runs, number, metrics)
     for row, values in zip(rows, _values_of_groups(runs, number, metrics), strict=True):

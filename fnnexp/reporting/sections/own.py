@@ -50,7 +50,7 @@ def _blocks(part: Any, file: str) -> list[Block]:
         return [Text(" ".join(paragraph.split())) for paragraph in paragraphs]
     if picture.is_figure(part):
         return [picture.block(part, file, "")]
-    raise TypeError(f"it returned a {type(part).__name__}, and must return {EXPECTED}")
+    raise TypeError(f"the function returned a {type(part).__name__}; it must return {EXPECTED}")
 
 
 def _table(frame: pd.DataFrame, file: str) -> Table:

@@ -42,14 +42,14 @@ ALL = (
 
 
 class Answers(NamedTuple):
-    """The answers to the questions: blocks for the report, the questions as a frame, and the margin."""
+    """The answers to what was asked: blocks for the report, a frame of pairs of options, and the margin."""
 
     blocks: Sequence[Block]
     frame: pd.DataFrame
     margin: float | None
 
     def covers(self, configurations: Sequence[Configuration]) -> bool:
-        """Return whether the questions are all pairs of these configurations."""
+        """Return whether the pairs that were asked about are all pairs of these configurations."""
         return len(self.frame) == math.comb(len(configurations), 2)
 
 
@@ -67,8 +67,8 @@ def by_compare(runs: pd.DataFrame, compare: Sequence[str]) -> Asked:
     chosen = {str(races.factor_named(name, factors)) for name in compare}
     if (count := races.count_questions(options, chosen)) > races.MOST_QUESTIONS:
         raise FnnexpError(
-            f"--compare {','.join(compare)}: has {count:,} questions, and at most "
-            f"{races.MOST_QUESTIONS:,} can be answered; report on fewer options, as in KEY=VALUE,VALUE"
+            f"--compare {','.join(compare)}: asks about {count:,} pairs of options, and at most "
+            f"{races.MOST_QUESTIONS:,} can be compared; report on fewer options, as in KEY=VALUE,VALUE"
         )
     seeds = tuple(sorted(int(seed) for seed in runs["seed"].dropna().unique()))
     return Asked(tuple(compare), None, seeds, max(MOST_SEEDS, len(seeds)))
@@ -104,7 +104,7 @@ def answers(runs: pd.DataFrame, asked: Asked, metric: str | None, margin: float 
 
 
 def _headline(questions: Sequence[Question], compare: Sequence[str], ranking: Ranking) -> str:
-    """Return how many questions are settled, and the options that are better than all others."""
+    """Return a sentence on how many questions are settled, and which options are better than all others."""
     n, settled = len(questions), sum(question.is_settled for question in questions)
     by = f" (compare={','.join(compare)})" if compare else ""
     if n == 1:
@@ -154,7 +154,7 @@ def _winners(factor: str, questions: Iterable[Question]) -> list[str]:
 
 
 def _unsettled(race: Race) -> list[str]:
-    """Return a sentence on the questions that are not settled, if there are several questions."""
+    """Return a sentence on the pairs of options that are not settled, if there are several pairs."""
     verdicts = [question.verdict for question in race.questions]
     if len(verdicts) == 1:
         return []
@@ -168,7 +168,7 @@ def _unsettled(race: Race) -> list[str]:
 
 
 def _table(race: Race, ranking: Ranking) -> Table:
-    """Return the table of the questions with their answers."""
+    """Return the table of the pairs of options that were asked about, with the answers."""
     rows = [
         [
             Cell(comparisons.name_of(question.cell)),

@@ -45,7 +45,7 @@ def sections(rows: pd.DataFrame, findings: Findings, uri: str | None = None) -> 
     panels: list[tuple[str, str, Regions]] = []
     drawn: list[dict[str, Any]] = []
     missing: list[str] = []
-    elsewhere: set[Any] = set()  # checksums of data with other than two inputs
+    elsewhere: set[Any] = set()  # checksums of data that does not have two inputs
     for name, trial in _medians(rows, findings):
         if trial.get("data_checksum") in elsewhere:
             continue

@@ -97,7 +97,7 @@ def _range(values: Sequence[int]) -> str:
 
 
 def _ends(comparison: Comparison) -> Iterator[str]:
-    """Yield a sentence for each key and each end of its tried values that some options chose."""
+    """Yield a sentence on each key for which tuning chose the lowest or the highest value that it tried."""
     for key in comparison.keys:
         ends: dict[str, list[str]] = {}
         for level in comparison.levels:
