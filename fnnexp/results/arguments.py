@@ -84,7 +84,7 @@ def _problem(argument: Any, required: tuple[str, ...]) -> str:
 def column_types(name: str) -> dict[str, Any]:
     """Return the types of the columns of a frame, `runs` or `curves`.
 
-    Categories and times are converted from text.
+    Columns of categories and of times are `str`, because they are converted from text.
     """
     if name == "curves":
         return {"trial": "str", "epoch": "Int64", "metric": "str", "value": "float64"}

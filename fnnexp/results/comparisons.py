@@ -284,7 +284,7 @@ def finished_trials(runs: pd.DataFrame, configuration: Configuration) -> pd.Data
 
 
 def name_of(options: Mapping[str, str]) -> str:
-    """Return the name of a configuration or a cell: `he`, `optimizer.lr=0.1`, … for each factor."""
+    """Return the name of a combination of options: `he`, `optimizer.lr=0.1`, … joined for all factors."""
     texts = [text if name in CHOICES or WITH in name else f"{name}={text}" for name, text in options.items()]
     return " ".join(texts)
 
@@ -531,8 +531,8 @@ def _as_options(
 ) -> list[_Option]:
     """Return options from the columns `metric`, `failed` and `look` of trials.
 
-    `place` has the positions of each trial's option, seed and cell; `shape` is the number of seeds and of
-    cells.
+    `place` has the positions of each trial's option, seed and cell (combination of the other factors);
+    `shape` is the number of seeds and of cells.
     """
     metric = np.full((len(names), *shape), np.nan)
     failed, look = np.zeros(metric.shape, bool), np.zeros(metric.shape, np.int64)
@@ -580,8 +580,8 @@ def _question(
 def _paired(a: _Option, b: _Option) -> _Pair:
     """Return the pair of two options, the better first.
 
-    The pair has the cells that both options finished for all seeds. If there are none, it has the seeds for
-    which both options finished all cells.
+    The pair has the cells (combinations of the other factors) that both options finished for all seeds. If
+    there are none, it has the seeds for which both options finished all cells.
     """
     both = ~(np.isnan(a.metric) | np.isnan(b.metric))
     if not both.all():
@@ -603,7 +603,7 @@ def _paired(a: _Option, b: _Option) -> _Pair:
     failed = np.hstack([a.failed, b.failed])
     look = np.hstack([a.look, b.look])
     # A report can compare two trials once it shows both, so the later of the first reports that showed them
-    # counts. 0 means that no earlier report showed the trial, so the present report, the last, is the first.
+    # counts. 0 means that no earlier report showed the trial: the present report, the last one, is the first.
     last = np.where(look == 0, np.iinfo(np.int64).max, look).max(axis=1) if look.size else look
     return _Pair(
         a.name,
@@ -673,7 +673,8 @@ def _verdicts(
 ) -> list[dict[str, Any]]:
     """Return a row for each of some pairs of a question, with corrected p values, seeds needed and verdicts.
 
-    `without_row` are the other tested pairs, and `untested` is the number of pairs that are not tested.
+    A question is, for example, which initializer is best; p is corrected for all its pairs. `without_row` are
+    its other tested pairs, and `untested` is the number of its pairs that are not tested.
     """
     tested = [*pairs, *without_row]
     family = untested + sum(len(pair.x) > 0 for pair in tested)

@@ -121,7 +121,7 @@ def compare(
     if factor is None:
         return comparisons.with_leader(rows, ranking)
     factors = [list(comparisons.levels(frame.reset_index(drop=True)).columns) for frame in (rows, runs)]
-    # Factors that vary together are compared together, by the name of either.
+    # Factors that vary together are compared as one, which the name of any of them selects.
     varied = list(dict.fromkeys([*factors[0], *factors[1]]))
     factor = next((name for name in varied if factor in name.split(comparisons.WITH)), factor)
     compared = rows if factor in factors[0] else runs

@@ -226,7 +226,7 @@ LOSS_KEYS = ("loss", "loss.name", "loss.output", "loss.label_smoothing")
 
 
 def different_losses_note(runs: pd.DataFrame, ranking: Ranking) -> str:
-    """Return a sentence if a loss ranks finished trials that record different losses; "" otherwise."""
+    """Return a warning if a loss ranks trials that were trained with different loss functions, else ""."""
     columns = [column for column in frames.params_of(runs) if column in LOSS_KEYS]
     if not ranking.metric.endswith("loss") or not columns:
         return ""

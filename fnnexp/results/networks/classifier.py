@@ -323,7 +323,7 @@ def _no_data() -> TrainingData:
 
 
 def _option(name: str, value: Any) -> str:
-    """Return the name of an option; raise if it is not a plain name, because Hydra would parse it."""
+    """Return the name of an option; raise if it is not a plain name, which Hydra's grammar would parse."""
     if not isinstance(value, str) or not re.fullmatch(r"[\w-]+", value):
         raise ParameterError(
             f"{name}={value!r}: must be the name of an option, as in init='he' or optimizer='adam'"

@@ -192,7 +192,9 @@ def network_of(recorded: Recorded, uri: str | None, file: str = artifacts.WEIGHT
     except OtherPiecesError:
         raise
     except FnnexpError as error:
-        raise FnnexpError(f"its config cannot be read from its artifact config.yaml: {error}") from error
+        raise FnnexpError(
+            f"the run's config cannot be read from its artifact config.yaml: {error}"
+        ) from error
     dtype = np.dtype(job.config.dtype)
     stored = artifacts.read(recorded.run_id, file, uri, most=MOST_PARAMETERS * dtype.itemsize)
     inputs, classes = _ends(stored, file)
@@ -222,7 +224,7 @@ def _job(content: bytes, recorded: Recorded) -> Job:
         if recorded.pieces is None:
             raise
         raise OtherPiecesError(
-            f"it was trained with your own pieces from {recorded.pieces}, which are not loaded; add "
+            f"the trial was trained with your own pieces from {recorded.pieces}, which are not loaded; add "
             f"--pieces FILE, or in Python write fnnexp.pieces.load('FILE') first ({error})"
         ) from error
     except (RecursionError, AttributeError) as error:  # deeply nested YAML, or a tag on a wrong value
@@ -234,9 +236,9 @@ def _refuse_other_pieces(trial: Trial, recorded: Recorded) -> None:
     wanted, here = (set(filter(None, (text or "").split(", "))) for text in (recorded.pieces, _pieces(trial)))
     if wanted - here:
         raise OtherPiecesError(
-            f"it was trained with your own pieces from {recorded.pieces}, but those loaded now are from "
-            f"{_pieces(trial) or 'no file'}; add --pieces FILE with that version of the file, or in Python "
-            "write fnnexp.pieces.load('FILE') first"
+            f"the trial was trained with your own pieces from {recorded.pieces}, but those loaded now are "
+            f"from {_pieces(trial) or 'no file'}; add --pieces FILE with that version of the file, or in "
+            "Python write fnnexp.pieces.load('FILE') first"
         )
 
 
@@ -272,15 +274,15 @@ def _training_data(job: Job, recorded: Recorded, architecture: Architecture) -> 
     )
     if prepared.checksum != recorded.checksum:
         raise FnnexpError(
-            f"data={wanted.name} on this machine is not the data that it was trained on (checksum "
+            f"data={wanted.name} on this machine is not the data that the trial was trained on (checksum "
             f"{prepared.checksum[:12]}… instead of {str(recorded.checksum)[:12]}…)"
         )
     recipe = resolve.trial(job, prepared).recipe
     if recipe.architecture != architecture:
         raise FnnexpError(
-            f"its weights are those of a network with {architecture.inputs} inputs and "
-            f"{architecture.classes} classes, but data={wanted.name} has {prepared.input_size} and "
-            f"{prepared.classes}"
+            f"the run's weights are those of a network with {architecture.inputs} inputs and "
+            f"{architecture.classes} classes, but data={wanted.name} has {prepared.input_size} inputs and "
+            f"{prepared.classes} classes"
         )
     return TrainingData(data.load(prepared), recipe)
 
@@ -334,15 +336,17 @@ def weights(
     try:
         archive = npz.Archive(io.BytesIO(content))
         if sorted(archive.names) != sorted(shapes):
-            raise FnnexpError(f"its {file} has {', '.join(archive.names)} instead of {', '.join(shapes)}")
+            raise FnnexpError(
+                f"the run's {file} has the arrays {', '.join(archive.names)} instead of {', '.join(shapes)}"
+            )
         arrays = {name: archive.array(name, dtype, shape) for name, shape in shapes.items()}
     except MemoryError as error:
-        raise FnnexpError(f"there is not enough memory for its {file}") from error
+        raise FnnexpError(f"there is not enough memory for the run's {file}") from error
     except npz.DamagedError as error:
-        raise FnnexpError(f"its {file} is damaged ({error})") from error
+        raise FnnexpError(f"the run's {file} is damaged ({error})") from error
     for name, array in arrays.items():
         if not np.isfinite(array).all():
-            raise FnnexpError(f"{name} in its {file} has values that are NaN or infinite")
+            raise FnnexpError(f"{name} in the run's {file} has values that are NaN or infinite")
     return arrays
 
 
@@ -353,7 +357,10 @@ def _ends(content: bytes, file: str) -> tuple[int, int]:
         layers = sum(name.startswith("W") for name in archive.names[: 2 * MOST_LAYERS])
         first, last = (archive.header(f"W{i}").shape for i in (1, layers))
     except npz.DamagedError as error:
-        raise FnnexpError(f"its {file} is damaged ({error})") from error
+        raise FnnexpError(f"the run's {file} is damaged ({error})") from error
     if len(first) != 2 or len(last) != 2 or min(*first, *last) < 1 or last[1] > 256:
-        raise FnnexpError(f"its {file} has W1 of shape {first} and W{layers} of shape {last}")
+        raise FnnexpError(
+            f"the run's {file} has W1 of shape {first} and W{layers} of shape {last}, which are not the "
+            "first and the last weights of a network"
+        )
     return first[0], last[1]
