@@ -151,7 +151,7 @@ class Check(NamedTuple):
 
 
 def all_of(runs: pd.DataFrame, ranking: Ranking) -> list[Comparison]:
-    """Return every tuned comparison of a frame of runs."""
+    """Return all comparisons of tuned options to which trials of a frame of runs belong."""
     texts = sorted(runs["tuning"].dropna().unique()) if "tuning" in runs else []
     names = dict.fromkeys(name for text in texts for name in str(text).split(AND))
     return [found for asked in filter(None, map(parsed, names)) for found in of(runs, asked, ranking)]
@@ -234,7 +234,7 @@ def _distinct(levels: Sequence[Level]) -> list[Level]:
     ]
 
 
-# Comparing the levels
+# Comparing the tuned options
 
 
 def pairs(comparison: Comparison) -> pd.DataFrame:

@@ -284,7 +284,7 @@ def finished_trials(runs: pd.DataFrame, configuration: Configuration) -> pd.Data
 
 
 def name_of(options: Mapping[str, str]) -> str:
-    """Return the name of a combination of options: `he`, `optimizer.lr=0.1`, … joined for all factors."""
+    """Return the name of a combination of options, such as `he optimizer.lr=0.1`."""
     texts = [text if name in CHOICES or WITH in name else f"{name}={text}" for name, text in options.items()]
     return " ".join(texts)
 
@@ -301,9 +301,10 @@ def with_leader(runs: pd.DataFrame, ranking: Ranking | None = None) -> pd.DataFr
 class _Option(NamedTuple):
     """An option of a factor, with the results of its finished trials as arrays of seeds × cells.
 
-    A cell is a combination of the other factors. `metric` is :meth:`Ranking.goodness`, NaN where no trial
-    finished; `mean` is its mean over all of the option's trials; `failed` and `look` are as in
-    :class:`Configuration`. The arrays of all options that are compared have the same seeds and cells.
+    A cell is a combination of the other factors. `metric` is the ranking metric as a number of which more is
+    better (:meth:`Ranking.goodness`), NaN where no trial finished; `mean` is its mean over all of the
+    option's trials; `failed` and `look` are as in :class:`Configuration`. The arrays of all options that are
+    compared have the same seeds and cells.
     """
 
     name: str
@@ -479,7 +480,7 @@ def of_options(runs: pd.DataFrame, ranking: Ranking | None = None) -> pd.DataFra
 def in_each_cell(runs: pd.DataFrame, factor: str = "init", ranking: Ranking | None = None) -> pd.DataFrame:
     """Return the best option of a factor, compared with the next best, for each combination of other factors.
 
-    Each row is a separate question: its family is the pairs of options in that cell.
+    Each row is a separate question: p is corrected for the pairs of options in that combination.
 
     Returns
     -------

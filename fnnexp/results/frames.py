@@ -706,7 +706,7 @@ def _layer_and_quantity(name: str) -> tuple[int, int]:
 
 
 def _diagnostics_frame(identity: pd.DataFrame, points: reader.Points, names: Sequence[str]) -> pd.DataFrame:
-    """Return the frame of :func:`diagnostics`, given the points of the names of :func:`_diagnostics_of`."""
+    """Return the frame of :func:`diagnostics`, given the points of the diagnostics with these names."""
     frame = _about_trials(identity, points)
     layers, quantities = np.array([_layer_and_quantity(name) for name in names], "int64").reshape(-1, 2).T
     frame["layer"] = pd.array(layers[points.metric], dtype="Int64")

@@ -140,7 +140,7 @@ def _without_widths(runs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     order = dict.fromkeys(names[runs["arch"].sort_values(kind="stable").index])
     arch = names.astype(pd.CategoricalDtype(list(order), ordered=True))
     values[WIDTH] = width.where(wide)
-    # The widths that `arch` no longer names are in `values`; the names of other networks include theirs.
+    # `values` has the widths of merged networks, and the names of other networks include theirs.
     return runs.assign(arch=arch).drop(columns="arch.hidden"), values
 
 
@@ -474,7 +474,7 @@ def _near(cell: _Trials, best: float) -> tuple[list[float], int, int]:
 def _guessing(cell: _Trials, values: NDArray[np.float64], best: float) -> list[float]:
     """Return the values at which several seeds finished and none learned.
 
-    Return [] if a seed of the best value did not learn either.
+    If a seed of the best value did not learn, return [].
     """
     learned = {value: cell.learned[(cell.value == value) & cell.has_result] for value in values.tolist()}
     if not learned[best].all():

@@ -39,7 +39,10 @@ def rows_to_compare(runs: pd.DataFrame, ranking: Ranking) -> pd.DataFrame:
 def rows_and_findings(
     runs: pd.DataFrame, ranking: Ranking | None = None
 ) -> tuple[pd.DataFrame, comparisons.Findings]:
-    """Return the rows to compare, and their comparisons; shares and spreads of variance are over all rows."""
+    """Return the rows to compare, and their comparisons.
+
+    The shares of variance and the spreads over seeds are computed from all rows of `runs`.
+    """
     ranking = ranking or ranking_of(runs)
     rows = rows_to_compare(runs, ranking)
     findings = comparisons.findings(rows, ranking)

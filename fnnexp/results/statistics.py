@@ -462,7 +462,7 @@ def _as_far(d: NDArray[np.float64], least: NDArray[np.float64]) -> list[int]:
         step = max(1, AT_ONCE // size)
         for i in range(0, PATTERNS, step):
             signs = rng.integers(0, 2, (min(step, PATTERNS - i), size)) * 2.0 - 1
-            # In this product, other lists change only the rounding of a list's sums, which `least` allows.
+            # One product for all lists changes only the rounding of a list's sums, which `least` allows.
             counts += (np.abs(signs @ d.T) >= least).sum(axis=0)
         return [int(count) for count in counts]
     # A block of 16 signs has 65,536 patterns. Their sums are computed once and looked up.

@@ -221,7 +221,7 @@ def test_a_missing_artifact_or_data_set_is_reported_in_a_sentence(swept, store, 
     read_instead(text.replace("digits", "${oc.env:HOME}").encode())
     assert "it holds references" in explanation(runs, store)
     read_instead(b"- [")
-    assert "it is not the config of a run" in explanation(runs, store)
+    assert "is not the config of a run" in explanation(runs, store)
 
 
 def too_large(*_, **__):
@@ -269,9 +269,9 @@ def damaged(content, how):
         ("weights.npz", "", "weights.npz is damaged"),
         ("config.yaml", "cut", "the run's config cannot be read from its artifact config.yaml"),
         ("config.yaml", "", "the run's config cannot be read from its artifact config.yaml"),
-        ("config.yaml", b"\xff\xfe\x00", "it is not the config of a run"),
-        ("config.yaml", "seed: !!timestamp x", "it is not the config of a run"),
-        pytest.param("config.yaml", "- " * 30_000, "it is not the config of a run", id="without end"),
+        ("config.yaml", b"\xff\xfe\x00", "is not the config of a run"),
+        ("config.yaml", "seed: !!timestamp x", "is not the config of a run"),
+        pytest.param("config.yaml", "- " * 30_000, "is not the config of a run", id="without end"),
     ],
 )
 def test_a_damaged_artifact_is_reported_in_a_sentence(name, how, reason, swept, store, monkeypatch):

@@ -194,7 +194,7 @@ def optimizer(ours: Ours, tables: pd.DataFrame, rows: pd.DataFrame) -> Section:
     )
 
 
-# Chaos
+# The chaos of sigmoid_per_sample
 
 
 def chaos(ours: Ours, tables: pd.DataFrame) -> Section:

@@ -279,7 +279,7 @@ def _alike(runs: pd.DataFrame) -> list[pd.DataFrame]:
 
 
 def _are_drawn(options: pd.DataFrame) -> bool:
-    """Return whether these factors are numbers that neither rise nor fall together, as those of a search.
+    """Return whether these factors are numbers that neither rise nor fall together, as in a random search.
 
     Numbers that were paired by hand usually rise or fall together. The rows are sorted by the first factor.
     """

@@ -156,7 +156,7 @@ def _at_best(runs: pd.DataFrame, finished: Sequence[Configuration]) -> list[str]
     axes, best_values = numeric.axes_at_best(runs), []
     if not axes:
         return []
-    for configuration in finished[:CLOSE]:  # the rest are only counted
+    for configuration in finished[:CLOSE]:  # the sentence names these and counts the rest
         values = comparisons.finished_trials(runs, configuration).iloc[0]
         at = {axis: values[f"best {axis}"] for axis in axes if not pd.isna(values[f"best {axis}"])}
         if len(axes) == 1:
@@ -276,7 +276,7 @@ def _begin(where: str, text: str) -> str:
 
 
 def _too_few_seeds(pairs: pd.DataFrame) -> str:
-    """Return the end of a sentence on how many seeds it takes, if these cannot separate any two options."""
+    """Return the end of a sentence on how many seeds it takes, if there are too few to separate any pair."""
     if not comparisons.inseparable(pairs).all():
         return ""
     needed = statistics.fewest_for_signs(int(pairs["family"].iloc[0]))

@@ -80,7 +80,7 @@ def _kind(run: StoredRun) -> str:
 
 
 def _nothing_found(text: str, experiment: str | None, uri: str | None) -> str:
-    """Return the message for an id or a name that no trial has."""
+    """Return the message that no trial has this id or name."""
     names = [experiment] if experiment is not None else reader.experiment_names(uri)
     trials = [name for each in names[:MOST_SEARCHED] for name in reader.trials(each, uri).names if name]
     where = "the store" if experiment is None else f"the experiment '{experiment}'"
@@ -91,7 +91,7 @@ def _nothing_found(text: str, experiment: str | None, uri: str | None) -> str:
 
 
 def _ambiguous(text: str, runs: Sequence[StoredRun]) -> str:
-    """Return the message for a name that several trials have."""
+    """Return the message that several trials have this name."""
     lines = [f"  {run.run_id} (trial {run.trial} in '{run.experiment}')" for run in runs[:MOST_LISTED]]
     if len(runs) > MOST_LISTED:
         lines.append(f"  … and {len(runs) - MOST_LISTED} more")

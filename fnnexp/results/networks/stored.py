@@ -228,7 +228,7 @@ def _job(content: bytes, recorded: Recorded) -> Job:
             f"--pieces FILE, or in Python write fnnexp.pieces.load('FILE') first ({error})"
         ) from error
     except (RecursionError, AttributeError) as error:  # deeply nested YAML, or a tag on a wrong value
-        raise FnnexpError(f"it is not the config of a run: {error}") from error
+        raise FnnexpError(f"the file is not the config of a run: {error}") from error
 
 
 def _refuse_other_pieces(trial: Trial, recorded: Recorded) -> None:
