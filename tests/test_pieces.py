@@ -94,8 +94,8 @@ def test_the_guides_pieces_train_in_workers_and_the_report_shows_them(guide, inv
     without = invoke("report", "stripes")
     assert without.status == 0, without.err
     page = Path("reports/stripes/report.html").read_text("utf-8")
-    assert "not shown: it was trained with pieces from my_pieces.py@" in page
-    assert "which are not here; add --pieces FILE" in page
+    assert "not shown: the trial was trained with your own pieces from my_pieces.py@" in page
+    assert "which are not loaded; add --pieces FILE" in page
     with_pieces = invoke("report", "stripes", "--pieces", "my_pieces.py")
     assert with_pieces.status == 0, with_pieces.err
     page = Path("reports/stripes/report.html").read_text("utf-8")

@@ -101,7 +101,7 @@ def write(
     Returns
     -------
     Path
-        The HTML page.
+        The path of the HTML page.
 
     Raises
     ------
@@ -120,13 +120,13 @@ def write(
         if whole.runs.empty:
             if reader.map_runs(experiment, tracking_uri):
                 raise FnnexpError(
-                    f"The experiment '{experiment}' has only maps, which have no report; "
+                    f"The experiment '{experiment}' has only maps (of fnnexp map), which have no report; "
                     f"fnnexp.read_map({experiment!r}) returns the arrays of the newest"
                 )
             if reader.map_runs(experiment, tracking_uri, RANGE_TEST):
                 raise FnnexpError(
-                    f"The experiment '{experiment}' has only range tests, which have no report; the command "
-                    "that made one prints it again and trains nothing"
+                    f"The experiment '{experiment}' has only range tests of learning rates, which have no "
+                    "report; to see one again, write the command that made it, which trains nothing"
                 )
             raise FnnexpError(f"The experiment '{experiment}' has no fnnexp trials yet; run a sweep first.")
         if where:
@@ -134,8 +134,9 @@ def write(
         asked = reader.asked(experiment, tracking_uri)
         if compare and level_of(metric) is not None:
             raise FnnexpError(
-                f"--compare {','.join(compare)}: times are not tested, because trials that train in one "
-                "stack share a clock; omit --compare, or rank by another metric"
+                f"--compare {','.join(compare)}: --metric {metric} is a time, and times are not tested, "
+                "because trials that train together share one measured time; omit --compare, or write "
+                "another --metric"
             )
         if compare:
             asked = questions_asked.by_compare(whole.runs, compare)
@@ -319,7 +320,7 @@ def make(
     metric, margin, compare, handout
         As for :func:`write`.
     asked
-        What the answer begins with, if anything was asked.
+        The questions whose answers come first, if any were asked.
     """
     with frames.remembering():
         runs, sections = _sections(whole, tracking_uri, metric, margin, asked)
@@ -380,8 +381,8 @@ def _sections(
 def _parts(runs: pd.DataFrame, found: Sequence[tuned.Comparison]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the trials that a report compares, and those that it shows over the values of numeric factors.
 
-    Trials that tuned are not compared. If all others belong to tuned comparisons, those with the chosen
-    values are compared, and the trials that tuned show the values.
+    Trials that were trained to tune options are not compared. If all others belong to comparisons of tuned
+    options, those with the chosen values are compared, and the trials that tuned are shown over the values.
     """
     compared = filters.compared(runs)
     rows = [comparison.rows["trial"] for comparison in found]
@@ -425,7 +426,8 @@ def write_files(
             for_spreadsheets(frame).to_csv(folder / file, index=False, encoding="utf-8")
     except OSError as error:
         raise FnnexpError(
-            f"The report cannot be written to {folder}: {error}. Name another folder."
+            f"The report cannot be written to {folder}: {error}. Name another folder: --folder FOLDER, or in "
+            "Python folder=FOLDER."
         ) from error
     return [folder / file for file in (*texts, *images, *tables)]
 
@@ -445,7 +447,7 @@ def for_spreadsheets(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _each_harmless(column: pd.Series) -> pd.Series:
     """Return a column with harmless texts. A text that occurs in many rows is looked at once."""
-    if column.dtype == object:  # it can contain values that are not hashable
+    if column.dtype == object:  # pd.factorize needs hashable values
         return column.map(_harmless)
     codes, values = pd.factorize(column)
     harmless = pd.Series([_harmless(value) for value in values], dtype=object)
@@ -482,7 +484,8 @@ def log_files(
 def record_look(experiment: str, uri: str | None, runs: pd.DataFrame, when: int) -> list[str]:
     """Record in the store that results were seen at a time in milliseconds, if any of them are new.
 
-    Return the lines to print: none, or one line with the reason if this could not be recorded.
+    Tests of seeds that are added later depend on it. Return the lines to print: none, or one line with the
+    reason if this could not be recorded.
     """
     if not (runs["look"].isna() & (runs["status"] == "finished")).any():
         return []

@@ -45,7 +45,7 @@ def part(runs: pd.DataFrame, chosen: pd.Series) -> pd.DataFrame:
 def compared(runs: pd.DataFrame) -> pd.DataFrame:
     """Return the rows that enter comparisons: all but those of trials that were trained to tune options.
 
-    If there are no others, as in a selection of the tuning, the result is `runs` itself.
+    If all trials were trained to tune options, the result is `runs` itself.
     """
     tuning = runs["tuning"].notna() if "tuning" in runs else pd.Series(False, runs.index)
     return part(runs, ~tuning) if tuning.any() and not tuning.all() else runs
@@ -200,6 +200,6 @@ def _text(value: Any) -> str:
 
 
 def _known_values(shown: pd.Series, requested: str) -> str:
-    values = list(dict.fromkeys(shown))
     """Return the end of a message: the values that occur, and a suggestion."""
+    values = list(dict.fromkeys(shown))
     return f"trials have {', '.join(values)}.{did_you_mean(requested, values)}"

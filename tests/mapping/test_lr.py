@@ -188,7 +188,7 @@ def test_each_configuration_is_trained_once_and_kept(invoke, store, own_folder):
     assert len(list((own_folder / "mlruns").iterdir())) == 1
     with pytest.raises(fnnexp.FnnexpError, match="has no map"):
         fnnexp.read_map("digits_lr")
-    with pytest.raises(fnnexp.FnnexpError, match="has only range tests, which have no report"):
+    with pytest.raises(fnnexp.FnnexpError, match="only range tests of learning rates, which have no report"):
         fnnexp.report("digits_lr")
 
 

@@ -138,7 +138,7 @@ def test_a_word_is_a_name_or_a_path(images, own_folder, invoke):
         fnnexp.show_data("moon")
     with pytest.raises(FnnexpError, match=r"^digit.*every test image is also a training image"):
         fnnexp.show_data("digit")
-    with pytest.raises(FnnexpError, match="2 data sets, or ways to divide one; write one value"):
+    with pytest.raises(FnnexpError, match="2 data sets, or ways to divide or scale one; write one value"):
         fnnexp.show_data("digits", **{"data.validation": [100, 200]})
     assert "'b.npz': after a data set, only KEY=VALUE" in invoke("data", "a.npz", "b.npz").err
 

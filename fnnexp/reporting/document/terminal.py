@@ -24,7 +24,7 @@ LINES = 21
 """Maximum number of lines of a document: a terminal has 24, and a few more lines follow the document."""
 
 LEAST_ROWS = 3
-"""A longer table is omitted if fewer of its rows than this fit."""
+"""A table is omitted if fewer of its rows than this fit, unless it has fewer and all fit."""
 
 
 def show(document: Document, console: Console, lines: int = LINES) -> None:

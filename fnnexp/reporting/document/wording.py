@@ -103,7 +103,7 @@ def listed(texts: Sequence[str]) -> str:
 
 
 def after_stopping(runs: pd.DataFrame) -> str:
-    """Return what the captions of means by epoch say if trials stopped early, else ""."""
+    """Return the sentence that captions of means by epoch end with if trials stopped early, else ""."""
     if "stopped_epoch" not in runs or runs["stopped_epoch"].isna().all():
         return ""
     return " A trial that stopped early keeps its last value to the end of its line."

@@ -119,7 +119,10 @@ def plot_histograms(runs: pd.DataFrame, quantity: str = "a", *, tracking_uri: st
         If none of the trials has histograms, or they differ in a factor that one figure cannot show.
     """
     if quantity not in COUNTED:
-        raise FnnexpError(f"quantity={quantity!r}: must be one of {', '.join(COUNTED)}")
+        raise FnnexpError(
+            f"quantity={quantity!r}: must be one of {', '.join(COUNTED)}; write 'a' for the outputs of the "
+            "layers or 'dz' for their gradients"
+        )
     runs = by_version(filters.compared(runs))
     for factor in [*others(runs), "arch", "batching"]:
         if len(runs[factor].drop_duplicates()) > 1:

@@ -118,7 +118,7 @@ def evaluate(best: pd.Series, uri: str | None = None) -> Evaluation:
     FnnexpError
         If the trial's artifacts or data are missing, damaged, or not those that it was trained with.
     """
-    # Importing Numba for one trial would take longer than the rest of this.
+    # The NumPy engine, because importing Numba for one trial would take longer than the rest of this.
     network = network_of(replace(Recorded.of_row(best), engine="numpy"), uri)
     name = network.best_split
     split = network.split(name)

@@ -91,11 +91,10 @@ def answer(runs: pd.DataFrame, *, metric: str | None = None, margin: float | Non
 
 
 def section(runs: pd.DataFrame, findings: Findings, asked: Answers | None = None) -> Section:
-    """Return the section that says what was asked, and which configuration is best, with evidence.
+    """Return the section that answers what was asked, and says which configuration is best, with evidence.
 
-    The first two arguments are those that :func:`questions.rows_and_findings` returns.
-
-    The terminal shows only the headlines.
+    `runs` and `findings` are those that :func:`questions.rows_and_findings` returns. The terminal does not
+    show the evidence.
     """
     answered = asked is not None and asked.covers(findings.configurations)
     figure = None if _only_seeds(findings.configurations) else from_leader.from_leader(findings)
@@ -123,7 +122,7 @@ def sentences(runs: pd.DataFrame, findings: Findings) -> list[str]:
 def headlines(runs: pd.DataFrame, findings: Findings, *, answered: bool = False) -> list[str]:
     """Return the overall answer, the best initializer in each combination, and caveats about both.
 
-    If what was asked has `answered` all of this, only the caveats are returned.
+    If the questions that were asked have `answered` all of this, only the caveats are returned.
     """
     finished = [configuration for configuration in findings.configurations if len(configuration.metric)]
     if not finished:
@@ -157,7 +156,7 @@ def _at_best(runs: pd.DataFrame, finished: Sequence[Configuration]) -> list[str]
     axes, best_values = numeric.axes_at_best(runs), []
     if not axes:
         return []
-    for configuration in finished[:CLOSE]:  # the rest are only counted
+    for configuration in finished[:CLOSE]:  # the sentence names these and counts the rest
         values = comparisons.finished_trials(runs, configuration).iloc[0]
         at = {axis: values[f"best {axis}"] for axis in axes if not pd.isna(values[f"best {axis}"])}
         if len(axes) == 1:
@@ -224,9 +223,10 @@ GUESS = "guess"
 
 
 def _answers(pairs: pd.DataFrame, finished: Sequence[Configuration]) -> pd.Series:
-    """Return :func:`_verdict`, but :data:`GUESS` on open pairs in which only the leader learned.
+    """Return :func:`_verdict`, but :data:`GUESS` for open pairs in which only the leader learned.
 
-    The leader must have learned in all its seeds, and the other in none of several. To say so takes no test.
+    The leader must have learned in all its seeds, and the other configuration in none of two or more. No test
+    is needed to say so.
     """
     leader, verdict = finished[0], _verdict(pairs, finished[0])
     if leader.failed.any():
@@ -244,7 +244,7 @@ def _did_not_learn(names: Sequence[str]) -> str:
 
 
 def _own_settings(runs: pd.DataFrame, leader: Configuration) -> list[str]:
-    """Return the settings that the compared options determine, unless these are default learning rates."""
+    """Return the settings that the compared options determine, except those of batching modes (defaults)."""
     if not leader.levels:
         return []
     axis, *more = leader.levels
@@ -276,7 +276,7 @@ def _begin(where: str, text: str) -> str:
 
 
 def _too_few_seeds(pairs: pd.DataFrame) -> str:
-    """Return the end of a sentence on how many seeds it takes, if these cannot separate any two options."""
+    """Return the end of a sentence on how many seeds it takes, if there are too few to separate any pair."""
     if not comparisons.inseparable(pairs).all():
         return ""
     needed = statistics.fewest_for_signs(int(pairs["family"].iloc[0]))
@@ -477,7 +477,7 @@ def _not_learned(runs: pd.DataFrame, finished: Sequence[Configuration], findings
 
 
 def _below(runs: pd.DataFrame, ranking: Ranking) -> str:
-    """Return the accuracies below which the trials that did not learn are, by their numbers of classes."""
+    """Return, in words, the accuracy below which a trial did not learn, for each number of classes."""
     counted = filters.once(runs)
     finished = counted[(counted["status"] == "finished") & counted[ranking.metric].notna()]
     failed = finished[comparisons.failed_to_learn(finished, ranking)]
@@ -511,7 +511,7 @@ def _looked_at(findings: Findings) -> list[str]:
 def details(runs: pd.DataFrame, findings: Findings, *, answered: bool = False) -> list[str]:
     """Return sentences on the leader's accuracy and errors, its comparisons, and the shares of factors.
 
-    If what was asked has `answered` the comparisons, they are omitted.
+    If the questions that were asked have `answered` the comparisons, they are omitted.
     """
     finished = [configuration for configuration in findings.configurations if len(configuration.metric)]
     if not finished:
@@ -602,7 +602,7 @@ def _uncounted(runs: pd.DataFrame) -> list[str]:
 
 
 def _only_seeds(finished: Sequence[Configuration]) -> bool:
-    """Return whether configurations differ only in seeds such as `seed_init`, none of which is the best."""
+    """Return whether configurations differ only in seeds such as `seed_init`, so that none is the best."""
     return len(finished) > 1 and {*finished[0].levels} <= {*frames.SEEDS}
 
 

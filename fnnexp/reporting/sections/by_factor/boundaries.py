@@ -30,7 +30,7 @@ MOST_PANELS = 9
 """The largest number of configurations that are drawn."""
 
 IMAGES = ("mnist", "digits", *IDX_SETS)
-"""The data sets that are known not to be in the plane, so that no network is read to find out."""
+"""Data sets that are known to have more than two inputs, so no network needs to be read to find out."""
 
 CAPTION = (
     "What a network of each configuration predicts in the plane, and the rows that it was trained on. The "
@@ -45,12 +45,12 @@ def sections(rows: pd.DataFrame, findings: Findings, uri: str | None = None) -> 
     panels: list[tuple[str, str, Regions]] = []
     drawn: list[dict[str, Any]] = []
     missing: list[str] = []
-    elsewhere: set[Any] = set()  # data that is not in the plane
+    elsewhere: set[Any] = set()  # checksums of data that does not have two inputs
     for name, trial in _medians(rows, findings):
         if trial.get("data_checksum") in elsewhere:
             continue
         try:
-            # Importing Numba would take longer than the rest of this.
+            # The NumPy engine, because importing Numba would take longer than the rest of this.
             network = network_of(replace(Recorded.of_row(trial), engine="numpy"), uri)
             if network.recipe.architecture.inputs != 2:
                 elsewhere.add(trial.get("data_checksum"))
@@ -77,9 +77,9 @@ def sections(rows: pd.DataFrame, findings: Findings, uri: str | None = None) -> 
 
 
 def _medians(rows: pd.DataFrame, findings: Findings) -> Iterator[tuple[str, pd.Series]]:
-    """Yield the names of the best configurations whose data may be in the plane, and their median trials.
+    """Yield the names of the best configurations whose data may have two inputs, and their median trials.
 
-    Of an even number of trials, it is the worse one of the two in the middle.
+    The median of an even number of trials is the worse of the two in the middle.
     """
     finished = [each for each in findings.configurations if len(each.metric)]
     for configuration in finished[:MOST_PANELS]:
