@@ -299,7 +299,7 @@ def _check_regularization(config: Config) -> None:
     for name in ("l2", "l1"):
         _finite(f"regularization.{name}", getattr(regularization, name), 0, "0.0001")
     dropout, key = regularization.dropout, "regularization.dropout"
-    text = str([dropout])[1:-1].replace(" ", "").replace("None", "null")  # a text has its quotes
+    text = str([dropout])[1:-1].replace(" ", "").replace("None", "null")  # in a list, strings have quotes
     example = "[0.2" + ",0.5" * max(hidden, 1) + "]"
     rates = dropout if isinstance(dropout, list) else [dropout]
     if not all(type(rate) in (int, float) for rate in rates):
@@ -329,7 +329,7 @@ def _check_regularization(config: Config) -> None:
 
 
 def _optimizer_with(hyperparameter: str, chosen: str) -> str:
-    """Return an example of a hyperparameter, with the chosen optimizer if that has it."""
+    """Return an example that sets a hyperparameter: of the chosen optimizer, or else of one that has it."""
     having = [name for name, rule in OPTIMIZERS.items() if hyperparameter in rule.hyperparameters]
     name = chosen if chosen in having else having[0]
     return f"optimizer={name} optimizer.{hyperparameter}=…"
@@ -458,7 +458,7 @@ def _untrained(schedule: ScheduleConfig) -> None:
 
 
 def _schedule_with(parameter: str, chosen: str) -> str:
-    """Return an example of a parameter, with the chosen schedule if that has it."""
+    """Return an example that sets a parameter: of the chosen schedule, or else of one that has it."""
     having = [name for name, rule in SCHEDULES.items() if parameter in rule.parameters]
     name = chosen if chosen in having else having[0]
     return f"schedule={name} schedule.{parameter}=…"
@@ -497,7 +497,8 @@ def _check_execution(execution: Execution) -> None:
 def check_search(search: SearchConfig, *, tuned: bool = False) -> None:
     """Raise `ConfigError` for an unknown search, or an impossible number of configurations.
 
-    With `tuned`, for ``tune``, the configurations are drawn in any case, and their number has a default.
+    `tuned` says that the config has ``tune``. Then every search draws configurations, and their number has a
+    default.
     """
     _one_of("search.name", search.name, SEARCHES)
     is_halving = search.name == "halving"
@@ -517,7 +518,7 @@ def check_search(search: SearchConfig, *, tuned: bool = False) -> None:
 
 
 def _check_end(config: Config) -> None:
-    """Raise if a key that says when a sweep ends is impossible."""
+    """Raise for impossible values of the keys that say when a sweep ends and what it compares."""
     until, settled = config.until, "until=settled"
     if until.name is not None:
         _one_of("until.name", until.name, UNTIL)

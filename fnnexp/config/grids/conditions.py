@@ -56,7 +56,7 @@ class Values(NamedTuple):
     groups
         The indices of the groups of axes, in order.
     values
-        The value for each combination of these groups. The last group advances first.
+        The value for each combination of these groups. The last group changes fastest.
     """
 
     groups: tuple[int, ...]
