@@ -4,7 +4,7 @@ Every Hydra app on the machine imports this module, so it imports nothing large.
 apps: it leaves their search path unchanged, and no path of theirs starts with ``fnnexp://``.
 """
 
-# No `from __future__ import annotations`: Hydra executes this module without adding it to sys.modules, where
+# No `from __future__ import annotations`: Hydra executes this module before adding it to sys.modules, where
 # Python would look up annotations that are strings.
 
 import os
