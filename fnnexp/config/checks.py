@@ -135,7 +135,7 @@ def _check_init(init: InitConfig, zero_biases: bool) -> None:
             )
         if not math.isfinite(2 * max(-init.low, init.high)):
             raise ConfigError(
-                f"init.low={init.low} and init.high={init.high}: are too large; write init.low=-0.05 "
+                f"init.low={init.low} and init.high={init.high}: too large; write init.low=-0.05 "
                 "init.high=0.05"
             )
     _above_zero("init.gain", init.gain, "init.gain=2")
@@ -235,28 +235,28 @@ def _check_toy(data: DataConfig) -> None:
 
 def _no_widths(hidden: Any) -> str:
     text = str(hidden).replace(" ", "")
-    problem = f"arch.hidden={text}: must be one list of whole numbers ≥ 1; "
+    problem = f"arch.hidden={text}: must be one list of whole numbers ≥ 1"
     if isinstance(hidden, list) and hidden and all(isinstance(widths, list) for widths in hidden):
-        return f"{problem}write arch.hidden={text[1:-1]}{' with -m' if len(hidden) > 1 else ''}"
-    return f"{problem}write arch.hidden=[64,32]"
+        return f"{problem}; write arch.hidden={text[1:-1]}{' with -m' if len(hidden) > 1 else ''}"
+    return f"{problem}; write arch.hidden=[64,32]"
 
 
 def _check_activation(arch: ArchConfig) -> None:
     given: Any = arch.activation
     names = given if isinstance(given, list) else [given]
     text = str(given).replace(" ", "").replace("'", "").replace("None", "null")
-    problem = f"arch.activation={text}: must be one name, or a list with one for each hidden layer; "
+    problem = f"arch.activation={text}: must be one name, or a list with one for each hidden layer"
     if not names or not all(isinstance(name, str) for name in names):
         if names and all(isinstance(name, (str, list)) for name in names):
-            raise ConfigError(f"{problem}write arch.activation={text[1:-1]}{' with -m' * (len(names) > 1)}")
-        raise ConfigError(f"{problem}write arch.activation=relu")
+            raise ConfigError(f"{problem}; write arch.activation={text[1:-1]}{' with -m' * (len(names) > 1)}")
+        raise ConfigError(f"{problem}; write arch.activation=relu")
     for name in names:
         _one_of("arch.activation", name, ACTIVATIONS)
     if isinstance(given, list) and len(given) != len(arch.hidden):
         widths = str(arch.hidden).replace(" ", "")
         sweep = f"{text[1:-1]} with -m, for one trial per name" if len(given) > 1 else text[1:-1]
         raise ConfigError(
-            f"{problem}it has {plural(len(given), 'name')}, and arch.hidden={widths} has "
+            f"{problem}; it has {plural(len(given), 'name')}, and arch.hidden={widths} has "
             f"{plural(len(arch.hidden), 'layer')}; write arch.activation={sweep}"
         )
     if "leaky_relu" not in names or not arch.hidden:

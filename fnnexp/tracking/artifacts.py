@@ -293,7 +293,7 @@ def read(run_id: str, name: str, uri: str | None, *, most: int) -> bytes:
                     content = stream.read(most + 1)
             if max(sizes[name], len(content)) > most:
                 raise FnnexpError(
-                    f"the artifact {name} of the run {run_id} is larger than the {most:,} bytes allowed"
+                    f"in the run {run_id}, the artifact {name} is larger than the {most:,} bytes allowed"
                 )
             return content
     except FnnexpError:

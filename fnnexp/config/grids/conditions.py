@@ -200,7 +200,7 @@ def _split(text: str, separator: str, whole: str) -> list[str]:
             i = begin - 1
         i += 1
     if quote or depth:
-        raise ConfigError(f"where={whole}: {quote or '['} has no partner; write {EXAMPLE}")
+        raise ConfigError(f"where={whole}: {quote or '['} has no partner that closes it; write {EXAMPLE}")
     return [*parts, text[begin:]]
 
 

@@ -114,7 +114,7 @@ def value_count(override: Override) -> float:
         assert value.stop is not None
         if not math.isfinite((value.stop - value.start) / value.step):
             return math.inf
-        start, stop, step = map(Decimal, (value.start, value.stop, value.step))  # Hydra adds decimals too
+        start, stop, step = map(Decimal, (value.start, value.stop, value.step))  # decimals, as in Hydra
         return max(0, math.ceil((stop - start) / step))
     if isinstance(value, Glob) and override.config_loader is not None:
         return len(list(override.sweep_iterator()))

@@ -97,7 +97,7 @@ class Cluster(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Disconnect from the cluster, which keeps running. Running segments are abandoned."""
+        """Disconnect from the cluster, which keeps running. Training that still runs there is abandoned."""
 
     def gone(self) -> ClusterLostError:
         """Return the error that reports the loss of the cluster."""
