@@ -44,7 +44,7 @@ LONGEST_LIST = 100
 """A range of more values than this is passed to Hydra as a range, and not as a list of its values."""
 
 MOST_VALUES = 1_000_000
-"""The largest number of values of a key that are not a range."""
+"""The most values that a key may be given as a list or another iterable; a range may have more."""
 
 GRAMMAR = re.compile(r"(tag|interval|range|choice|glob|shuffle|sort|int|float)\(.*\)", re.DOTALL)
 """A call in Hydra's grammar, such as `range(5)`."""
@@ -53,7 +53,7 @@ INTERRUPTED = "interrupted, and what was trained is saved; run the same sweep ag
 
 
 class TrialsFailedError(FnnexpError):
-    """Raised if some trials failed. All others have ended."""
+    """Raised after a sweep in which trials failed."""
 
     exit_status = 1
 
@@ -157,12 +157,12 @@ def lr_range(
 
 
 def range_test(command: Command, console: Console, *, may_be_dry: bool = True) -> RangeTest | None:
-    """Run the range test of a command, and print what it suggests; None after a dry run."""
+    """Run a learning-rate range test, print the rates that it suggests, and return it; None for a dry run."""
     from fnnexp.mapping.lr import request
 
     wanted = request.parse(command)
     with composed(wanted.command, console, may_be_dry=may_be_dry) as requested:
-        from fnnexp.mapping.lr import command as lr  # while the workers start
+        from fnnexp.mapping.lr import command as lr  # not at the top: the workers start meanwhile
 
         print_notes(requested, console)
         return lr.run(wanted, requested, console)
@@ -226,13 +226,13 @@ def show_data(
 
 
 def _data_words(data: str) -> tuple[list[str], list[str]]:
-    """Return the overrides that a path or a name of a data set stands for, and notes."""
+    """Return the overrides that select a data set, given its path or its name, and notes to print."""
     is_here = sources.place(data).exists()
     if "=" in data and not is_here:
         return [data], []
     if (data in DATASETS and data != "files") or (not is_here and re.fullmatch(r"\w+", data)):
-        kind = "a file or folder of this name here is not read"
-        return [f"data={data}"], [f"data={data}: {kind}; write ./{data} for it"] if is_here else []
+        note = f"data={data}: shows the data set of this name, not the file or folder here; for that write"
+        return [f"data={data}"], [f"{note} ./{data}"] if is_here else []
     return ["data=files", f"data.path={quoted(data)}"], []
 
 
@@ -327,7 +327,7 @@ def composed(
 ) -> Iterator[Sweep]:
     """Yield the sweep of a command. Workers start while the sweep is composed, and end if composing fails.
 
-    In a dry run they start only if it measures how fast they train.
+    In a dry run, workers start only with `dry_run_measures`, to measure how fast they train.
     """
     with ExitStack() as stack:
 
@@ -449,9 +449,9 @@ def train(
 
 
 def _search_of(requested: Sweep) -> type[Rounds] | None:
-    """Return what decides by the results which trials of a sweep are trained; None if all are.
+    """Return the class that chooses by the results which trials of a sweep to train; None to train them all.
 
-    Only the chosen search is imported: statistics and pandas take a third of a second.
+    Only the module of this class is imported: statistics and pandas take a third of a second.
     """
     if requested.until.name is not None:
         from fnnexp.sweeping.search.settled import Settling
@@ -510,8 +510,9 @@ def planned_first(requested: Sweep) -> tuple[Sequence[Trial], list[str]]:
         options = len({level_of(requested.tuned, params) for params in ParamsOfTrials(trials)})
         fresh = len(requested.tuned.fresh)
         notes.append(
-            f"these trials tune; then {plural(options * fresh, 'trial')} with fresh seeds are compared, and "
-            f"up to {(options - 1) * (CONTENDERS - 1) * fresh} check that the winner beats next best values"
+            f"these trials tune each option; then {plural(options * fresh, 'trial')} with fresh seeds "
+            f"compare the options, and up to {(options - 1) * (CONTENDERS - 1) * fresh} more check that the "
+            "winner also beats the next best values of the others"
         )
     if requested.budget is not None:
         purse, first_rung = Purse(requested.budget, time.monotonic()), requested.search.min_epochs
@@ -565,7 +566,7 @@ def _by_engines(outcome: Outcome) -> str:
 
 
 def _about_budget(outcome: Outcome, requested: Sweep, trials: int) -> str | None:
-    """Return what a budget left untrained, and how to go on; None if nothing."""
+    """Return how many trials a budget left untrained, and how to train them; None if it left none."""
     if requested.budget is None or outcome.interrupted:
         return None
     text = f"budget={requested.budget.text} is used up"
@@ -573,7 +574,7 @@ def _about_budget(outcome: Outcome, requested: Sweep, trials: int) -> str | None
         more = (
             f"{plural(outcome.not_run, 'trial')} of the sweep {'is' if outcome.not_run == 1 else 'are'} left"
         )
-        return f"{text}: {more}; a larger budget goes on" if outcome.not_run else None
+        return f"{text}: {more}; the same command with a larger budget goes on" if outcome.not_run else None
     left = outcome.not_run
     if outcome.out_of_time:
         left += max(trials - outcome.not_run - outcome.ended - len(outcome.elsewhere), 0)
@@ -621,7 +622,7 @@ def _require_strings(grid: Any, overrides: Sequence[Any]) -> None:
 
 
 def _checked_depth(key: str, value: Any) -> tuple[str, Any]:
-    """Return a key with its value or values, checked for the right depth of lists.
+    """Return a key with its value or values; raise if lists are nested too deep for the key, or not enough.
 
     Values of `arch.hidden`, itself a list, must all be lists; values of `arch.activation` may be lists; those
     of most other keys must not be. These checks are made here because the command line's messages advise in
@@ -644,8 +645,8 @@ def _checked_depth(key: str, value: Any) -> tuple[str, Any]:
         )
     if isinstance(value, str) and GRAMMAR.fullmatch(value) and number_type(key) is not None:
         raise ConfigError(
-            f"{key}={value!r}: a keyword's value is taken as it is; write Hydra's grammar before the "
-            f'keywords, as in fnnexp.sweep("{key}={value}", …)'
+            f"{key}={value!r}: the value of a keyword argument is not read as Hydra's grammar; write the "
+            f'override as a string before the keyword arguments, as in fnnexp.sweep("{key}={value}", …)'
         )
     if (
         key not in (*LISTS, *LISTS_OR_VALUES, "zip")
@@ -685,7 +686,7 @@ def override(key: str, value: Any) -> str:
     ('zip=[[init,optimizer.lr]]', 'where=init=he -> epochs=5')
     """
     if key in OF_GRIDS:
-        # A sentence gets its quotes when the command is composed, so a printed command is easy to read.
+        # The text of `where` gets its quotes from compose, not here: printed commands are then easy to read.
         return f"{key}={value if isinstance(value, str) else _text(key, _as_lists(value))}"
     if isinstance(value, dict):
         example = ", ".join(f'"{key}.{name}": {inner!r}' for name, inner in value.items())
@@ -732,6 +733,6 @@ def _folder(folder: Any) -> Path:
     path = sources.place(folder).absolute()
     if not path.is_dir():
         raise ConfigError(
-            f"config_dir={str(folder)!r}: this folder does not exist; write the path of one that does"
+            f"config_dir={str(folder)!r}: this folder does not exist; write the path of an existing folder"
         )
     return path

@@ -87,7 +87,7 @@ More
 """
 
 CHOICES = Path(__file__).with_name("choices.txt")
-"""The part of the help with all choices, which ``make reference`` makes from the schema and the tables."""
+"""The file with the part of the help that lists all choices. ``make reference`` writes it."""
 
 HYDRA_HELP = """\
 Hydra       -m  -cn NAME  -cd FOLDER  --cfg job  --info  --hydra-help
@@ -209,7 +209,7 @@ def _existing_folder(name: str | None) -> Path | None:
     """Return the folder of ``-cd``; raise if it does not exist."""
     folder = None if name is None else Path(name)
     if folder is not None and not folder.is_dir():
-        raise FnnexpError(f"-cd {folder}: this folder does not exist; write -cd FOLDER with one that does")
+        raise FnnexpError(f"-cd {folder}: this folder does not exist; write -cd and the path of a folder")
     return folder
 
 
@@ -586,7 +586,7 @@ def _data(words: Sequence[str]) -> int:
 
 
 def _map(words: Sequence[str]) -> int:
-    """Train a trial for each cell of two axes, or with ``cell=I,J`` the trial of one cell."""
+    """Train a network for each cell (pair of values) of two axes, or with ``cell=I,J`` that of one cell."""
     parser = argparse.ArgumentParser(
         "fnnexp map",
         usage="fnnexp map x=KEY:LOW..HIGH:N y=KEY:LOW..HIGH:N [zoom=I0..I1,J0..J1] [finer=K] [cell=I,J] "
@@ -600,7 +600,7 @@ def _map(words: Sequence[str]) -> int:
     parser.add_argument("--config-dir", "-cd", metavar="FOLDER", help="a folder with your own configs")
     parser.add_argument("--pieces", action="append", default=[], metavar="FILE", help="your own pieces")
     arguments = parser.parse_intermixed_args(words)
-    gc.disable()  # for a faster start, as in _train
+    gc.disable()  # objects created before the map starts stay alive, so collections would free nothing
     from fnnexp import api
     from fnnexp.mapping import request
 
@@ -617,7 +617,7 @@ def _map(words: Sequence[str]) -> int:
         _train_command(trial)
         return 0
     with api.composed(wanted.command, console) as sweep:
-        from fnnexp.mapping import command  # while the workers start
+        from fnnexp.mapping import command  # not at the top: the workers start meanwhile
 
         api.print_notes(sweep, console)
         gc.freeze()

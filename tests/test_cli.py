@@ -307,7 +307,7 @@ def test_a_dry_run_shows_trials_stacks_and_identical_trials_and_writes_no_file(i
     assert len(re.findall(r"^\S+-s0\S* +[0-9a-f]{16}  3 +to run", ran.out, re.MULTILINE)) == 36
     assert "numerically identical: 9 trials coincide with another (sqrtmax = xavier)" in ran.out
     assert re.search(
-        r"^27 lanes in \d+ stacks on \d+ workers \(loky\); 81 epochs in all$", ran.out, re.MULTILINE
+        r"^27 networks in \d+ stacks on \d+ workers \(loky\); 81 epochs in all$", ran.out, re.MULTILINE
     )
     table = re.findall(r"^(\d+) +(\d+)(?: each)? +784-\S+ +(\w+) +(\w+) *$", ran.out, re.MULTILINE)
     assert len(table) == len(set(table))  # equal stacks share a row
@@ -343,7 +343,7 @@ def test_the_number_of_validation_rows_is_a_param_and_decides_what_ranks(invoke,
     assert set(runs["data.validation"]) == {237}
     assert overview.basis(runs).startswith("Ranked by val_accuracy, on rows held out of training")
     plan = invoke("-m", "init=he,max", "seed=2,3", *DIGITS, "dry_run=true").out
-    assert "4 lanes in 1 stack on 1 worker (loky)" in plan
+    assert "4 networks in 1 stack on 1 worker (loky)" in plan
     ran = invoke("-m", "init=he,max", "data.validation=0", *DIGITS)
     assert ran.out.index(NONE_HELD_OUT) < ran.out.index("trials finished")
     both = overview.basis(fnnexp.runs("digits"))
@@ -368,7 +368,7 @@ def test_a_dry_run_shows_which_trials_have_finished(invoke, store, own_folder):
     ran = invoke(*grid, "seed=0,1", "dry_run=true")
     assert "digits: 4 trials, 2 done, 2 to run" in ran.out
     assert len(re.findall(r" done *$", ran.out, re.MULTILINE)) == 2
-    assert "2 lanes in" in ran.out
+    assert "2 networks in" in ran.out
     assert {path: path.stat().st_mtime_ns for path in own_folder.rglob("*")} == before
 
 

@@ -113,7 +113,7 @@ def planned(
         values = len([*metrics.names(validated), *(BEST if validated else ()), EPOCH, DIVERGED])
     a_cell = ID.itemsize + 8 * values  # a value is a float64 of 8 bytes
     return [
-        f"{plural(lanes, 'lane')} in {plural(len(stacks), 'stack')} on {plural(n_jobs, 'worker')} "
+        f"{plural(lanes, 'network')} in {plural(len(stacks), 'stack')} on {plural(n_jobs, 'worker')} "
         f"({execution.backend}); {plural(epochs, 'epoch')} in all",
         memory.summary(stacks, cells, execution, n_jobs),
         f"disk: about {memory.size(len(trials) * a_cell)} in {CELLS}, and "

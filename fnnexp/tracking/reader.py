@@ -128,7 +128,7 @@ def trial_runs_by_client(client: MlflowClient, experiment_id: str) -> Iterator[F
 
 
 def trial_params(client: MlflowClient, experiment_id: str) -> Iterator[Mapping[str, str]]:
-    """Return the params of each trial's run in an experiment, one by one. A server must send whole runs."""
+    """Return the params of each trial's run in an experiment, one by one. A server sends whole runs."""
     file = _file(client)
     params = None if file is None else sql.trial_params(file, experiment_id)
     if params is None:
@@ -218,7 +218,7 @@ def _existing_experiment(client: MlflowClient, name: str, uri: str | None) -> Ex
 
 
 def _run_table_by_client(client: MlflowClient, experiment_id: str) -> sql.RunTable:
-    """Return the same as :func:`sql.run_table`, with more tags, from MLflow's own search."""
+    """Return the runs of an experiment's trials like :func:`sql.run_table`, but from MLflow's own search."""
     table = sql.RunTable()
     for run in _pages(client, experiment_id):  # letting MLflow filter by the trial's tag would take longer
         if TRIAL not in run.data.tags:
@@ -236,7 +236,7 @@ def _run_table_by_client(client: MlflowClient, experiment_id: str) -> sql.RunTab
 
 
 def _one_each(client: MlflowClient, experiment_id: str, table: sql.RunTable) -> TrialRuns:
-    """Return the run of each trial that counts."""
+    """Return for each trial the run that counts: the last that is done or, if none is done, the last."""
     every = range(len(table.heads))
     tags = table.tags.take(every)
     own = tags.get(STATUS, [None] * len(every))
@@ -277,7 +277,7 @@ def looks(runs: TrialRuns) -> list[int]:
 
 
 def asked(experiment: str, uri: str | None) -> Asked | None:
-    """Return what the last sweep with ``until=settled`` into an experiment asked, if there was one."""
+    """Return what the last sweep with ``until=settled`` in an experiment compared; None if none ran."""
     with mlflow_settings():
         existing = find_experiment(_client_of_existing_store(uri), experiment)
     return None if existing is None else asked_of(existing.tags)
@@ -315,7 +315,7 @@ def points(runs: TrialRuns, metrics: Sequence[str], rows: range | None = None) -
 
 
 def _points(runs: TrialRuns, metrics: Sequence[str], rows: range) -> Points:
-    """Return the points of :func:`points`, of at most :data:`sql.RUNS_A_QUERY` runs."""
+    """Return the same as :func:`points`, for at most :data:`sql.RUNS_A_QUERY` runs."""
     row_of = {runs.run_ids[row]: row for row in rows}
     file = _file(runs.client)
     found = None if file is None else sql.points_of_file(file, list(row_of), metrics)
@@ -437,7 +437,7 @@ def runs_called(text: str, experiment: str | None, uri: str | None) -> list[Stor
 
 
 def _runs_called(client: MlflowClient, text: str, experiment_ids: Sequence[str]) -> Iterator[Run]:
-    """Yield the runs of :func:`runs_called` in these experiments, and maybe one in another experiment."""
+    """Yield the runs of :func:`runs_called` in these experiments; for a run's id, perhaps one of another."""
     if re.fullmatch("[0-9a-f]{32}", text) and (run := _run_with_id(client, text)) is not None:
         yield run
         return
@@ -445,7 +445,7 @@ def _runs_called(client: MlflowClient, text: str, experiment_ids: Sequence[str])
     if re.fullmatch("[0-9a-f]{16}", text):
         condition = f"tags.`{TRIAL}` = '{text}'"
     elif "'" not in text:
-        condition += f" AND attributes.run_name = '{text}'"  # with a quote in it, all runs are looked at
+        condition += f" AND attributes.run_name = '{text}'"  # a name with a quote is sought among all runs
     for experiment_id in experiment_ids:
         for run in _pages(client, experiment_id, condition):
             if text in (run.info.run_name, run.data.tags[TRIAL]):

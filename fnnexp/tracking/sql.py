@@ -468,7 +468,7 @@ class SqlRuns:
         return earlier - found
 
     def _statements(self, batch: Batch, deleted: Container[str]) -> Iterator[tuple[str, list[Values]]]:
-        """Yield SQLite's statements with their values. Tags and last values replace the former ones."""
+        """Yield the SQL statements that write a batch, with their rows. Tags and last values are replaced."""
         last = {(row["run_uuid"], row["key"]): row for row in batch.metrics}  # later epochs replace earlier
         tags = [{"run_uuid": of, "key": key, "value": value} for (of, key), value in batch.tags.items()]
         for verb, table, rows in (
@@ -574,7 +574,7 @@ LEFT JOIN tags AS name ON name.run_uuid = runs.run_uuid AND name.key = 'mlflow.r
 WHERE runs.experiment_id = ? AND runs.lifecycle_stage = 'active'
 """
 
-# A plus sign keeps SQLite from the index by key, which has the rows of every run in the store.
+# The plus sign keeps SQLite from using the index by key, which has the rows of every run in the store.
 VALUES = """
 SELECT runs.rowid, pairs.key, {value} FROM runs CROSS JOIN {table} AS pairs ON pairs.run_uuid = runs.run_uuid
 WHERE runs.experiment_id = ? AND runs.lifecycle_stage = 'active' AND +pairs.key GLOB '{keys}'
@@ -680,7 +680,7 @@ def points(client: MlflowClient, run_ids: Sequence[str], metric: str) -> list[Po
 
 
 def points_of_file(file: Path, run_ids: Sequence[str], metrics: Sequence[str]) -> list[Point] | None:
-    """Return the points of :func:`points` of several metrics from a SQLite file; None if it can't be read."""
+    """Return the points of several metrics of some runs from a SQLite file; None if it can't be read."""
     found: list[Point] = []
     try:
         with opened(file) as store:
@@ -693,7 +693,7 @@ def points_of_file(file: Path, run_ids: Sequence[str], metrics: Sequence[str]) -
 
 
 def points_of_database(client: MlflowClient, run_ids: Sequence[str], metric: str) -> list[Point]:
-    """Return the points of :func:`points` from a database, by the call that MLflow's own server uses."""
+    """Return the points of a metric of some runs from a database, by the call that MLflow's server uses."""
     read = client._tracking_client.store.get_metric_history_bulk
     return [
         (point.run_id, metric, point.step, point.timestamp, point.value)
@@ -703,7 +703,7 @@ def points_of_database(client: MlflowClient, run_ids: Sequence[str], metric: str
 
 
 def points_of_server(client: MlflowClient, run_ids: Sequence[str], metric: str) -> list[Point]:
-    """Return the points of :func:`points` from a server, by the request of MLflow's UI.
+    """Return the points of a metric of some runs from a server, by the request that MLflow's UI uses.
 
     If an answer is full, it may lack points, so the request is split.
     """
@@ -732,7 +732,7 @@ def points_of_server(client: MlflowClient, run_ids: Sequence[str], metric: str) 
 
 
 def points_by_client(client: MlflowClient, run_ids: Sequence[str], metric: str) -> list[Point]:
-    """Return the points of :func:`points` by MLflow's public call, run by run."""
+    """Return the points of a metric of some runs by MLflow's public call, run by run."""
     return [
         (run_id, metric, point.step, point.timestamp, point.value)
         for run_id in run_ids

@@ -537,7 +537,7 @@ BAD = [
     (["execution.n_jobs=0"], ["execution.n_jobs=0", "-1 for one per core"]),
     (["execution.backend=celery"], ["execution.backend=celery", "loky"]),
     (["execution.max_lanes=0"], ["execution.max_lanes=0", "1 or more"]),
-    (["execution.memory=4"], ["execution.memory=4: has no unit", "MB, GB, TB", "execution.memory=4GB"]),
+    (["execution.memory=4"], ["memory=4: the size has no unit", "MB, GB, TB", "execution.memory=4GB"]),
     (["execution.memory=-1"], ["execution.memory=-1: must be above 0", "execution.memory=4GB"]),
     (["execution.memory=0"], ["execution.memory=0: must be above 0", "execution.memory=4GB"]),
     (["execution.memory=4kb"], ["execution.memory=4kb: kb is not a unit", "MB, GB, TB"]),

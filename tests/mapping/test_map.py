@@ -294,7 +294,7 @@ def test_bad_input_is_refused_before_anything_trains(invoke, own_folder, words):
 def test_dry_run_shows_what_is_new(invoke, own_folder):
     ran = invoke("map", *AXES, *SHARED, "dry_run=true")
     assert new_cells(ran) == 12
-    assert "12 lanes in 1 stack on 1 worker (loky); 24 epochs in all" in ran.out
+    assert "12 networks in 1 stack on 1 worker (loky); 24 epochs in all" in ran.out
     assert re.search(
         r"^memory: up to \d+ MB in the worker, and \d+ MB in this process", ran.out, re.MULTILINE
     )

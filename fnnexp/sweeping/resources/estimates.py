@@ -50,7 +50,7 @@ AROUND = 0.7
 
 @dataclass(frozen=True)
 class Parent:
-    """What this process does in a sweep, in seconds.
+    """The seconds that this process works in a sweep.
 
     Attributes
     ----------
@@ -131,7 +131,7 @@ def in_words(seconds: float) -> str:
 def seconds_to_train(
     speeds: Speeds, stacks: Sequence[PlannedStack], execution: Execution, n_jobs: int
 ) -> float:
-    """Return how long the workers train these stacks."""
+    """Return how long the workers train these stacks of networks."""
     jobs = [
         Job(speeds.kind(stack), len(stack.lanes), max(stack.recipe.epochs - stack.stack.epoch, 1))
         for stack in stacks
@@ -150,7 +150,7 @@ def seconds_to_train(
 
 @dataclass(frozen=True)
 class Source:
-    """From how many earlier trials the speeds are, and in how many seconds others were measured.
+    """Where speeds come from: from how many earlier trials, and in how many seconds the others were measured.
 
     >>> [str(source) for source in (Source(36), Source(0, 0.84), Source(1, 0.61))]
     ['from 36 earlier trials', 'measured in 0.8 s', 'from 1 earlier trial, and measured in 0.6 s']
@@ -166,9 +166,9 @@ class Source:
 
 
 def learn(speeds: Speeds, stacks: Sequence[PlannedStack], execution: Execution, n_jobs: int) -> Source | None:
-    """Find out how fast these stacks train, and return how; return None if that is impossible.
+    """Put into `speeds` how fast these stacks train, and return where that is from; None if it is unknown.
 
-    What earlier sweeps did not keep is measured.
+    Speeds that earlier sweeps did not record are measured.
     """
     threads = threads_each(n_jobs, len(stacks))
     kinds = recalled(speeds, stacks, threads, n_jobs)
@@ -191,7 +191,7 @@ def learn(speeds: Speeds, stacks: Sequence[PlannedStack], execution: Execution, 
 
 
 def evenly(stacks: Sequence[PlannedStack], most: int) -> list[PlannedStack]:
-    """Return at most this many of the stacks, evenly spaced."""
+    """Return at most this many of the stacks of networks, evenly spaced."""
     count = min(most, len(stacks))
     return [stacks[i * len(stacks) // count] for i in range(count)]
 
@@ -199,9 +199,10 @@ def evenly(stacks: Sequence[PlannedStack], most: int) -> list[PlannedStack]:
 def task(
     speeds: Speeds, stack: PlannedStack, threads: int, seconds: float
 ) -> tuple[PlannedStack, int, float]:
-    """Return a stack as :func:`fnnexp.sweeping.worker.time_epoch` takes it, on how many rows, and how long.
+    """Return the arguments of :func:`fnnexp.sweeping.worker.time_epoch`: a stack, the rows, the seconds.
 
-    There are so many rows that all its epochs take about `seconds`, and at least a chunk for each thread.
+    The number of rows is such that the whole measurement takes about `seconds`, and that each thread has at
+    least a chunk of rows.
     """
     n = stack.recipe.rows_to_train(stack.data.n_train)
     a_row = speeds.rough(speeds.kind(stack), len(stack.lanes), threads) / n

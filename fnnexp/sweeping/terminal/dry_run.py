@@ -48,7 +48,8 @@ def show(
 ) -> None:
     """Print the plan of a sweep, and how long it will take.
 
-    `began` is when the command began, by ``time.monotonic``; None means now. A sweep takes as long to begin.
+    `began` is when the command began, by ``time.monotonic``; None means now. The time since then is part of
+    the estimate, since a sweep needs it too.
     """
     entered = time.monotonic()
 
@@ -64,7 +65,7 @@ def show(
         highlight=False,
     )
     if started := sum(trial.id in known for trial in wanted):
-        say(f"{started} of them {'was' if started == 1 else 'were'} started before")
+        say(f"{started} of the trials to run {'was' if started == 1 else 'were'} started before")
     print_undiagnosed(known, done, execution.diagnostics, console)
     _show_trials(trials, known, {trial.id for trial in done}, console)
     states = States(STATES)
@@ -92,7 +93,7 @@ def show(
         lanes = sum(len(stack.lanes) for stack in stacks)
         cores = "" if cluster else cores_used(stacks, execution.engine, n_jobs)
         say(
-            f"{plural(lanes, 'lane')} in {plural(len(stacks), 'stack')} on {plural(n_jobs, 'worker')} "
+            f"{plural(lanes, 'network')} in {plural(len(stacks), 'stack')} on {plural(n_jobs, 'worker')} "
             f"({execution.backend}){cores}; {_epochs(stacks)}"
         )
         say(memory.summary(stacks, len(trials), execution, n_jobs))
@@ -113,7 +114,7 @@ def show(
 
 
 def _epochs(stacks: Sequence[PlannedStack]) -> str:
-    """Return how many epochs the lanes of these stacks train in all."""
+    """Return, as text, how many epochs the networks of these stacks will train in all."""
     count = sum(len(stack.lanes) * (stack.recipe.epochs - stack.stack.epoch) for stack in stacks)
     up_to = "up to " if any(stack.recipe.stopping for stack in stacks) else ""
     return f"{up_to}{plural(count, 'epoch')} in all"

@@ -145,7 +145,7 @@ class SweepProgress:
             self._show(at_once=True)
 
     def epoch(self, count: int = 1) -> None:
-        """Count epochs of trials."""
+        """Count this many more epochs of trials as done."""
         self.epochs_done += count
         self._show()
 
@@ -202,7 +202,7 @@ class SweepProgress:
         self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def best(self) -> str:
-        """Return the latest metrics and the name of the trial that leads, or "" before there is one."""
+        """Return the latest metrics and the name of the trial that leads; "" before any trial has metrics."""
         if self._best is None:
             return ""
         metrics = self._latest[self._best]

@@ -94,7 +94,7 @@ def test_in_parts_and_with_two_workers_the_decisions_are_the_same(tuned, invoke,
     assert "tuning is not complete, so nothing is compared yet" in stopped.out
     assert {seed for _, _, seed, _, _ in trained(tmp_path)} <= TUNING
     stopped = invoke(*WORDS, "budget=21trials", cwd=tmp_path)
-    assert "each option has its values, but not all fresh seeds are trained" in stopped.out
+    assert "the values of each option are chosen, but some trials with fresh seeds" in stopped.out
     assert "budget=21trials is used up" in stopped.out
     assert len(trained(tmp_path)) == 21
     assert invoke(*WORDS, "execution.n_jobs=2", cwd=tmp_path).status == 0
@@ -219,7 +219,7 @@ def test_a_dry_run_says_both_phases(invoke, store):
     ran = invoke(*WORDS, "dry_run=true")
     assert ran.status == 0, ran.err
     assert f"{NAME}: 18 trials, 0 done, 18 to run" in ran.out
-    assert "then 12 trials with fresh seeds are compared, and up to 16 check" in ran.out
+    assert "then 12 trials with fresh seeds compare the options, and up to 16 more check" in ran.out
     assert "digits" not in invoke("report").out
 
 
