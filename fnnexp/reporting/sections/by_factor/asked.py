@@ -168,7 +168,7 @@ def _unsettled(race: Race) -> list[str]:
 
 
 def _table(race: Race, ranking: Ranking) -> Table:
-    """Return the table of the pairs of options that were asked about, with the answers, settled pairs first."""
+    """Return the table of the asked pairs of options and their answers, settled pairs first."""
     settled_first = sorted(race.questions, key=lambda question: not question.is_settled)
     rows = [
         [
