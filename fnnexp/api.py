@@ -237,8 +237,8 @@ def show_data(
     Parameters
     ----------
     data
-        The path of an `.npz`, of a CSV, or of a folder with IDX or CSV files; or the name of a data set, such
-        as `mnist` or `moons`. A file or folder with the name of a data set is `./mnist`.
+        The path of an `.npz`, of a CSV, or of a folder with IDX files, CSV files or images; or the name of a
+        data set, such as `mnist` or `moons`. A file or folder with the name of a data set is `./mnist`.
     overrides, config_dir, pieces, choices
         As for :func:`sweep`, each with one value: `show_data("my.csv", "data.label=species")`, or
         `show_data("my.csv", **{"data.label": "species"})`.

@@ -155,7 +155,7 @@ def test_nn_imports_numpy_and_nothing_else(module: str) -> None:
 
 @pytest.mark.parametrize("module", modules_in("fnnexp.data"))
 def test_data_imports_nothing_about_experiments(module: str) -> None:
-    assert libraries(module) <= {"numpy", "pandas", "pooch", "sklearn", "platformdirs", "rich"}
+    assert libraries(module) <= {"numpy", "pandas", "pooch", "sklearn", "platformdirs", "rich", "PIL"}
 
 
 COMPOSING = ["fnnexp.config"]
@@ -179,6 +179,7 @@ SEAMS = {
         "fnnexp.reporting.sections.by_factor.importance",
     ],
     "pooch": ["fnnexp.data.download"],
+    "PIL": ["fnnexp.data.image_files"],
 }
 
 
