@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from fnnexp.config.trial import Trial
+    from fnnexp.mapping.arrays import Map
     from fnnexp.mapping.lr.results import RangeTest
     from fnnexp.nn.layer_stats import Level
     from fnnexp.reporting.data_set.shown import DataSet
@@ -168,6 +169,58 @@ def range_test(command: Command, console: Console, *, may_be_dry: bool = True) -
         return lr.run(wanted, requested, console)
 
 
+def map(  # noqa: A001  # fnnexp.map; this module does not use Python's
+    *overrides: str,
+    config_dir: str | Path | None = None,
+    pieces: str | Path | Sequence[str | Path] = (),
+    **choices: Any,
+) -> Map:
+    """Train a trial for each cell of two axes: `map(x="optimizer.lr:1e-3..10:64", y="seed:0..8:8")`.
+
+    The map is kept as one run. Cells that are finished do not train again, so the same call returns the map
+    at once, and after Ctrl-C it goes on.
+
+    Parameters
+    ----------
+    overrides, config_dir, pieces
+        As for :func:`sweep`. All cells share the overrides.
+    choices
+        `x` and `y` are the axes, each `"KEY:LOW..HIGH:N"`, which `:log` or `:linear` may follow. All other
+        values are shared by the cells, each one value: `data="digits", epochs=1`. `zoom="32..48,8..24"` is
+        the part of the map with these columns and rows, and `finer=4` divides each cell into 4 × 4.
+
+    Returns
+    -------
+    Map
+        As :func:`read_map` returns it: the keys and values of the axes, and the arrays. `to_frame()` makes a
+        data frame of it, and :func:`plot_map` draws it.
+
+    Raises
+    ------
+    FnnexpError
+        If an input is bad, before anything trains. Also after Ctrl-C, with the cells that ended kept, and if
+        cells failed.
+    """
+    from fnnexp.mapping import request
+
+    given = _command(None, overrides, config_dir, pieces, choices)
+    wanted = request.parse(given.overrides, given.config_dir, given.pieces)
+    if wanted.cell is not None:
+        i, j = wanted.cell
+        words = ", ".join(repr(word) for word in wanted.command_of(i, j).overrides)
+        raise ConfigError(
+            f"cell={i},{j}: a map in Python is of many cells; train this one by fnnexp.sweep({words})"
+        )
+    console = new_console()
+    with composed(wanted.command, console, may_be_dry=False) as requested:
+        from fnnexp.mapping import command  # while the workers start
+
+        print_notes(requested, console)
+        trained = command.run(wanted, requested, console)
+    assert trained is not None
+    return trained
+
+
 def show_data(
     data: str | Path | None = None,
     /,
@@ -184,8 +237,8 @@ def show_data(
     Parameters
     ----------
     data
-        The path of an `.npz`, of a CSV, or of a folder with IDX or CSV files; or the name of a data set, such
-        as `mnist` or `moons`. A file or folder with the name of a data set is `./mnist`.
+        The path of an `.npz`, of a CSV, or of a folder with IDX files, CSV files or images; or the name of a
+        data set, such as `mnist` or `moons`. A file or folder with the name of a data set is `./mnist`.
     overrides, config_dir, pieces, choices
         As for :func:`sweep`, each with one value: `show_data("my.csv", "data.label=species")`, or
         `show_data("my.csv", **{"data.label": "species"})`.
@@ -608,7 +661,7 @@ def _command(
     name = "config" if grid is None or first_word else grid
     folder = None if config_dir is None else _folder(config_dir)
     files = [pieces] if isinstance(pieces, str | Path) else pieces
-    return Command(name, tuple(words), folder, multirun=True, pieces=tuple(map(str, files)))
+    return Command(name, tuple(words), folder, multirun=True, pieces=tuple(str(file) for file in files))
 
 
 def _require_strings(grid: Any, overrides: Sequence[Any]) -> None:
@@ -631,7 +684,7 @@ def _checked_depth(key: str, value: Any) -> tuple[str, Any]:
     if isinstance(value, range) and key not in WHOLE | LISTS:
         return key, value
     values = _listed(key, value) if _has_values(value) else None
-    if key == "zip" and values and not all(map(_has_values, values)):
+    if key == "zip" and values and not all(_has_values(group) for group in values):
         groups = [values] if len(values) > 1 else [["init", "optimizer.lr"]]
         raise ConfigError(f"zip={value!r}: must be a list of lists of keys; write zip={groups}")
     are_lists = [_has_values(element) for element in values or ()]

@@ -98,7 +98,7 @@ def prepare(
         `path`, the cache or a download), `digits` (comes with scikit-learn), `files` (from `path`), or a toy:
         `moons`, `circles` or `spirals`.
     path
-        An `.npz`, a folder with IDX or CSV files, or a CSV.
+        An `.npz`, a CSV, or a folder with IDX files, CSV files or images.
     test_path
         The test CSV for a training CSV.
     reading
@@ -331,7 +331,7 @@ def _from_files(path: Path, request: Request) -> tuple[Path, cache.Description]:
 
 
 def _from_source(source: Source) -> tuple[Path, cache.Description]:
-    key = readers.content_key(f"{source.format} {source.reading}", source.files)
+    key = readers.content_key(source.content, source.files)
     return cache.keep(key, lambda: readers.read(source))
 
 

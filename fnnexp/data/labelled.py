@@ -27,7 +27,7 @@ BLOCK = 4096
 ROUNDING = 0.02
 """Largest distance of 255 times a pixel from a whole number, if the pixel is a byte divided by 255."""
 SPLIT_SEED = 0
-"""The seed of the shuffle before a file's rows are split into training and test rows."""
+"""The seed of :func:`fixed_order`."""
 BRIGHTNESS_RATIO = 8
 """The largest pixel values of the training images and of the test images may differ by at most this factor.
 
@@ -340,13 +340,20 @@ def as_real(values: Numbers) -> NDArray[np.float32]:
 # --- test rows for a file without any -----------------------------------------------------------------------
 
 
+def fixed_order(rows: int) -> NDArray[np.intp]:
+    """Return the numbers of the rows in a random order that is always the same.
+
+    It comes from the raw output of PCG64, which NumPy promises never to change.
+    """
+    return np.argsort(np.random.PCG64(SPLIT_SEED).random_raw(rows), kind="stable")
+
+
 def _split(x: Numbers, y: Bytes, fraction: float, where: str) -> dict[str, Numbers]:
     """Split a file's rows into training and test rows: a fraction of each class becomes test rows.
 
-    The rows are shuffled first, always in the same way. The order comes from the raw output of PCG64, which
-    NumPy promises never to change.
+    The rows are shuffled first.
     """
-    order = np.argsort(np.random.PCG64(SPLIT_SEED).random_raw(len(y)), kind="stable")
+    order = fixed_order(len(y))
     x, y = x[order], y[order]
     testing = np.zeros(len(y), bool)
     for label in np.unique(y):

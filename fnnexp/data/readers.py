@@ -1,4 +1,4 @@
-"""Read files of labelled rows (``.npz``, IDX, CSV) into arrays of numbers.
+"""Read files of labelled rows (``.npz``, IDX, CSV, images) into arrays of numbers.
 
 Files are not trusted: no array is unpickled, and no header decides how much memory is used.
 """
@@ -79,9 +79,8 @@ def read(source: Source) -> Labelled:
     DataError
         If a file is damaged, or its arrays are not labelled images.
     """
-    where = " ".join(str(path) for path in source.files)
-    unchecked = labelled(READERS[source.format](source), source.reading, where)
-    data = checked(unchecked.arrays, where)
+    unchecked = labelled(READERS[source.format](source), source.reading, source.where)
+    data = checked(unchecked.arrays, source.where)
     return replace(data, notes=(*unchecked.notes, *data.notes))
 
 
@@ -448,8 +447,15 @@ def _is_readable(text: str) -> bool:
     return is_number(text) and text.isascii() and "_" not in text and abs(float(text)) <= LARGEST_VALUE
 
 
+def _read_images(source: Source) -> Raw:
+    from fnnexp.data import image_files  # here, since Pillow takes a while to import
+
+    return image_files.read(source, LARGEST)
+
+
 READERS: dict[str, Callable[[Source], Raw]] = {
     "npz": _read_npz,
     "idx": _read_idx,
     "csv": _read_csv,
+    "images": _read_images,
 }

@@ -99,6 +99,7 @@ def parse(words: Sequence[str], config_dir: Path | None = None, pieces: Sequence
     shared: list[str] = []
     for word in words:
         key, equals, text = word.partition("=")
+        text = text.strip("'")  # quotes from Python
         if key not in OWN or not equals:
             shared.append(word)
         elif given.setdefault(key, text) != text:
