@@ -161,12 +161,12 @@ def range_test(command: Command, console: Console, *, may_be_dry: bool = True) -
     """Run a learning-rate range test, print the rates that it suggests, and return it; None for a dry run."""
     from fnnexp.mapping.lr import request
 
-    wanted = request.parse(command)
-    with composed(wanted.command, console, may_be_dry=may_be_dry) as requested:
+    wanted, began = request.parse(command), time.monotonic()
+    with composed(wanted.command, console, may_be_dry=may_be_dry, dry_run_measures=True) as requested:
         from fnnexp.mapping.lr import command as lr  # not at the top: the workers start meanwhile
 
         print_notes(requested, console)
-        return lr.run(wanted, requested, console)
+        return lr.run(wanted, requested, console, since=began)
 
 
 def map(  # noqa: A001  # fnnexp.map; this module does not use Python's
@@ -523,60 +523,6 @@ def _search_of(requested: Sweep) -> type[Rounds] | None:
 
         return Halving
     return None
-
-
-def planned_first(requested: Sweep) -> tuple[Sequence[Trial], list[str]]:
-    """Return the trials that a sweep trains first, and notes on what may follow.
-
-    They are all its trials, unless its budget or its results decide how many are trained.
-    """
-    from fnnexp.config.grids.tuned import level_of
-    from fnnexp.config.resolve import ParamsOfTrials
-    from fnnexp.sweeping.search.budgets import Purse, by_seed
-
-    trials, notes = requested.trials, []
-    if requested.until.name is not None:
-        from fnnexp.sweeping.search.settled import first_round, refuse_impossible
-
-        first, configurations = first_round(trials, requested.until.most_seeds)
-        refuse_impossible(configurations, requested.compare)
-        trials = tuple(first)
-        most = requested.until.most_seeds
-        notes.append(
-            f"until=settled: this is the first round; later rounds add seeds, up to {most} an option"
-        )
-    if requested.drawn is not None:
-        from fnnexp.sweeping.search.tpe import left_to_ask
-
-        if left := left_to_ask(requested, len(requested.drawn.rows)):
-            notes.append(
-                f"search=tpe: this is the first batch; {plural(left, 'more configuration')} will be chosen "
-                "by the results"
-            )
-    if requested.search.name == "halving":
-        from fnnexp.sweeping.search.halving import Plan
-
-        notes += Plan(requested).notes()
-    if requested.tuned is not None:
-        from fnnexp.reporting.tuned import CONTENDERS
-
-        options = len({level_of(requested.tuned, params) for params in ParamsOfTrials(trials)})
-        fresh = len(requested.tuned.fresh)
-        notes.append(
-            f"these trials tune each option; then {plural(options * fresh, 'trial')} with fresh seeds "
-            f"compare the options, and up to {(options - 1) * (CONTENDERS - 1) * fresh} more check that the "
-            "winner also beats the next best values of the others"
-        )
-    if requested.budget is not None:
-        purse, first_rung = Purse(requested.budget, time.monotonic()), requested.search.min_epochs
-        purse.refuse_too_little(trials, first_rung)
-        affordable = purse.take(trials if requested.tuned is not None else by_seed(trials), upto=first_rung)
-        if len(affordable) < len(trials):
-            notes.append(
-                f"budget={requested.budget.text}: the first {len(affordable)} of {len(trials)} trials"
-            )
-        trials = tuple(affordable)
-    return trials, notes
 
 
 def _without_password(command: Command) -> str:

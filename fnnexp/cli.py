@@ -249,9 +249,10 @@ def _train_command(command: Command, began: float | None = None) -> None:
     with api.composed(command, console, dry_run_measures=True) as requested:
         api.print_notes(requested, console)
         if requested.dry_run:
+            from fnnexp.sweeping.search.ahead import planned_first
             from fnnexp.sweeping.terminal.dry_run import show
 
-            trials, notes = api.planned_first(requested)
+            trials, notes, ahead = planned_first(requested)
             for note in notes:
                 console.print(note, highlight=False, markup=False, soft_wrap=True)
             show(
@@ -260,6 +261,7 @@ def _train_command(command: Command, began: float | None = None) -> None:
                 requested.tracking_uri,
                 requested.execution,
                 console,
+                ahead=ahead,
                 began=began,
             )
             return
@@ -600,6 +602,7 @@ def _map(words: Sequence[str]) -> int:
     parser.add_argument("--config-dir", "-cd", metavar="FOLDER", help="a folder with your own configs")
     parser.add_argument("--pieces", action="append", default=[], metavar="FILE", help="your own pieces")
     arguments = parser.parse_intermixed_args(words)
+    began = time.monotonic()
     gc.disable()  # objects created before the map starts stay alive, so collections would free nothing
     from fnnexp import api
     from fnnexp.mapping import request
@@ -616,13 +619,13 @@ def _map(words: Sequence[str]) -> int:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
         _train_command(trial)
         return 0
-    with api.composed(wanted.command, console) as sweep:
+    with api.composed(wanted.command, console, dry_run_measures=True) as sweep:
         from fnnexp.mapping import command  # not at the top: the workers start meanwhile
 
         api.print_notes(sweep, console)
         gc.freeze()
         gc.enable()
-        command.run(wanted, sweep, console)
+        command.run(wanted, sweep, console, since=began)
     return 0
 
 

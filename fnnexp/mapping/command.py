@@ -69,10 +69,11 @@ def of_cell(request: Request) -> Command:
     return replace(command, overrides=(*command.overrides, f"execution.engine={engine}"))
 
 
-def run(request: Request, sweep: Sweep, console: Console) -> Map | None:
+def run(request: Request, sweep: Sweep, console: Console, *, since: float | None = None) -> Map | None:
     """Train the new cells of a map, log the map to MLflow and print a summary; return the map.
 
-    With ``dry_run=true``, only print how many cells are new and what they take, and return None.
+    With ``dry_run=true``, only print how many cells are new and what they take, and return None. `since` is
+    when the command began, by ``time.monotonic``; None means now.
 
     Raises
     ------
@@ -96,8 +97,10 @@ def run(request: Request, sweep: Sweep, console: Console) -> Map | None:
         f"{len(trials) - len(new)} finished before"
     )
     if sweep.dry_run:
-        for line in planned(new, len(trials), execution) if new else ():
-            say(line)
+        if new:
+            since, uri = began if since is None else since, sweep.tracking_uri
+            for line in planned(new, len(trials), execution, console, began=since, uri=uri):
+                say(line)
         return None
     with mlflow_settings(), in_use(HERE, cache_folder()):
         log = MapLog(experiment_of(sweep, trials), sweep.tracking_uri)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -9,6 +10,8 @@ from rich.console import Console
 
 from fnnexp.config.execution import Execution
 from fnnexp.config.trial import Trial
+from fnnexp.console import while_doing
+from fnnexp.data.cache import cache_folder
 from fnnexp.errors import plural
 from fnnexp.mapping.cells import ID, Cells, Table, table_of
 from fnnexp.nn.pieces import metrics
@@ -18,13 +21,15 @@ from fnnexp.sweeping.checkpoints import CELLS, Checkpoints, resume
 from fnnexp.sweeping.executor import Executor, worker_count
 from fnnexp.sweeping.loop import COMPILING
 from fnnexp.sweeping.plan import PlannedStack, identical, plan
-from fnnexp.sweeping.resources import memory
+from fnnexp.sweeping.resources import estimates, memory
 from fnnexp.sweeping.resources.engine import must_compile
+from fnnexp.sweeping.resources.kept_speeds import keep
 from fnnexp.sweeping.terminal.progress import SweepProgress
 from fnnexp.sweeping.terminal.stopping import stopping
 from fnnexp.sweeping.terminal.time_left import TimeLeft
 from fnnexp.sweeping.waiting import Suspicion, Waiting
 from fnnexp.sweeping.worker import Broken, Trained
+from fnnexp.tracking import store
 from fnnexp.tracking.run_format import BEST, best_of
 
 EPOCH, DIVERGED = "epoch", "diverged"
@@ -40,6 +45,9 @@ lose little to a kill."""
 
 STACKS = 8
 """The least number of stacks for each worker of a larger map, so that all workers end at the same time."""
+
+DRAW = 1.5
+"""The seconds to draw a map and to write its run, once its cells are trained."""
 
 
 @dataclass
@@ -96,12 +104,33 @@ def train(
 
 
 def planned(
-    trials: Sequence[Trial], cells: int, execution: Execution, values: int | None = None
+    trials: Sequence[Trial],
+    cells: int,
+    execution: Execution,
+    console: Console,
+    *,
+    values: int | None = None,
+    began: float,
+    uri: str | None,
 ) -> list[str]:
-    """Return sentences on the work, memory and disk that the new cells of a map take.
+    """Return sentences on the work, memory, disk and time that the new cells of a map take.
 
-    ``cells`` is how many cells the map has in all. ``values`` is how many numbers are kept of a cell; None
-    for those of :func:`values_of`.
+    Parameters
+    ----------
+    trials
+        The trials of the new cells.
+    cells
+        The number of cells in all.
+    execution
+        How to train, with the name of an engine.
+    console
+        Where to show that the speed of the workers is measured.
+    values
+        How many numbers are kept of a cell; None for those of :func:`values_of`.
+    began
+        When the command began, by ``time.monotonic``.
+    uri
+        The address of the store.
     """
     with connected(execution) as cluster:
         n_jobs = worker_count(execution.n_jobs, cluster)
@@ -112,13 +141,19 @@ def planned(
     if values is None:
         values = len([*metrics.names(validated), *(BEST if validated else ()), EPOCH, DIVERGED])
     a_cell = ID.itemsize + 8 * values  # a value is a float64 of 8 bytes
-    return [
+    lines = [
         f"{plural(lanes, 'network')} in {plural(len(stacks), 'stack')} on {plural(n_jobs, 'worker')} "
         f"({execution.backend}); {plural(epochs, 'epoch')} in all",
         memory.summary(stacks, cells, execution, n_jobs),
         f"disk: about {memory.size(len(trials) * a_cell)} in {CELLS}, and "
         f"{memory.size(cells * a_cell)} for the arrays of the run",
     ]
+    if cluster is None:
+        opening = estimates.logging((), opens=True, creates=not store.has_store(uri))
+        parent = estimates.Parent(time.monotonic() - began + DRAW, opening)
+        with while_doing("measuring how fast the workers train", console):
+            lines += estimates.summary(stacks, trials, parent, execution, n_jobs)
+    return lines
 
 
 def _stacks(
@@ -179,6 +214,8 @@ class _Training:
             raise
         finally:
             executor.close()
+            if executor.cluster is None:
+                keep(cache_folder(), self.time_left.speeds.remembered(executor.n_jobs))
 
     def _hand_out(self) -> None:
         """Submit stacks until every worker is busy."""

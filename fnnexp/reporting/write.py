@@ -131,6 +131,15 @@ def write(
             raise FnnexpError(f"The experiment '{experiment}' has no fnnexp trials yet; run a sweep first.")
         if where:
             whole = _selected(whole, where)
+        options = [f"{key}={value}" for key, value in (where or {}).items()]
+        notes: list[str] = []
+        if "epochs" not in {*compare, *(where or {})}:
+            kept = filters.longest(whole.runs)
+            if kept is not whole.runs:
+                stored = store.option(tracking_uri) + files_of_pieces.options()
+                command_of = partial(report_command, experiment, store=stored)
+                notes = _about_longest(whole.runs, kept, command_of, options)
+                whole = _with_runs(whole, kept)
         asked = reader.asked(experiment, tracking_uri)
         if compare and level_of(metric) is not None:
             raise FnnexpError(
@@ -140,7 +149,6 @@ def write(
             )
         if compare:
             asked = questions_asked.by_compare(whole.runs, compare)
-        options = [f"{key}={value}" for key, value in (where or {}).items()]
         rank_options = ranking_options(metric, margin, compare)
         show_stage(f"comparing and drawing {plural(len(whole.runs), 'trial')}")
         document = make(
@@ -154,6 +162,7 @@ def write(
             asked=asked,
             compare=compare,
             handout=handout,
+            notes=notes,
         )
         name = file_name("\0".join([experiment, *options]) + rank_options.replace(" --", "\0"))
         target = given_folder or Path("reports", name)
@@ -292,6 +301,16 @@ def _selected(whole: frames.ExperimentFrames, where: Mapping[str, str]) -> frame
     return _with_runs(whole, filters.where(whole.runs, where))
 
 
+def _about_longest(
+    runs: pd.DataFrame, kept: pd.DataFrame, command: Callable[..., str], options: Sequence[str]
+) -> list[str]:
+    """Return sentences on the trials that were trained for more epochs, and how to report on the others."""
+    left_out = sorted(runs.loc[~runs["trial"].isin(kept["trial"]), "epochs"].unique())
+    shorter = command([*options, f"epochs={','.join(map(str, left_out))}"])
+    both = command(options, ranked=ranking_options(None, None, ["epochs"]))
+    return [f"{filters.about_longest(runs, kept)} The others: {shorter}. To compare both: {both}"]
+
+
 def make(
     experiment: str,
     where: Sequence[str],
@@ -304,6 +323,7 @@ def make(
     asked: Asked | None = None,
     compare: Sequence[str] = (),
     handout: bool = False,
+    notes: Sequence[str] = (),
 ) -> Document:
     """Return the report on some trials as data.
 
@@ -321,9 +341,11 @@ def make(
         As for :func:`write`.
     asked
         The questions whose answers come first, if any were asked.
+    notes
+        Sentences on what is compared.
     """
     with frames.remembering():
-        runs, sections = _sections(whole, tracking_uri, metric, margin, asked)
+        runs, sections = _sections(whole, tracking_uri, metric, margin, asked, notes)
     sections += own.sections(filters.compared(runs))
     rank_options = ranking_options(metric, margin, compare)
     options = store.option(tracking_uri) + files_of_pieces.options()
@@ -339,6 +361,7 @@ def _sections(
     metric: str | None,
     margin: float | None,
     asked: Asked | None,
+    notes: Sequence[str],
 ) -> tuple[pd.DataFrame, list[Section]]:
     """Return the runs as the report shows them, and its sections except the user's and the last."""
     whole = whole._replace(runs=by_version(whole.runs))
@@ -360,7 +383,7 @@ def _sections(
     findings = tuned.checked(findings, found)
     return everything, [
         tuned_options.section(found, ranking, len(filters.compared(everything)) - len(runs)),
-        summary.section(rows, findings, answers),
+        summary.section(rows, findings, answers, notes),
         layers.section(runs, whole.diagnostics, ranking, partial(histograms.of_runs, uri=tracking_uri)),
         *(numeric_factors.sections(over_values, tested=not shows_tuning) if is_default else []),
         what_was_run,

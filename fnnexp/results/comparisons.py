@@ -779,7 +779,7 @@ def shares(runs: pd.DataFrame, *, metric: str | None = None) -> pd.DataFrame:
     --------
     >>> fnnexp.shares(runs).set_index("effect")  # doctest: +SKIP
     """
-    runs = by_version(filters.compared(runs))
+    runs = by_version(filters.longest(filters.compared(runs)))
     shares_of_effects, about = shares_by(runs, ranking_of(runs, metric))
     shares_of_effects.attrs["about"] = about
     return shares_of_effects

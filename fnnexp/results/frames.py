@@ -186,11 +186,14 @@ def experiments(*, tracking_uri: str | None = None) -> pd.DataFrame:
     -------
     DataFrame
         - `name` (str), for :func:`runs` and the others.
-        - `trials` (int64), and how many of them are `done` (int64): finished or diverged.
+        - `trials` (int64), how many of them are `done` (int64): finished or diverged, and how many are
+          `pruned` (int64): stopped by a search because others were better. The others are unfinished.
+        - `maps` and `range_tests` (int64), of :func:`fnnexp.read_map` and :func:`fnnexp.lr_range`: how many
+          complete ones the experiment has. They have no trials.
         - `changed` (datetime, UTC): the last time at which a run ended, or started if it has not ended.
         - `data` (str), the names of the data sets, joined by commas.
 
-        Experiments without trials of fnnexp have no row.
+        Experiments without trials, maps or range tests of fnnexp have no row.
 
     Raises
     ------
@@ -199,14 +202,14 @@ def experiments(*, tracking_uri: str | None = None) -> pd.DataFrame:
 
     Examples
     --------
-    >>> fnnexp.experiments().query("done < trials")  # doctest: +SKIP
+    >>> fnnexp.experiments().query("done + pruned < trials")  # doctest: +SKIP
     """
     summaries = reader.experiment_summaries(tracking_uri)
-    names, trials, done, changed, data = zip(*summaries, strict=True) if summaries else [()] * 5
+    names, *counts, changed, data = zip(*summaries, strict=True) if summaries else [()] * 8
+    counted = zip(("trials", "done", "pruned", "maps", "range_tests"), counts, strict=True)
     return pd.DataFrame({
         "name": pd.Series(names, dtype="str"),
-        "trials": pd.Series(trials, dtype="int64"),
-        "done": pd.Series(done, dtype="int64"),
+        **{column: pd.Series(count, dtype="int64") for column, count in counted},
         "changed": pd.to_datetime(pd.Series(changed, dtype="Int64"), unit="ms", utc=True),
         "data": pd.Series(data, dtype="str"),
     })  # fmt: skip

@@ -62,7 +62,8 @@ def compare(
     Parameters
     ----------
     runs
-        The frame of :func:`fnnexp.runs` or :func:`fnnexp.sweep`, or some of its rows.
+        The frame of :func:`fnnexp.runs` or :func:`fnnexp.sweep`, or some of its rows. Trials that a later
+        command trained for more epochs are left out, unless `factor` is `epochs`.
     factor
         What varies, e.g. `init`, `batching` or `optimizer.lr`: every two of its options are compared,
         averaged over the combinations of the other factors. Default: the best configuration is compared with
@@ -118,7 +119,8 @@ def compare(
     >>> pairs = fnnexp.compare(runs, "init")  # doctest: +SKIP
     >>> pairs[["a", "b", "difference", "p_corrected", "verdict"]]  # doctest: +SKIP
     """
-    runs = by_version(filters.compared(runs))
+    runs = filters.compared(runs)
+    runs = by_version(runs if factor == "epochs" else filters.longest(runs))
     ranking = ranking_of(runs, metric, margin)
     rows = rows_to_compare(runs, ranking)
     if factor is None:

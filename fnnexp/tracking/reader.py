@@ -23,6 +23,8 @@ from fnnexp.tracking.run_format import (
     GONE,
     HISTOGRAMS,
     MAP,
+    PRUNED,
+    RANGE_TEST,
     RUNNING,
     STATUS,
     STATUSES,
@@ -502,8 +504,10 @@ def map_runs(experiment: str, uri: str | None, kind: str = MAP) -> list[str]:
 
 
 class ExperimentSummary(NamedTuple):
-    """An experiment: its numbers of trials and of done trials, the time of its last run, and its data.
+    """An experiment: what it has, the time of its last run, and its data.
 
+    `trials` is the number of trials, of which `done` are finished or diverged, and `pruned` were stopped by a
+    search because others were better. `maps` and `range_tests` are the numbers of those that are complete.
     `last` is in milliseconds since 1970: the latest time at which a run ended, or started if it has not
     ended.
     """
@@ -511,12 +515,15 @@ class ExperimentSummary(NamedTuple):
     name: str
     trials: int
     done: int
+    pruned: int
+    maps: int
+    range_tests: int
     last: int
     data: str
 
 
 def experiment_summaries(uri: str | None) -> list[ExperimentSummary]:
-    """Return a summary of each experiment with trials, the most recent first.
+    """Return a summary of each experiment with trials, maps or range tests, the most recent first.
 
     Raises
     ------
@@ -537,12 +544,21 @@ def _summaries_by_client(client: MlflowClient) -> list[ExperimentSummary]:
     """Return the same as :func:`sql.summaries`, in any order, through MLflow's own search."""
     summaries = []
     for experiment in store.ask(client, client.search_experiments):
-        runs = list(_pages(client, experiment.experiment_id, f"tags.`{TRIAL}` LIKE '%'"))
-        if runs:
-            trials = {run.data.tags[TRIAL] for run in runs}
-            done = {run.data.tags[TRIAL] for run in runs if run.data.tags.get(STATUS) in DONE}
+        of_trials, of_maps, of_tests = (
+            list(_pages(client, experiment.experiment_id, f"tags.`{kind}` LIKE '%'"))
+            for kind in (TRIAL, MAP, RANGE_TEST)
+        )
+        whole = [run for run in (*of_maps, *of_tests) if run.info.status == "FINISHED"]
+        if runs := [*of_trials, *whole]:
+            status = [(run.data.tags[TRIAL], run.data.tags.get(STATUS)) for run in of_trials]
+            done = {trial for trial, own in status if own in DONE}
+            pruned = {trial for trial, own in status if own == PRUNED} - done
+            maps, tests = (
+                {run.data.tags[kind] for run in whole if kind in run.data.tags} for kind in (MAP, RANGE_TEST)
+            )
+            counts = [len(each) for each in (dict(status), done, pruned, maps, tests)]
             last = max(run.info.end_time or run.info.start_time for run in runs)
             data = dict.fromkeys(run.data.params["data"] for run in runs if "data" in run.data.params)
-            summary = ExperimentSummary(experiment.name, len(trials), len(done), last, ",".join(data))
-            summaries.append(summary)
+            row = experiment.name, *counts, last, ",".join(data)
+            summaries.append(ExperimentSummary(*row))
     return summaries

@@ -36,6 +36,9 @@ from fnnexp.tracking.run_format import (
     DONE,
     ENGINE,
     HISTOGRAMS,
+    MAP,
+    PRUNED,
+    RANGE_TEST,
     REPORTED,
     RUNNING,
     STATUS,
@@ -247,29 +250,39 @@ def trial_params(file: Path, experiment_id: str) -> Iterator[dict[str, str]] | N
 
 FINISHED = ", ".join(f"'{status}'" for status in DONE)
 SUMMARIES = f"""
-SELECT experiments.name, count(DISTINCT trial.value),
-  count(DISTINCT CASE WHEN status.value IN ({FINISHED}) THEN trial.value END),
-  max(coalesce(runs.end_time, runs.start_time)), group_concat(DISTINCT data.value)
-FROM experiments JOIN runs ON runs.experiment_id = experiments.experiment_id
-JOIN tags AS trial ON trial.run_uuid = runs.run_uuid AND trial.key = '{TRIAL}'
-LEFT JOIN tags AS status ON status.run_uuid = runs.run_uuid AND status.key = '{STATUS}'
-LEFT JOIN params AS data ON data.run_uuid = runs.run_uuid AND data.key = 'data'
-WHERE experiments.lifecycle_stage = 'active' AND runs.lifecycle_stage = 'active'
-GROUP BY experiments.experiment_id
+SELECT name, sum(kind = '{TRIAL}'), sum(kind = '{TRIAL}' AND done),
+  sum(kind = '{TRIAL}' AND pruned AND NOT done), sum(kind = '{MAP}' AND whole),
+  sum(kind = '{RANGE_TEST}' AND whole), max(last), group_concat(DISTINCT data)
+FROM (
+  SELECT experiments.experiment_id, experiments.name, own.key AS kind,
+    max(coalesce(status.value, '') IN ({FINISHED})) AS done,
+    max(coalesce(status.value, '') = '{PRUNED}') AS pruned,
+    max(runs.status = 'FINISHED') AS whole,
+    max(coalesce(runs.end_time, runs.start_time)) AS last, max(data.value) AS data
+  FROM experiments JOIN runs ON runs.experiment_id = experiments.experiment_id
+  JOIN tags AS own ON own.run_uuid = runs.run_uuid AND own.key IN ('{TRIAL}', '{MAP}', '{RANGE_TEST}')
+  LEFT JOIN tags AS status ON status.run_uuid = runs.run_uuid AND status.key = '{STATUS}'
+  LEFT JOIN params AS data ON data.run_uuid = runs.run_uuid AND data.key = 'data'
+  WHERE experiments.lifecycle_stage = 'active' AND runs.lifecycle_stage = 'active'
+  GROUP BY experiments.experiment_id, own.key, own.value
+)
+WHERE kind = '{TRIAL}' OR whole
+GROUP BY experiment_id
 """
+"""The inner query has a row for each trial, map and range test, since each may have several runs."""
 
 
-def summaries(file: Path) -> list[tuple[str, int, int, int, str]] | None:
-    """Return (name, trials, trials that are done, time of the last run, data) of each experiment with trials.
+def summaries(file: Path) -> list[tuple[str, int, int, int, int, int, int, str]] | None:
+    """Return the fields of :class:`fnnexp.tracking.reader.ExperimentSummary` for each experiment of a store.
 
-    The time is in milliseconds since 1970; data sets are joined by commas. None if the file cannot be read.
+    None if the file cannot be read.
     """
     try:
         with opened(file) as store:
             rows = store.execute(SUMMARIES).fetchall()
     except sqlite3.Error:
         return None
-    return [(name, trials, done, last, data or "") for name, trials, done, last, data in rows]
+    return [(*row[:-1], row[-1] or "") for row in rows]
 
 
 OURS = f"run_uuid IN (SELECT run_uuid FROM tags WHERE key IN ('{TRIAL}', '{REPORTED}'))"

@@ -248,4 +248,5 @@ def test_a_dry_run_shows_what_is_new(invoke, own_folder):
     ran = invoke("lr", *WORDS, "dry_run=true")
     assert trained(ran) == 2
     assert f"2 networks in 1 stack on 1 worker (loky); {2 * EPOCHS} epochs in all" in ran.out
+    assert "\ntime: about " in ran.out
     assert not (own_folder / ".fnnexp").exists()

@@ -299,6 +299,7 @@ def test_dry_run_shows_what_is_new(invoke, own_folder):
         r"^memory: up to \d+ MB in the worker, and \d+ MB in this process", ran.out, re.MULTILINE
     )
     assert "disk: about 1 KB in .fnnexp/cells, and 1 KB for the arrays of the run" in ran.out
+    assert re.search(r"^time: about (a second|\d+ s) on 1 worker with NumPy \(", ran.out, re.MULTILINE)
     assert not (own_folder / ".fnnexp").exists()
 
 

@@ -963,6 +963,18 @@ def test_progress_on_a_terminal_is_one_bar():
     assert "a line above" in written
 
 
+@pytest.mark.parametrize("quiet", [False, True])
+def test_the_line_in_a_notebook_ends_as_the_round_did(quiet, monkeypatch):
+    """Also that of a later round, in which no trial ends, as at the rungs of a search."""
+    shown = []
+    monkeypatch.setattr("fnnexp.console.line", lambda: shown.append)
+    clock = Clock()
+    with SweepProgress(Console(file=io.StringIO()), epochs=4, trials=2, quiet=quiet, clock=clock) as progress:
+        clock.now = 0.1
+        progress.epoch(4)
+    assert shown[-1] == "━" * 30 + " epochs 4/4 · 0 s\ntrials 0/2"
+
+
 def test_the_best_trial_has_the_best_latest_epoch_and_has_not_diverged():
     progress = SweepProgress(Console(file=io.StringIO()), epochs=9, trials=3)
 

@@ -38,10 +38,11 @@ FOLDER = CELLS / "lr"
 """The folder of finished trials, which keep their losses at each epoch."""
 
 
-def run(request: Request, sweep: Sweep, console: Console) -> RangeTest | None:
+def run(request: Request, sweep: Sweep, console: Console, *, since: float | None = None) -> RangeTest | None:
     """Train the new trials of a range test, log it to MLflow and print what it suggests; return it.
 
-    With ``dry_run=true``, only print how many trials are new and what they take, and return None.
+    With ``dry_run=true``, only print how many trials are new and what they take, and return None. `since` is
+    when the command began, by ``time.monotonic``; None means now.
 
     Raises
     ------
@@ -65,8 +66,10 @@ def run(request: Request, sweep: Sweep, console: Console) -> RangeTest | None:
     )
     if sweep.dry_run:
         values = len(LOSSES) * max(trial.recipe.epochs for trial in trials)
-        for line in planned(new, len(trials), execution, values) if new else ():
-            say(line)
+        if new:
+            since, uri = began if since is None else since, sweep.tracking_uri
+            for line in planned(new, len(trials), execution, console, values=values, began=since, uri=uri):
+                say(line)
         return None
     with mlflow_settings(), in_use(HERE, cache_folder()):
         log = MapLog(experiment_of(sweep, trials, "lr"), sweep.tracking_uri, RANGE_TEST)

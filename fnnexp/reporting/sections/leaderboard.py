@@ -101,7 +101,7 @@ def leaderboard(runs: pd.DataFrame, *, metric: str | None = None) -> pd.DataFram
 
         Configurations without a finished trial come last.
     """
-    runs = by_version(filters.compared(runs))
+    runs = by_version(filters.longest(filters.compared(runs)))
     return _board(runs, ranking_of(runs, metric))
 
 

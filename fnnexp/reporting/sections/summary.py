@@ -86,20 +86,28 @@ def answer(runs: pd.DataFrame, *, metric: str | None = None, margin: float | Non
     --------
     >>> print(fnnexp.answer(runs[runs["batching"] == "mini"]))  # doctest: +SKIP
     """
-    runs = by_version(filters.compared(runs))
-    return Answer("\n".join(sentences(*questions.rows_and_findings(runs, ranking_of(runs, metric, margin)))))
+    runs = filters.compared(runs)
+    kept = filters.longest(runs)
+    rows = by_version(kept)
+    texts = sentences(*questions.rows_and_findings(rows, ranking_of(rows, metric, margin)))
+    if kept is not runs:
+        compares = 'fnnexp.compare(runs, "epochs") compares both'
+        texts.append(f"{filters.about_longest(runs, kept).rstrip('.')}; {compares}.")
+    return Answer("\n".join(texts))
 
 
-def section(runs: pd.DataFrame, findings: Findings, asked: Answers | None = None) -> Section:
+def section(
+    runs: pd.DataFrame, findings: Findings, asked: Answers | None = None, notes: Sequence[str] = ()
+) -> Section:
     """Return the section that answers what was asked, and says which configuration is best, with evidence.
 
-    `runs` and `findings` are those that :func:`questions.rows_and_findings` returns. The terminal does not
-    show the evidence.
+    `runs` and `findings` are those that :func:`questions.rows_and_findings` returns. `notes` say what is
+    compared. The terminal does not show the evidence.
     """
     answered = asked is not None and asked.covers(findings.configurations)
     figure = None if _only_seeds(findings.configurations) else from_leader.from_leader(findings)
     figures = [picture.block(figure, "answer", from_leader.caption(findings.with_leader))] if figure else []
-    answers = [Text(text, EVERYWHERE) for text in headlines(runs, findings, answered=answered)]
+    answers = [Text(text, EVERYWHERE) for text in (*headlines(runs, findings, answered=answered), *notes)]
     evidence = map(Text, details(runs, findings, answered=answered))
     blocks: list[Block] = [*answers, *figures, *evidence]
     if asked is None:

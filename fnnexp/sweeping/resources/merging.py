@@ -105,7 +105,8 @@ def merge(*stores: str | Path, into: str | Path) -> pd.DataFrame:
     with mlflow_settings():
         for given, address in zip(stores, addresses, strict=True):
             for summary in reversed(reader.experiment_summaries(address)):
-                rows += _merge_experiment(summary.name, str(given), address, target)
+                if summary.trials:
+                    rows += _merge_experiment(summary.name, str(given), address, target)
     frame = pd.DataFrame(rows, columns=list(Row._fields)).astype("str")
     return frame.astype({"result": pd.CategoricalDtype(list(RESULTS), ordered=True)})
 

@@ -18,6 +18,7 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from rich.console import Console
@@ -286,16 +287,32 @@ class Plan:
         """The number of epochs of the full grid."""
         return self.epochs * sum(len(each.trials) for each in self.configurations)
 
+    @property
+    def most(self) -> int:
+        """The number of epochs that are trained at most."""
+        steps = pairwise((0, *self.rungs, self.epochs))
+        return sum(
+            (upto - since) * sum(len(each.trials) for each in left)
+            for (since, upto), left in zip(steps, self._left(), strict=True)
+        )
+
+    def _left(self) -> list[list[Configuration]]:
+        """Return the configurations that are trained to each rung and to the end, if they cost the most."""
+        left = [list(self.configurations)]
+        for _ in self.rungs:
+            now = left[-1]
+            seeds = [len(each.trials) for each in now]
+            kept = survivors([each.group for each in now], seeds, [each.id for each in now], self.eta)
+            left.append([now[i] for i in kept])
+        return left
+
     def notes(self) -> list[str]:
         """Return what to print before training: how many configurations train to each rung, at most."""
-        left, since, spent, parts = self.configurations, 0, 0, []
-        for upto in (*self.rungs, self.epochs):
-            parts.append(f"{plural(len(left), 'configuration') if not since else len(left)} to epoch {upto}")
-            seeds = [len(each.trials) for each in left]
-            spent, since = spent + sum(seeds) * (upto - since), upto
-            # For an upper bound, assume that the configurations with the most seeds go on.
-            kept = survivors([each.group for each in left], seeds, [each.id for each in left], self.eta)
-            left = [left[i] for i in kept]
+        counts, spent = [len(left) for left in self._left()], self.most
+        parts = [
+            f"{count if i else plural(count, 'configuration')} to epoch {upto}"
+            for i, (count, upto) in enumerate(zip(counts, (*self.rungs, self.epochs), strict=True))
+        ]
         share = f"{spent:,} of the full grid's {self.full:,} epochs ({spent / self.full:.0%})"
         notes = [f"search=halving: {', '.join(parts)}: at most {share}"]
         if not self.metric.startswith("val"):

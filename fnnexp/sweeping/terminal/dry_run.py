@@ -27,6 +27,7 @@ from fnnexp.sweeping.executor import too_many_workers, worker_count
 from fnnexp.sweeping.plan import PlannedStack, identical, plan
 from fnnexp.sweeping.resources import disk, estimates, memory
 from fnnexp.sweeping.resources.engine import with_engine
+from fnnexp.sweeping.resources.estimates import WHOLE, Ahead
 from fnnexp.sweeping.resources.states import STATES, States, begun_with
 from fnnexp.sweeping.runs import print_undiagnosed
 from fnnexp.sweeping.terminal.progress import cores_used
@@ -44,12 +45,13 @@ def show(
     execution: Execution,
     console: Console,
     *,
+    ahead: Ahead = WHOLE,
     began: float | None = None,
 ) -> None:
-    """Print the plan of a sweep, and how long it will take.
+    """Print the plan of the trials that a sweep trains first, and how long the sweep will take.
 
-    `began` is when the command began, by ``time.monotonic``; None means now. The time since then is part of
-    the estimate, since a sweep needs it too.
+    `ahead` is what follows them. `began` is when the command began, by ``time.monotonic``; None means now.
+    The time since then is part of the estimate, since a sweep needs it too.
     """
     entered = time.monotonic()
 
@@ -108,9 +110,9 @@ def show(
         logging = estimates.logging(wanted, opens=not known, creates=not store.has_store(uri))
         parent = estimates.Parent(before if known else before - asking, logging)
         with while_doing("measuring how fast the workers train", console):
-            about_time = estimates.summary(stacks, wanted, parent, execution, n_jobs)
-        if about_time is not None:
-            say(about_time)
+            about_time = estimates.summary(stacks, wanted, parent, execution, n_jobs, ahead)
+        for line in about_time:
+            say(line)
 
 
 def _epochs(stacks: Sequence[PlannedStack]) -> str:
