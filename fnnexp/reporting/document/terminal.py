@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
@@ -78,6 +79,10 @@ def _with_notes(table: Table, rows: int) -> list[RichTable | RichText]:
     for i, name in enumerate(table.head):
         number = table.is_number(i)
         head = "" if name == "note" else in_a_line(name)
+        if number:  # these columns are not wrapped, so a long head would leave no room for names
+            widest = max((len(in_a_line(row[i].text)) for row in table.rows[:rows]), default=0)
+            longest = max(map(len, head.split()), default=0)
+            head = textwrap.fill(head, max(widest, longest, 1))
         shown.add_column(
             RichText(head), justify="right" if number else "left", no_wrap=number, overflow="fold"
         )
