@@ -14,7 +14,7 @@ from fnnexp.data import datasets
 from fnnexp.errors import plural
 from fnnexp.reporting import at_equal
 from fnnexp.reporting import tuned as tunings
-from fnnexp.reporting.document.blocks import EVERYWHERE, Section, Text
+from fnnexp.reporting.document.blocks import EVERYWHERE, FILES, Section, Text
 from fnnexp.reporting.document.markdown import escaped
 from fnnexp.reporting.document.wording import between, listed, number, percent, points, rows_of, value
 from fnnexp.reporting.plots import from_leader, picture
@@ -117,7 +117,9 @@ def section(
     figures = [picture.block(figure, "answer", from_leader.caption(findings.with_leader))] if figure else []
     factors = {} if asked is not None or tuned else _by_factor(runs, findings)
     texts = headlines(runs, findings, factors, answered=answered, tuned=tuned)
-    answers = [Text(text, EVERYWHERE) for text in texts]
+    # A terminal has room for the average over one factor beside the leaderboard.
+    others = texts[1 : texts.index([*factors.values()][-1]) + 1] if "init" in factors else []
+    answers = [Text(text, FILES if text in others else EVERYWHERE) for text in texts]
     evidence = map(Text, details(runs, findings, answered=answered, brief=bool(factors)))
     blocks: list[Block] = [*answers, *figures, *evidence]
     if asked is None:
