@@ -35,7 +35,7 @@ Train
                                           a sweep: all nine combinations
   fnnexp -cn card_grid                    a sweep from sweeps/card_grid.yaml
   fnnexp -cn card_grid epochs=1           the same, with a value replaced
-  fnnexp data=files data.path=my.npz      your own images
+  fnnexp data=files data.path=my.npz      your own data
   fnnexp -cn card_grid until=settled budget=10m
                                           as many seeds as the answer needs
   fnnexp -m compare=init tune=optimizer.lr
@@ -45,7 +45,7 @@ Train
   With more epochs, they go on where they ended, if the schedule allows it.
 
 Look before you train
-  fnnexp data my.npz                      classes, values, duplicates, sixteen images
+  fnnexp data my.npz                      classes, values, duplicates, sixteen rows
   fnnexp data my.csv data.label=species   the same of a table; or of digits, moons, ...
 
 Compare
@@ -562,7 +562,7 @@ def _data(words: Sequence[str]) -> int:
         "fnnexp data",
         usage="fnnexp data PATH|NAME [KEY=VALUE ...] [--pieces FILE] [-cd FOLDER]",
         description="Show a data set as a trial would have it: rows by class and split, values and scaling, "
-        "constant inputs, duplicates, and sixteen images. Nothing trains, and no store is made.",
+        "constant inputs, duplicates, and sixteen images or the like. Nothing trains, and no store is made.",
         allow_abbrev=False,
     )
     parser.add_argument(

@@ -319,7 +319,7 @@ def test_a_dry_run_shows_trials_stacks_and_identical_trials_and_writes_no_file(i
     assert file_names(own_folder) == []
 
 
-NONE_HELD_OUT = "chosen by the test images, and its accuracy is optimistic"
+NONE_HELD_OUT = "chosen by the test rows, and its accuracy is optimistic"
 
 
 @pytest.mark.parametrize("words", ["", "-m seed=0,1", "-cn init_grid seed=0"])

@@ -365,7 +365,7 @@ def _check_loss(loss: LossConfig) -> None:
 def _check_stopping(stopping: StoppingConfig, epochs: int) -> None:
     if stopping.metric.startswith("test_"):
         raise ConfigError(
-            f"stopping.metric={stopping.metric}: test images must not decide when training stops; "
+            f"stopping.metric={stopping.metric}: test rows must not decide when training stops; "
             f"write stopping.metric={stopping.metric.replace('test', 'val', 1)}"
         )
     _one_of("stopping.metric", stopping.metric, STOPPING_METRICS)

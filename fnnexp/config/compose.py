@@ -470,8 +470,8 @@ def _notes_of_validation(trials: Sequence[Trial], own: Sequence[Trial]) -> Itera
         yield (
             f"data.validation=0 in {len(unvalidated)} of {plural(len(trials), 'trial')}: "
             f"{'it trains' if len(unvalidated) == 1 else 'they train'} on all rows, so the best "
-            "trial is chosen by the test images, and its accuracy is optimistic: expect worse on new "
-            f"images. To choose by held-out rows of {data.name}, write data.validation={sixth}"
+            "trial is chosen by the test rows, and its accuracy is optimistic: expect worse on new "
+            f"ones. To choose by held-out rows of {data.name}, write data.validation={sixth}"
         )
     in_order = (each for each in trials if each.recipe.seed_split is None)
     for data, held_out in dict.fromkeys((each.data, each.recipe.validation) for each in in_order):

@@ -30,6 +30,16 @@ MNIST_ARRAY_SHA256 = {
 }
 DIGITS_TRAIN = 1437
 
+IMAGES = ("mnist", "digits", *download.IDX_SETS)
+"""The data sets that are known to be images. Rows of all others may be images, tables or points."""
+
+SHIFTED = {"digits": "the test images are by other people than the training images"}
+"""The data sets whose test rows have another source than their training rows, and which.
+
+In scikit-learn's digits the rows of one writer follow each other: the last 382 are by three of the 13 writers
+(scikit-learn MOOC, "Sample grouping"), and of these three only 22 rows are before the test rows.
+"""
+
 
 @dataclass(frozen=True)
 class Request:

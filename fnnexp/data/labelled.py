@@ -150,14 +150,24 @@ def is_real(inputs: Numbers) -> bool:
     return inputs.dtype != np.uint8
 
 
+LEAST_SIDE = 4
+"""Rows of fewer inputs than the pixels of such a square are no images."""
+
+
+def image_side(inputs: Numbers) -> int | None:
+    """Return the side in pixels of inputs (n, D) that are square images; None if they are no such images."""
+    side = math.isqrt(inputs.shape[1])
+    return side if not is_real(inputs) and side >= LEAST_SIDE and side**2 == inputs.shape[1] else None
+
+
 def row_name(inputs: Numbers) -> str:
-    """Return what messages call a row of inputs: an image, or a row if the inputs are real-valued."""
-    return "row" if is_real(inputs) else "image"
+    """Return what messages call a row of inputs: an image, or a row if it is no square image."""
+    return "row" if image_side(inputs) is None else "image"
 
 
 def column_name(inputs: Numbers) -> str:
-    """Return what messages call a column of inputs: a pixel, or an input if they are real-valued."""
-    return "input" if is_real(inputs) else "pixel"
+    """Return what messages call a column of inputs: a pixel, or an input if the rows are no images."""
+    return "input" if image_side(inputs) is None else "pixel"
 
 
 # --- shapes -------------------------------------------------------------------------------------------------
@@ -192,13 +202,13 @@ def check_shapes(shapes: Mapping[str, tuple[int, ...]], where: str) -> None:
             raise DataError(f"{both_shapes}: zero rows or pixels; expected at least one of each.")
         if x[0] != y[0]:
             raise DataError(
-                f"{where}: {plural(x[0], 'image')} in x_{split} and {plural(y[0], 'label')} in y_{split}; "
-                "expected one label per image."
+                f"{where}: {plural(x[0], 'row')} in x_{split} and {plural(y[0], 'label')} in y_{split}; "
+                "expected one label per row."
             )
     train, test = (math.prod(shapes[f"x_{split}"][1:]) for split in (splits[0], splits[-1]))
     if train != test:
         raise DataError(
-            f"{where}: training images have {plural(train, 'pixel')} and test images {test}; expected the "
+            f"{where}: training rows have {plural(train, 'input')} and test rows {test}; expected the "
             "same number."
         )
 
@@ -385,7 +395,7 @@ def _check_classes(train: Bytes, test: Bytes, where: str) -> None:
 
 def _check_columns(x: Numbers, y: Bytes, what: str) -> None:
     """Raise if a column of inputs is a copy of the labels, or numbers the rows."""
-    column, rows, article = column_name(x), f"{row_name(x)}s", "an" if is_real(x) else "a"
+    column, rows, article = column_name(x), f"{row_name(x)}s", "a" if image_side(x) else "an"
     of_bytes = _byte_columns(x) if is_real(x) else np.arange(x.shape[1])
     for index in _label_columns(x[:, of_bytes].astype(np.uint8) if is_real(x) else x, y):
         raise DataError(

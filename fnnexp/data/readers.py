@@ -303,8 +303,8 @@ def _check_columns(train: _Table, test: _Table, label: int) -> None:
         )
     if difference:
         raise DataError(
-            f"training images have {plural(train.numbers.shape[1] - 1, 'pixel')} ({train.path}) and test "
-            f"images {test.numbers.shape[1] - 1} ({test.path}); expected the same number."
+            f"training rows have {plural(train.numbers.shape[1] - 1, 'input')} ({train.path}) and test "
+            f"rows {test.numbers.shape[1] - 1} ({test.path}); expected the same number."
         )
     for train_name, test_name in zip(train.names or (), test.names or (), strict=False):
         if train_name != test_name:
@@ -330,7 +330,7 @@ def _read_table(path: Path, header: str) -> _Table:
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} is not a CSV in UTF-8 ({error}); save it as CSV in UTF-8.") from error
     if not rows:
-        raise DataError(f"{path} has zero rows; expected one line per image.")
+        raise DataError(f"{path} has zero rows; expected one line per image or other row.")
     return _Table(path, layout.names, np.concatenate(blocks))
 
 
@@ -354,8 +354,8 @@ def _layout(stream: IO[str], header: str, path: Path) -> tuple[_Layout, list[str
     line = stream.readline(CSV_FIRST_LINE)
     if len(line) == CSV_FIRST_LINE:
         raise DataError(
-            f"{path} has a first line of more than {CSV_FIRST_LINE} characters; expected a table with one "
-            "image, or other row of inputs, per line."
+            f"{path} has a first line of more than {CSV_FIRST_LINE} characters; expected a table with a line "
+            "for each row."
         )
     separator = max(SEPARATORS, key=line.count)
     names = [field.strip() for field in next(csv.reader([line], delimiter=separator), [])]

@@ -27,7 +27,7 @@ ROUNDING = 1e-9
 """An epoch that exceeds the budget by less than this fraction counts as within the budget."""
 
 UNKNOWN = {
-    "updates": "how many it made is unknown, because its runs do not record how many images they train on",
+    "updates": "how many it made is unknown, because its runs do not record how many rows they train on",
     "seconds": "how long its epochs took is not recorded",
 }
 """Reasons why the cost of an epoch is unknown, by unit."""

@@ -95,9 +95,10 @@ def _table(document: Document, most: int) -> list[Block]:
     count = max(LEAST_ROWS, sum(end <= most for end in ends))
     total = max(whole.size, len(document.data.get(Path(whole.file).stem, ())))
     ranked = [text for text in document.section(overview.TITLE).sentences if text.startswith("Ranked by")]
+    apart = [text for text in document.section(summary.TITLE).sentences if text.startswith(summary.APART)]
     return [
         table._replace(rows=table.rows[:count], total=total),
-        *(Text(text, quiet=True) for text in ranked),
+        *(Text(text, quiet=True) for text in [*ranked, *apart]),
     ]
 
 

@@ -234,6 +234,41 @@ def _distinct(levels: Sequence[Level]) -> list[Level]:
     ]
 
 
+def parts(runs: pd.DataFrame, found: Sequence[Comparison]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the trials that a report compares, and those that it shows over the values of numeric factors.
+
+    Trials that were trained to tune options are not compared. If all others belong to comparisons of tuned
+    options, those with the chosen values are compared, and the trials that tuned are shown over the values.
+    Otherwise both are the same frame.
+    """
+    compared = filters.compared(runs)
+    rows = [comparison.rows["trial"] for comparison in found]
+    if compared is runs or not rows or not compared["trial"].isin(pd.concat(rows)).all():
+        return compared, compared
+    own = [comparison.own(level)["trial"] for comparison in found for level in range(len(comparison.levels))]
+    tuning = runs["tuning"].notna() & runs["seed"].isin(TUNING_SEEDS)
+    return filters.part(compared, compared["trial"].isin(pd.concat(own))), filters.part(runs, tuning)
+
+
+def keys(found: Sequence[Comparison]) -> list[str]:
+    """Return the keys that were tuned. Among the chosen values they follow from the options."""
+    return list(dict.fromkeys(key for comparison in found for key in comparison.keys))
+
+
+def answers(found: Sequence[Comparison]) -> list[str]:
+    """Return the sentences of all comparisons, each after its name if there are several."""
+    texts = []
+    for comparison in found:
+        texts += [name_of(comparison)] if len(found) > 1 else []
+        texts += sentences(comparison, pairs(comparison))
+    return texts
+
+
+def name_of(comparison: Comparison) -> str:
+    """Return what a comparison asked, and where it differs from the others of the experiment."""
+    return f"{comparison.asked} {comparison.where}".strip()
+
+
 # Comparing the tuned options
 
 

@@ -21,7 +21,6 @@ from pandas.api.types import is_numeric_dtype
 
 from fnnexp import console as notebook
 from fnnexp.config.commands import file_name, ranking_options, report_command
-from fnnexp.config.grids.tuned import TUNING_SEEDS
 from fnnexp.data import sources
 from fnnexp.errors import FnnexpError, plural, printable
 from fnnexp.pieces import files as files_of_pieces
@@ -375,15 +374,16 @@ def _sections(
     )
     ranking = ranking_of(everything, metric, margin if answers is None else answers.margin)
     found = tuned.all_of(everything, ranking)
-    runs, over_values = _parts(everything, found)
+    runs, over_values = tuned.parts(everything, found)
     what_was_run = overview.section(whole.runs, whole.curves, ranking)
     whole = _with_runs(whole, runs)
     shows_tuning, is_default = over_values is not runs, ranking.metric == frames.ranking(runs)
-    rows, findings = questions.rows_and_findings(runs, ranking)
+    keys = tuned.keys(found) if shows_tuning else []
+    rows, findings = questions.rows_and_findings(runs.drop(columns=keys), ranking)
     findings = tuned.checked(findings, found)
     return everything, [
         tuned_options.section(found, ranking, len(filters.compared(everything)) - len(runs)),
-        summary.section(rows, findings, answers, notes),
+        summary.section(rows, findings, answers, notes, tuned=keys),
         layers.section(runs, whole.diagnostics, ranking, partial(histograms.of_runs, uri=tracking_uri)),
         *(numeric_factors.sections(over_values, tested=not shows_tuning) if is_default else []),
         what_was_run,
@@ -399,21 +399,6 @@ def _sections(
         mistakes.section(rows, findings, tracking_uri),
         troubles.section(everything),
     ]
-
-
-def _parts(runs: pd.DataFrame, found: Sequence[tuned.Comparison]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the trials that a report compares, and those that it shows over the values of numeric factors.
-
-    Trials that were trained to tune options are not compared. If all others belong to comparisons of tuned
-    options, those with the chosen values are compared, and the trials that tuned are shown over the values.
-    """
-    compared = filters.compared(runs)
-    rows = [comparison.rows["trial"] for comparison in found]
-    if compared is runs or not rows or not compared["trial"].isin(pd.concat(rows)).all():
-        return compared, compared
-    own = [comparison.own(level)["trial"] for comparison in found for level in range(len(comparison.levels))]
-    tuning = runs["tuning"].notna() & runs["seed"].isin(TUNING_SEEDS)
-    return filters.part(compared, compared["trial"].isin(pd.concat(own))), filters.part(runs, tuning)
 
 
 def _with_runs(whole: frames.ExperimentFrames, runs: pd.DataFrame) -> frames.ExperimentFrames:

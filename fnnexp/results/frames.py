@@ -254,8 +254,8 @@ def runs(experiment: str, *, tracking_uri: str | None = None) -> pd.DataFrame:
         - `look` (Int64): the number of the first report that showed the trial's result, missing if none did.
           If seeds were added after a report had shown results, :func:`fnnexp.compare` uses tests that are
           valid at every look (each report that shows the results).
-        - `train_images` (Int64), the number of images that an epoch trains on, without held-out images;
-          `test_images` (Int64), the number of images of the test metrics; `classes` (Int64).
+        - `train_images` (Int64), the number of rows that an epoch trains on, without held-out rows;
+          `test_images` (Int64), the number of rows of the test metrics; `classes` (Int64).
         - `parameters` (Int64): the number of weights and biases. A layer of n units with m inputs has m · n
           weights, and n biases unless it has none: 784-100-10 has 78,400 + 100 + 1,000 + 10 = 79,510.
         - `updates` (Int64): the number of optimizer steps, epochs · ⌈`train_images` / batch size⌉. The

@@ -168,15 +168,15 @@ def asked_of(tags: Mapping[str, str]) -> Asked | None:
 
 
 TOO_GOOD = (
-    "Networks hardly ever learn this fast. Usually the data contains the answer: test images among the "
-    "training images, or the label in a column among the pixels. Check the data before you believe any "
+    "Networks hardly ever learn this fast. Usually the data contains the answer: test rows among the "
+    "training rows, or the label in a column among the inputs. Check the data before you believe any "
     "number here"
 )
 """A warning about a test accuracy of 1.0 at the first epoch."""
 
 
 def is_too_good(epoch: int, metrics: Mapping[str, float]) -> bool:
-    """Return whether every test image is classified correctly at the first epoch or before it.
+    """Return whether every test row is classified correctly at the first epoch or before it.
 
     >>> is_too_good(1, {"test_accuracy": 1.0}), is_too_good(2, {"test_accuracy": 1.0})
     (True, False)

@@ -515,7 +515,7 @@ BAD = [
     (["stopping.min_delta=0.1"], ["stopping.min_delta=0.1", "no meaning", "stopping.patience=5"]),
     (["stopping.metric=train_loss"], ["stopping.metric=train_loss", "no meaning", "stopping.patience=5"]),
     (["stopping.metric=val_los"], ["stopping.metric=val_los", "train_accuracy", "'val_loss'"]),
-    (["stopping.metric=test_loss"], ["test images must not decide", "write stopping.metric=val_loss"]),
+    (["stopping.metric=test_loss"], ["test rows must not decide", "write stopping.metric=val_loss"]),
     (["data.scale=bits"], ["data.scale=bits", "unit, raw, center, standardize"]),
     (["data.validation=-1"], ["data.validation=-1", "0 or more"]),
     (["data.subset=0"], ["data.subset=0", "1 or more", "data.subset=1000"]),

@@ -177,7 +177,10 @@ def test_the_mistakes_are_on_the_page_in_files_and_in_mlflow(swept, store, tmp_p
         "probability",
         "loss",
     }
-    assert pd.read_csv(folder / "confusion.csv").drop(columns="real").to_numpy().sum() == 300
+    counts = pd.read_csv(folder / "confusion.csv").set_index("real")
+    assert counts.to_numpy().sum() == 300
+    shown = pd.read_csv(folder / "figures.csv").query("figure == 'confusion'")
+    assert (shown.pivot_table("count", "real", "predicted").to_numpy() == counts.to_numpy()).all()
     assert "(worst_errors.png)" in (folder / "report.md").read_text("utf-8")
     client = stores.client(store)
     experiment = client.get_experiment_by_name("digits").experiment_id

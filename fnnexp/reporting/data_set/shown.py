@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from html import escape
-from math import isqrt
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,7 +19,7 @@ from fnnexp.config.compose import Sweep, compose, jobs_of
 from fnnexp.config.jobs import key_of
 from fnnexp.config.resolve import check_scale
 from fnnexp.data import datasets
-from fnnexp.data.labelled import Numbers, column_name, is_real, row_name
+from fnnexp.data.labelled import Numbers, column_name, image_side, is_real, row_name
 from fnnexp.errors import ConfigError, FnnexpError, plural, printable
 from fnnexp.nn.rows import splits_of
 from fnnexp.reporting.data_set import characters, facts
@@ -35,9 +34,6 @@ WIDTH, MARGIN = 80, 12
 
 SAMPLES = 16
 """How many images are shown."""
-
-LEAST_SIDE = 4
-"""Rows of fewer pixels than those of such a square are not shown as images."""
 
 MOST_CLASSES, MOST_INPUTS, MOST_LISTED = 20, 12, 6
 """How many classes and inputs have a line of the text, and how many constant inputs are listed."""
@@ -134,8 +130,7 @@ class DataSet:
     @property
     def side(self) -> int | None:
         """The side of the images in pixels; None if the rows are not square images."""
-        side = isqrt(self.X.shape[1])
-        return side if not is_real(self.X) and side >= LEAST_SIDE and side * side == self.X.shape[1] else None
+        return image_side(self.X)
 
     @property
     def facts(self) -> dict[str, str]:

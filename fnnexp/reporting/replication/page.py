@@ -172,7 +172,7 @@ def make(ours: Ours, left_out: str, facts: Sequence[str], command: str) -> Docum
     sections += glorot_bengio.sections(ours)
     if len(tables):
         sections.append(Section(EVERY_ROW_TITLE, [Text(EVERY_ROW), *_tables_of_rows(rows)]))
-    files = [f"{name}.csv" for section in sections for name in section.data]
+    files = [f"{name}.csv" for name in Document("", sections).data]
     reproduction: list[Block] = [
         Text("This command makes the page again and trains only unfinished trials:", PAGE),
         Code(command, PAGE),

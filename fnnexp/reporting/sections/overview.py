@@ -11,6 +11,7 @@ from pandas.api.types import is_numeric_dtype
 from fnnexp.config.schema import CHOICES
 from fnnexp.errors import plural
 from fnnexp.reporting.document.blocks import EVERYWHERE, Section, Text
+from fnnexp.reporting.document.wording import rows_of
 from fnnexp.results import frames, numeric
 from fnnexp.results.factors import (
     AXES,
@@ -207,20 +208,21 @@ def basis(runs: pd.DataFrame, ranking: Ranking | None = None) -> str:
     numbers = ""
     if metric != default and numeric.axes_of(runs):
         numbers = f"Only a report by {default} has the sections on numeric factors."
-    doubts = [DOUBTS.get(metric.partition("_")[0], ""), missing_values_note(runs, ranking), numbers]
+    doubt = DOUBTS.get(metric.partition("_")[0], "").format(rows_of(runs))
+    doubts = [doubt, missing_values_note(runs, ranking), numbers]
     return " ".join(filter(None, [f"Ranked by {metric}{why}: {mean}.", *doubts]))
 
 
 DOUBTS = {
-    "test": "Choosing on test data is optimistic: expect worse results on new images.",
-    "best": "The best epoch was chosen by its result, so it is optimistic: expect worse on new images.",
-    "train": "It is measured on the training images and says nothing about new images.",
+    "test": "Choosing on test data is optimistic: expect worse results on new {0}.",
+    "best": "The best epoch was chosen by its result, so it is optimistic: expect worse on new {0}.",
+    "train": "It is measured on the training {0} and says nothing about new {0}.",
     "seconds": (
         "Seconds are the time of one trial in its stack (the trials that train together), measured while the "
         "sweep ran. Trials of one stack share its time, so ± does not show how much times vary."
     ),
 }
-"""Caveats about a metric. The key is the first word of the metric's name."""
+"""Caveats about a metric, given what its rows are called. The key is the first word of the metric's name."""
 
 
 def followers(runs: pd.DataFrame) -> list[str]:

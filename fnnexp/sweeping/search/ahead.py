@@ -61,8 +61,9 @@ def planned_first(requested: Sweep) -> tuple[Sequence[Trial], list[str], Ahead]:
         fresh = len(requested.tuned.fresh)
         compared, checked = options * fresh, (options - 1) * (CONTENDERS - 1) * fresh
         notes.append(
-            f"these trials tune; then {plural(compared, 'trial')} with fresh seeds are compared, and "
-            f"up to {checked} check that the winner beats next best values"
+            f"these trials tune each option; then {plural(compared, 'trial')} with fresh seeds compare the "
+            f"options, and up to {checked} more check that the winner also beats the next best values of the "
+            "others"
         )
         fresh_seeds = _later("with fresh seeds", compared, trials)
         check = _later("to check", checked, trials, is_sure=False)

@@ -221,7 +221,7 @@ def test_a_dry_run_says_both_phases(invoke, store):
     assert ran.status == 0, ran.err
     assert "\nbudget=1h: enough for the whole sweep\n" in ran.out
     assert f"{NAME}: 18 trials, 0 done, 18 to run" in ran.out
-    assert "then 12 trials with fresh seeds are compared, and up to 16 check" in ran.out
+    assert "then 12 trials with fresh seeds compare the options, and up to 16 more check" in ran.out
     parts = r"(a second|\d+ s) to tune, (a second|\d+ s) with fresh seeds, up to (a second|\d+ s) to check"
     assert re.search(
         rf"^time: at most about .* on 1 worker with NumPy \(.*\): {parts}$", ran.out, re.MULTILINE

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from fnnexp.data.download import IDX_SETS
+from fnnexp.data.datasets import IMAGES
 from fnnexp.data.toys import TOYS
 from fnnexp.errors import FnnexpError, plural
 from fnnexp.reporting.document.blocks import Section, Text
@@ -28,9 +28,6 @@ TITLE = "Decision boundaries"
 
 MOST_PANELS = 9
 """The largest number of configurations that are drawn."""
-
-IMAGES = ("mnist", "digits", *IDX_SETS)
-"""Data sets that are known to have more than two inputs, so no network needs to be read to find out."""
 
 CAPTION = (
     "What a network of each configuration predicts in the plane, and the rows that it was trained on. The "
@@ -86,6 +83,7 @@ def _medians(rows: pd.DataFrame, findings: Findings) -> Iterator[tuple[str, pd.S
         trials = comparisons.finished_trials(rows, configuration).dropna(subset=findings.metric)
         goodness = findings.ranking.goodness(trials[findings.metric])
         order = trials.assign(goodness=goodness).sort_values(["goodness", "seed"], kind="stable")
+        # Images are not in the plane, so their networks need not be read to find out.
         if len(order) and _data_name(trial := order.iloc[(len(order) - 1) // 2]) not in IMAGES:
             yield configuration.name, trial
 

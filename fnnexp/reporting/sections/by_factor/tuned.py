@@ -52,7 +52,7 @@ def section(found: Sequence[Comparison], ranking: Ranking, omitted: int = 0) -> 
     data: dict[str, list[pd.DataFrame]] = {"tuned": [], "tuning": [], "tuning_curve": []}
     for i, comparison in enumerate(found, start=1):
         pairs, curve = tuned.pairs(comparison), tuned.best_found(comparison)
-        name = f"{comparison.asked} {comparison.where}".strip()
+        name = tuned.name_of(comparison)
         heading = name if len(found) > 1 else ""
         if heading:
             blocks.append(Text(heading, EVERYWHERE))
