@@ -97,6 +97,8 @@ class Sweep:
         The configurations of these trials, with ``search=tpe``.
     tuned
         What is compared and tuned, if anything is. Then `trials` are those that tune.
+    swept
+        The keys with several values, or that ``zip`` names, in the groups that advance together.
     """
 
     command: Command
@@ -114,6 +116,7 @@ class Sweep:
     search: SearchConfig = field(default_factory=SearchConfig)
     drawn: Drawn | None = None
     tuned: Tuned | None = None
+    swept: tuple[tuple[str, ...], ...] = ()
 
 
 def compose(
@@ -150,7 +153,7 @@ def compose(
             if tell is not None and len(jobs) % TOLD == 0:
                 tell(f"composing {composition.count:,} jobs: {len(jobs) / composition.count:.0%}")
         notes = [*failures, *_notes_of_own_files(command, composition.search_path), *composition.notes()]
-        comparison = composition.tuned
+        comparison, swept = composition.tuned, composition.swept
     config = _shared_config(jobs)
     _refuse_absent_engine(config.execution.engine)
     if config.search.name == "tpe":
@@ -183,6 +186,7 @@ def compose(
         search=config.search,
         drawn=composition.drawn(ids),
         tuned=comparison,
+        swept=swept,
     )
 
 

@@ -54,6 +54,7 @@ from fnnexp.config.grids.swept import (
     line_of,
     refuse_continuous,
     refuse_nested,
+    refuse_split,
     refuse_too_many,
     refuse_without_memory,
     value_count,
@@ -227,6 +228,7 @@ class Composition:
         safety.refuse_lists_and_numbers(command.overrides)
         parsed = self._parse_all(list(map(conditions.as_override, command.overrides)))
         refuse_nested(parsed)
+        refuse_split(parsed)
         folders = _search_path(command, parsed)
         own = [] if command.config_dir is None else [command.config_dir]
         self.search_path = [Path(safety.path_of(folder)) for folder in folders]
@@ -265,6 +267,18 @@ class Composition:
     def count(self) -> int:
         """The number of jobs."""
         return 1 if self._grid is None else self._grid.count
+
+    @property
+    def swept(self) -> tuple[tuple[str, ...], ...]:
+        """The keys with several values, or that ``zip`` names, in the groups that advance together."""
+        if self._grid is None:
+            return ()
+        groups = ([self._axes[i] for i in group] for group in self._grid.together)
+        return tuple(
+            tuple(axis.key for axis in group)
+            for group in groups
+            if len(group) > 1 or len(group[0].settings) > 1
+        )
 
     def drawn(self, trials: Sequence[str]) -> spaces.Drawn | None:
         """Return the configurations that a search with several batches has drawn; None for other sweeps.
@@ -556,6 +570,7 @@ class Composition:
         last = {o.get_key_element(): o for o in overrides if o not in of_grid}
         last = self._with_levels(last)
         refuse_nested(last.values())
+        refuse_split(last.values())
         self._search = self._search_of([*last.values()])
         trials = self._search.trials
         if trials is None and self._search.name == "halving" and any(map(is_continuous, last.values())):

@@ -10,7 +10,16 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf.errors import OmegaConfBaseException
 
 from fnnexp.config.commands import quoted
-from fnnexp.config.schema import NODES, SCHEMA, conf_folder, every_key, keys_of, node_named, sweeps_folder
+from fnnexp.config.schema import (
+    LISTS_OR_VALUES,
+    NODES,
+    SCHEMA,
+    conf_folder,
+    every_key,
+    keys_of,
+    node_named,
+    sweeps_folder,
+)
 from fnnexp.errors import did_you_mean
 from fnnexp.pieces.registry import GROUPS
 
@@ -152,10 +161,18 @@ def _unknown_key(message: str, messages: list[str]) -> str | None:
 
 
 ELSEWHERE = {
-    "learning_rate": "optimizer.lr", "batch_size": "batching.size", "random_state": "seed",
-    "n_epochs": "epochs", "num_epochs": "epochs", "hidden_layer_sizes": "arch.hidden", "units": "arch.hidden",
+    "learningrate": "optimizer.lr", "learningrateinit": "optimizer.lr", "eta": "optimizer.lr",
+    "stepsize": "optimizer.lr", "solver": "optimizer", "batchsize": "batching.size", "batch": "batching",
+    "minibatchsize": "batching.size", "randomstate": "seed", "randomseed": "seed", "nepochs": "epochs",
+    "numepochs": "epochs", "maxiter": "epochs", "hiddenlayersizes": "arch.hidden",
+    "hiddenlayers": "arch.hidden", "hiddensize": "arch.hidden", "layers": "arch.hidden",
+    "units": "arch.hidden", "widths": "arch.hidden", "architecture": "arch", "network": "arch",
+    "model": "arch", "activationfunction": "arch.activation", "nonlinearity": "arch.activation",
+    "initializer": "init", "initialization": "init", "dataset": "data", "criterion": "loss",
+    "lossfunction": "loss", "dropoutrate": "regularization.dropout", "earlystopping": "stopping.patience",
+    "lrscheduler": "schedule", "workers": "execution.n_jobs", "numworkers": "execution.n_jobs",
 }  # fmt: skip
-"""fnnexp's key for each name that other libraries use."""
+"""fnnexp's key for each name that other libraries and books use, here in small letters without ``_``."""
 
 
 def no_such_key(key: str, known: Sequence[str]) -> str:
@@ -168,11 +185,20 @@ def no_such_key(key: str, known: Sequence[str]) -> str:
     known
         The keys that exist at its level.
     """
-    last = key.rpartition(".")[2]
-    same = [name for name in every_key() if name.rpartition(".")[2] == last or name == ELSEWHERE.get(last)]
+    every, last = every_key(), _last(key)
+    same = [name for name in every if _last(name) == last or name == ELSEWHERE.get(last)]
     suggestions = " or ".join(f"'{name}'" for name in same)
-    hint = f" Did you mean {suggestions}?" if same else did_you_mean(key, every_key())
+    hint = f" Did you mean {suggestions}?" if same else did_you_mean(key, every)
     return f"{key}: there is no such key; there are {', '.join(known)}.{hint}"
+
+
+def _last(key: str) -> str:
+    """Return the last part of a key in small letters without ``_``.
+
+    >>> _last("optimizer.Learning_Rate")
+    'learningrate'
+    """
+    return re.sub("[_-]", "", key.rpartition(".")[2]).lower()
 
 
 def what_to_write(word: str) -> str:
@@ -283,10 +309,12 @@ def _several_values(message: str, _: list[str]) -> str | None:
     match = re.search(r"(?:Ambiguous value for argument|Sweep parameters) '(([^=]+)=.*)'", message)
     if not match:
         return None
-    return (
-        f"{match[1]}: has several values; for one trial per value add -m; for a text with a comma write "
-        f"\"{match[2]}='…'\""
-    )
+    instead = f"for a text with a comma write \"{match[2]}='…'\""
+    if match[2] in LISTS_OR_VALUES:
+        instead = (
+            f"for one network with a value for each layer write {match[2]}=[{match[1].partition('=')[2]}]"
+        )
+    return f"{match[1]}: has several values; for one trial per value add -m; {instead}"
 
 
 RULES = (

@@ -11,8 +11,8 @@ from pathlib import Path
 from fnnexp.config.commands import Command
 from fnnexp.config.compose import Sweep
 from fnnexp.config.grids.swept import BYTES_A_TRIAL
-from fnnexp.config.jobs import key_of
-from fnnexp.config.schema import OF_SWEEPS
+from fnnexp.config.jobs import key_of, number_type
+from fnnexp.config.schema import LISTS, OF_SWEEPS
 from fnnexp.config.trial import Trial
 from fnnexp.data import room
 from fnnexp.errors import ConfigError
@@ -199,9 +199,10 @@ def _refuse_values(shared: Sequence[str], x: Axis, y: Axis) -> None:
             raise ConfigError(f"{word}: has no meaning for a map, which trains all its cells; omit {word}")
         outside = re.sub(r"'[^']*'|\"[^\"]*\"|\[[^]]*\]|\{[^}]*\}", "", word.partition("=")[2])
         if "," in outside or re.match(r"(range|choice|glob|interval)\(", outside):
+            as_axis = f", or make {key} an axis" if number_type(key) else ""
+            instead = f"one list, as in {key}=[64,32]" if key in LISTS else f"one value{as_axis}"
             raise ConfigError(
-                f"{word}: has several values, but a map has one trial in each cell; write one value, or make "
-                f"{key} an axis"
+                f"{word}: has several values, but a map has one trial in each cell; write {instead}"
             )
 
 

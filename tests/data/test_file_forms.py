@@ -416,13 +416,13 @@ REFUSED = {
             label="last",
             encode=each_line(lambda line: f"{line},{int(line.rpartition(',')[2]) // 3}"),
         ),
-        "save the images without it",
+        "save the rows without it",
     ),
     "npz, the label among the pixels": (
         lambda folder, a: npz()(
             folder, a | {f"x_{p}": np.c_[a[f"y_{p}"], a[f"x_{p}"]] for p in ("train", "test")}
         ),
-        "save the images without it",
+        "save the rows without it",
     ),
     "npz, a class without training rows": (
         lambda folder, a: npz()(folder, a | {"y_train": a["y_train"] % 9}),

@@ -33,11 +33,18 @@ def trained(ran):
     return int(total) - int(before)
 
 
-def risen(*words):
+def risen(*words, grid="config", folder=None):
     """Return the factors and the configurations of a command."""
     data = () if any(word.startswith("data=") for word in words) else ("data=digits",)
-    request = parse(Command(overrides=(*data, *words)))
+    request = parse(Command(grid, (*data, *words), folder))
     return configurations(request, compose(request.command))
+
+
+def written(folder, params, *lines):
+    """Write a grid's file with these `hydra.sweeper.params`."""
+    text = ["defaults: [config, _self_]", *lines, f"hydra: {{mode: MULTIRUN, sweeper: {{params: {params}}}}}"]
+    (folder / "own.yaml").write_text("\n".join(text))
+    return {"grid": "own", "folder": folder}
 
 
 # --- the rule -----------------------------------------------------------------------------------------------
@@ -162,6 +169,57 @@ def test_configurations_are_told_apart_by_what_varies():
     assert [each.options for each in found] == [("he", "1.0"), ("he", "2.0"), ("max", "1.0"), ("max", "2.0")]
 
 
+def test_values_that_change_no_trial_make_no_configuration():
+    """Every trial of the test has the same 20 batches of 8 rows, and no early stopping."""
+    words = ("batching.size=8", "stopping.patience=1,2", "stopping.min_delta=0,0.1", "data.subset=500,600")
+    factors_, (one,) = risen(*words)
+    assert (factors_, one.options, len(one.trials)) == (["arch"], ("relu_100",), 1)
+    factors_, found = risen("init=he,max", "stopping.patience=1,2", "zip=[[init,stopping.patience]]")
+    assert (factors_, [each.options for each in found]) == (["init"], [("he",), ("max",)])
+
+
+@pytest.mark.parametrize("key", ["optimizer.lr", "optimizer.lr_for.mini"])
+def test_a_grid_that_sweeps_over_the_rate_needs_a_range(key, tmp_path):
+    own = written(tmp_path, f"{{init: 'he,max', {key}: '0.001,0.1,10'}}")
+    with pytest.raises(
+        fnnexp.FnnexpError, match=rf"^{key} has several values, .* write .*range=0\.001\.\.10$"
+    ):
+        risen("batching=mini", **own)
+    factors_, found = risen("batching=mini", "range=0.01..1", **own)
+    assert (factors_, [len(each.trials) for each in found]) == (["init"], [1, 1])
+
+
+def test_a_grid_that_sweeps_over_the_rate_with_other_keys_is_refused(tmp_path):
+    """The sweep that follows could not be zipped: it has other rates than options."""
+    params = "{init: 'he,max', optimizer.lr: '0.1,0.3', arch: 'relu_98,tanh_128', epochs: '2,3'}"
+    own = written(tmp_path, params, "zip: [[init, optimizer.lr], [arch, epochs]]")
+    with pytest.raises(
+        fnnexp.FnnexpError, match=r"^zip=\[\[init,optimizer.lr\]\]: .* write zip=\[\[arch,epochs"
+    ):
+        risen("range=0.01..1", **own)
+    factors_, found = risen("zip=[[arch,epochs]]", "range=0.01..1", **own)
+    assert (factors_, len(found)) == (["arch", "init"], 4)
+
+
+def test_trials_with_ranges_that_differ_are_not_pooled(tmp_path):
+    own = written(tmp_path, "{seed: 'range(3)'}", "optimizer: {lr: '0.${seed}1'}")
+    with pytest.raises(
+        fnnexp.FnnexpError, match=r"1e-05\.\.1 and 0\.00021\.\.21 do; write one range for all"
+    ):
+        risen(**own)
+    _, (one,) = risen("range=0.01..1", **own)
+    assert len(one.trials) == 3
+
+
+def test_rates_beyond_float32_are_refused(tmp_path):
+    own = written(tmp_path, "{}", "optimizer: {lr: 1e300}")
+    with pytest.raises(
+        fnnexp.FnnexpError, match=r"optimizer\.lr=1e\+300: .* 1e-30 to 1e\+30; .*range=0\.001"
+    ):
+        risen(**own)
+    assert risen("range=1e-30..1e30", **own)
+
+
 # --- the command --------------------------------------------------------------------------------------------
 
 
@@ -209,17 +267,30 @@ def test_the_printed_sweep_contains_the_suggestions(invoke, store, monkeypatch):
     ran = invoke("lr", *WORDS, "epochs=1")
     words = shlex.split(re.search(r"sweep around these rates: (.*)", ran.out)[1])
     assert words[:2] == ["my env/fnnexp", "-m"]
-    rates = [float(rate) for rate in words[-1].removeprefix("optimizer.lr=").split(",")]
+    assert words[-1] == "seed=range(5)"
+    rates = [float(rate) for rate in words[-2].removeprefix("optimizer.lr=").split(",")]
     suggested = [float(rate) for rate in re.findall(r"^(?:he|max) +(\S+)", ran.out, re.MULTILINE)]
     assert len(suggested) == 2
     assert all(rates[0] <= rate / 2.9 and rate * 2.9 <= rates[-1] for rate in suggested)
     swept = invoke(*words[1:], "dry_run=true")
     assert swept.status == 0, swept.err
-    assert f"{2 * len(rates)} trials" in swept.out
+    assert f"{2 * 5 * len(rates)} trials" in swept.out
+
+
+@pytest.mark.parametrize(("words", "several"), [(("seed=3",), False), (("seed=0,1",), True), ((), True)])
+def test_the_printed_sweep_keeps_the_seeds_that_were_given(words, several):
+    sweep = parse(Command(overrides=words)).sweep([0.1, 1], several)
+    assert sweep.split(" -m ")[1] == " ".join([*words, "optimizer.lr=0.1,1"])
+
+
+def test_a_single_configuration_has_the_name_of_its_network(invoke, store):
+    ran = invoke("lr", *WORDS[:2], "init=he", *WORDS[3:])
+    assert re.search(r"^arch +suggested .*\nrelu_4 +\S+ .*\ntake the suggested rate: ", ran.out, re.MULTILINE)
 
 
 BAD = {
     ("optimizer.lr=0.1",): ["optimizer.lr=0.1", "looks for the learning rate", "range=0.001..10"],
+    ("optimizer.lr_for.mini=0.01,0.3",): ["looks for the learning rate", "range=0.001..10"],
     ("schedule=cosine",): ["schedule=cosine", "the rate rises", "omit schedule=cosine"],
     ("schedule.warmup=1",): ["schedule.warmup=1"],
     ("experiment=glorot_bengio_standard", "schedule=constant", "range=1"): ["range=1", "LOW..HIGH"],
@@ -228,6 +299,9 @@ BAD = {
     ("range=0.1..0.2",): ["at least 10 times"],
     ("range=0..1",): ["above 0"],
     ("range=a..1",): ["above 0"],
+    ("range=1e-300..1e300",): ["range=1e-300..1e300", "from 1e-30 to 1e+30", "range=0.001..10"],
+    ("range=0.1..10", "range=1..10"): ["range is given twice, as 0.1..10 and 1..10"],
+    ("arch.hidden=32,16",): ["arch.hidden=[32,16] for one network", "arch.hidden=[32],[16] for 2 networks"],
     ("budget=3s",): ["budget=3s", "omit budget=3s"],
     ("search=random",): ["search=random"],
     ("diagnostics=true",): ["diagnostics=true"],

@@ -10,11 +10,16 @@ from typing import Any
 from hydra.core.override_parser.types import ChoiceSweep, Glob, Override, RangeSweep, Sweep, Transformer
 
 from fnnexp.config.grids import conditions
+from fnnexp.config.jobs import key_of
+from fnnexp.config.schema import LISTS
 from fnnexp.data import room
-from fnnexp.errors import ConfigError
+from fnnexp.errors import ConfigError, plural
 
 BYTES_A_TRIAL = 3000
 """The memory that this process keeps for each trial until the sweep is done, as measured."""
+
+MOST_SHOWN = 8
+"""The most values that a message repeats."""
 
 
 def line_of(override: Override) -> str:
@@ -30,6 +35,25 @@ def refuse_nested(overrides: Iterable[Override]) -> None:
             raise ConfigError(
                 f"{line_of(override)}: an interval or a range must stand alone; write only one, or values"
             )
+
+
+def refuse_split(overrides: Iterable[Override]) -> None:
+    """Raise for ``arch.hidden=32,16``: the numbers of a list, or of several, without their brackets."""
+    for override in overrides:
+        value, key = override.value(), override.get_key_element()
+        if key_of(key) not in LISTS or not isinstance(value, ChoiceSweep | RangeSweep):
+            continue
+        few = value_count(override) <= MOST_SHOWN
+        elements = [*override.sweep_iterator()] if few else []
+        if isinstance(value, ChoiceSweep) and not all(type(element) is int for element in elements):
+            continue
+        texts = list(map(Transformer.str, elements)) or ["64", "32"]
+        networks = f"{key}={','.join(f'[{text}]' for text in texts)}"
+        raise ConfigError(
+            f"{line_of(override)}: must be a list for each network; write {key}=[{','.join(texts)}] for one "
+            f"network with {plural(len(texts), 'hidden layer')}, or in a sweep {networks} for "
+            f"{plural(len(texts), 'network')}"
+        )
 
 
 def is_continuous(override: Override) -> bool:

@@ -19,7 +19,7 @@ from fnnexp.data.cache import cache_folder
 from fnnexp.errors import plural
 from fnnexp.mapping.cells import ID, Cells, Table, joined
 from fnnexp.mapping.command import CellsFailedError, InterruptedMapError, with_finished
-from fnnexp.mapping.lr.request import Configuration, Request, configurations
+from fnnexp.mapping.lr.request import GREATEST, Configuration, Request, configurations
 from fnnexp.mapping.lr.results import RangeTest, around, short
 from fnnexp.mapping.lr.rule import FEWEST, PART
 from fnnexp.mapping.request import experiment_of
@@ -36,6 +36,12 @@ LOSSES = ("train_loss", "val_loss")
 
 FOLDER = CELLS / "lr"
 """The folder of finished trials, which keep their losses at each epoch."""
+
+WHICH = (
+    "take the suggested rate: where the loss falls fastest is usually lower, and where training diverges is "
+    "too high"
+)
+"""What the columns of rates are for."""
 
 
 def run(request: Request, sweep: Sweep, console: Console, *, since: float | None = None) -> RangeTest | None:
@@ -142,7 +148,10 @@ def _results(
         tuple(curve(each, "val_loss") for each in wanted),
     )
     suggested = [reading.suggested for reading in test.readings if not math.isnan(reading.suggested)]
-    return replace(test, command=request.sweep(around(suggested)) if suggested else None)
+    if not suggested:
+        return test
+    has_seeds = len({trial.seed for each in wanted for trial in each.trials}) > 1
+    return replace(test, command=request.sweep(around(suggested), has_seeds))
 
 
 def _median(curves: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -169,16 +178,18 @@ def _files(test: RangeTest) -> Mapping[str, bytes]:
 def _show(test: RangeTest, console: Console) -> None:
     """Print a table of the suggested rates, and a line for each configuration without a clear one."""
     table = Printed(box=None, pad_edge=False, header_style="bold")
-    for factor in test.factors or ("configuration",):
+    for factor in test.factors:
         table.add_column(factor, overflow="fold")
     for name in ("suggested", "loss falls fastest at", "diverges at"):
         table.add_column(name, justify="right")
     for options, reading in zip(test.options, test.readings, strict=True):
         shown = ["none" if math.isnan(rate) else short(rate) for rate in reading[:3]]
-        table.add_row(*map(escape, options or ("all",)), *shown)
+        table.add_row(*map(escape, options), *shown)
     console.print(table)
+    if any(not math.isnan(reading.suggested) for reading in test.readings):
+        console.print(WHICH, markup=False, highlight=False, soft_wrap=True)
     for options, rates, reading in zip(test.options, test.rates, test.readings, strict=True):
-        name, ends = " ".join(options) or "all", f"{short(rates[0])}..{short(100 * rates[-1])}"
+        name, ends = " ".join(options), f"{short(rates[0])}..{short(min(100 * rates[-1], GREATEST))}"
         if math.isnan(reading.suggested):
             line = f"{name}: the loss hardly falls at any rate from {short(rates[0])} to {short(rates[-1])}"
         elif math.isnan(reading.diverges) and reading.suggested >= PART * rates[-FEWEST]:

@@ -14,7 +14,7 @@ from fnnexp.config.commands import Command, program
 from fnnexp.config.compose import Sweep
 from fnnexp.config.jobs import key_of
 from fnnexp.config.resolve import ParamsOfTrials, later_defaults, with_values
-from fnnexp.config.schema import CHOICES, OF_GRIDS, OF_SWEEPS, SEEDS
+from fnnexp.config.schema import CHOICES, OF_GRIDS, OF_SWEEPS, SEEDS, StoppingConfig, keys_of
 from fnnexp.config.trial import Trial
 from fnnexp.errors import ConfigError
 
@@ -36,8 +36,18 @@ ROWS = 200
 FULL = 10_000
 """How many rows a full batch has at most."""
 
-UNVARIED = frozenset({*SEEDS, "optimizer.lr", "epochs"})
+LEAST, GREATEST = 1e-30, 1e30
+"""The least and the greatest rate of a test, within what float32 can hold."""
+
+EXAMPLE = "range=0.001..10"
+
+OF_STOPPING = (f"stopping.{key}" for key in keys_of(StoppingConfig))
+
+UNVARIED = frozenset({*SEEDS, "optimizer.lr", "epochs", *OF_STOPPING})
 """The params that distinguish no configurations here."""
+
+SEEDED = "seed=range(5)"
+"""The seeds of the sweep that follows."""
 
 
 @dataclass(frozen=True)
@@ -61,10 +71,15 @@ class Request:
         overrides = (*self.command.overrides, *own)
         return replace(self.command, overrides=overrides, multirun=False).line("fnnexp lr")
 
-    def sweep(self, rates: Sequence[float]) -> str:
-        """Return the command of a sweep over these rates, to be pasted into the user's shell."""
-        own = f"optimizer.lr={','.join(f'{rate:g}' for rate in rates)}"
-        overrides = (*self.command.overrides, own)
+    def sweep(self, rates: Sequence[float], has_seeds: bool) -> str:
+        """Return the command of a sweep over these rates, to be pasted into the user's shell.
+
+        It has :data:`SEEDED` unless the range test has several seeds, or the command names one.
+        """
+        own = [f"optimizer.lr={','.join(f'{rate:g}' for rate in rates)}"]
+        if not has_seeds and not any(key_of(word) == "seed" for word in self.command.overrides):
+            own.append(SEEDED)
+        overrides = (*self.command.overrides, *own)
         return replace(self.command, overrides=overrides).line(program())
 
 
@@ -98,11 +113,14 @@ def parse(command: Command) -> Request:
     ConfigError
         With what was given, what is allowed and what to write.
     """
-    ends, shared = None, []
+    given, ends, shared = None, None, []
     for word in command.overrides:
         key, _, value = word.partition("=")
         if key == "range":
-            ends = _ends(word, value.strip("'"))  # `lr_range(range="0.001..10")` puts quotes around it
+            text = value.strip("'")  # `lr_range(range="0.001..10")` puts quotes around it
+            if given is not None and given != text:
+                raise ConfigError(f"range is given twice, as {given} and {text}; write it once")
+            given, ends = text, _ends(word, text)
         else:
             _refuse(word)
             shared.append(word)
@@ -111,23 +129,24 @@ def parse(command: Command) -> Request:
 
 def _ends(word: str, text: str) -> tuple[float, float]:
     """Return the rates of ``range=LOW..HIGH``."""
-    example = "range=0.001..10"
     low_text, dots, high_text = text.partition("..")
     if not dots:
-        raise ConfigError(f"{word}: must be the lowest and the highest rate, LOW..HIGH; write {example}")
+        raise ConfigError(f"{word}: must be the lowest and the highest rate, LOW..HIGH; write {EXAMPLE}")
     try:
         low, high = float(low_text), float(high_text)
     except ValueError:
         low = high = math.nan
-    if not (0 < low < math.inf and 0 < high < math.inf):
-        raise ConfigError(f"{word}: both ends must be numbers above 0; write {example}")
+    if not (LEAST <= low <= GREATEST and LEAST <= high <= GREATEST):
+        raise ConfigError(
+            f"{word}: both ends must be numbers above 0, from {LEAST:g} to {GREATEST:g}; write {EXAMPLE}"
+        )
     if not low < high:
         raise ConfigError(
-            f"{word}: the rate rises, so the first of the two must be the smaller; write {example}"
+            f"{word}: the rate rises, so the first of the two must be the smaller; write {EXAMPLE}"
         )
     if high < NARROWEST * low:
         raise ConfigError(
-            f"{word}: the highest rate must be at least {NARROWEST:g} times the lowest; write {example}"
+            f"{word}: the highest rate must be at least {NARROWEST:g} times the lowest; write {EXAMPLE}"
         )
     return low, high
 
@@ -136,10 +155,10 @@ def _refuse(word: str) -> None:
     """Raise if an override says what a range test itself decides."""
     key = key_of(word)
     top = key.partition(".")[0]
-    if key == "optimizer.lr":
+    if _is_rate(key):
         raise ConfigError(
             f"{word}: a range test looks for the learning rate; omit {word}, or write the rates to test, as "
-            "in range=0.001..10"
+            f"in {EXAMPLE}"
         )
     if top == "schedule" and word != "schedule=constant":
         raise ConfigError(
@@ -152,13 +171,18 @@ def _refuse(word: str) -> None:
         )
 
 
+def _is_rate(key: str) -> bool:
+    return key == "optimizer.lr" or key.startswith("optimizer.lr_for")
+
+
 def configurations(request: Request, sweep: Sweep) -> tuple[list[str], list[Configuration]]:
     """Return the keys that distinguish the configurations of a sweep, and the configurations.
 
     Raises
     ------
     ConfigError
-        If a grid's file says what a range test itself decides.
+        If a grid's file says what a range test itself decides, or if the trials of a configuration have
+        different rates of their own.
     """
     searches = [sweep.search.name != "grid", sweep.until.name, sweep.budget, sweep.tuned]
     if any(searches):
@@ -174,14 +198,52 @@ def configurations(request: Request, sweep: Sweep) -> tuple[list[str], list[Conf
                 f"schedule={trial.schedule.name}: in a range test the rate rises, so there is no other "
                 "schedule; write schedule=constant"
             )
-    params = [*ParamsOfTrials(sweep.trials)]
-    factors, defaults = _factors(params), later_defaults()
-    groups: dict[tuple[str, ...], dict[str, Trial]] = {}
-    for trial, values in zip(sweep.trials, params, strict=True):
+    _refuse_swept_rates(request, sweep)
+    # Values that change no trial here, such as other epochs, make no configuration of their own.
+    distinct: dict[str, tuple[Trial, Mapping[str, str]]] = {}
+    for trial, params in zip(sweep.trials, ParamsOfTrials(sweep.trials), strict=True):
         risen = rising(trial, request.ends)
-        options = tuple(values.get(factor, str(defaults.get(factor, ""))) for factor in factors)
-        groups.setdefault(options, {}).setdefault(risen.id, risen)
-    return factors, [Configuration(options, tuple(each.values())) for options, each in groups.items()]
+        distinct.setdefault(risen.id, (risen, params))
+    # A single configuration is named by its network.
+    factors, defaults = _factors([params for _, params in distinct.values()]) or ["arch"], later_defaults()
+    groups: dict[tuple[str, ...], list[Trial]] = {}
+    for risen, params in distinct.values():
+        options = tuple(params.get(factor, str(defaults.get(factor, ""))) for factor in factors)
+        groups.setdefault(options, []).append(risen)
+    found = [Configuration(options, tuple(each)) for options, each in groups.items()]
+    for each in found:
+        if len(rates := {Configuration(each.options, (trial,)).ends for trial in each.trials}) > 1:
+            (low, high), *_, (other_low, other_high) = sorted(rates)
+            raise ConfigError(
+                f"{' '.join(each.options)}: its trials have different learning rates of their own, so their "
+                f"ranges differ, as {low:g}..{high:g} and {other_low:g}..{other_high:g} do; write one range "
+                f"for all, as in {EXAMPLE}"
+            )
+    return factors, found
+
+
+def _refuse_swept_rates(request: Request, sweep: Sweep) -> None:
+    """Raise if a grid sweeps over the learning rate without a range, or together with other keys."""
+    for group in sweep.swept:
+        key = next(filter(_is_rate, group), None)
+        if key is None:
+            continue
+        rates = sorted({dict(trial.hyper)["lr"] for trial in sweep.trials})
+        own = f"range={rates[0]:g}..{rates[-1]:g}"
+        example = own if rates[0] >= LEAST and NARROWEST * rates[0] <= rates[-1] <= GREATEST else EXAMPLE
+        instead = example if request.ends is None else ""
+        if len(group) > 1:
+            others = [[other for other in keys if not _is_rate(other)] for keys in sweep.swept]
+            left = ",".join(f"[{','.join(keys)}]" for keys in others if len(keys) > 1)
+            raise ConfigError(
+                f"zip=[[{','.join(group)}]]: a range test, and the sweep that follows, sweep over the rate "
+                f"by itself; write {f'zip=[{left}]' if left else 'zip=null'} {instead}".rstrip()
+            )
+        if instead:
+            raise ConfigError(
+                f"{key} has several values, but a range test sweeps over the learning rate itself; write the "
+                f"rates to test, as in {instead}"
+            )
 
 
 def _factors(params: Sequence[Mapping[str, str]]) -> list[str]:
@@ -240,4 +302,10 @@ def _usual(trial: Trial, n: int) -> tuple[float, float]:
     is_default = lr == trial.config["optimizer"]["lr_for"].get(mode)
     if is_default and trial.recipe.reduction == "sum":
         lr /= trial.recipe.batching.batch_size(n)
-    return lr / BELOW, lr * ABOVE
+    low, high = lr / BELOW, lr * ABOVE
+    if not (low >= LEAST and high <= GREATEST):
+        raise ConfigError(
+            f"optimizer.lr={dict(trial.hyper)['lr']:g}: the rates to test lie around it, but must be from "
+            f"{LEAST:g} to {GREATEST:g}; write other rates, as in {EXAMPLE}"
+        )
+    return low, high

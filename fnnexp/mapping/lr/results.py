@@ -23,7 +23,7 @@ class RangeTest:
     Attributes
     ----------
     factors
-        The keys that distinguish the configurations, such as ``init``.
+        The keys that distinguish the configurations, such as ``init``; of a single one, ``arch``.
     options
         The values of these keys, for each configuration.
     rates
