@@ -168,7 +168,9 @@ def load(prepared: Prepared) -> Arrays:
     try:
         description, arrays = cache.open_arrays(Path(prepared.directory))
         if description.checksum != prepared.checksum:
-            raise DamagedError(f"its checksum is {description.checksum} and not {prepared.checksum}")
+            raise DamagedError(
+                f"its checksum is {description.checksum}, and was {prepared.checksum} when it was prepared"
+            )
     except DamagedError as error:
         raise DataError(
             f"the prepared data in {prepared.directory} is missing or damaged ({error}); "

@@ -533,7 +533,7 @@ class Bench:
 
 @dataclass(frozen=True)
 class Computed:
-    """A chunk of a batch that a thread has computed.
+    """What a thread computed for a chunk of a batch.
 
     ``measured`` has its losses and hits, and ``bench.gradients`` its gradient.
     """

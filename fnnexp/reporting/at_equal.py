@@ -194,7 +194,7 @@ def amount(value: float, unit: str) -> str:
 
 
 def omitted_modes(costs: pd.DataFrame, unit: str) -> list[str]:
-    """Return a sentence for each batching mode that can't be compared in some combination of factors."""
+    """Return a sentence for each batching mode that some combination of factors lacks at equal cost."""
     names = [str(name) for name in costs.columns[: list(costs.columns).index("batching")]]
     texts = []
     for option in dict.fromkeys(costs["batching"]):

@@ -186,7 +186,9 @@ class Checkpoints:
         """Return the valid rows of a curve's file."""
         name, size, checksum = (curve.get(key) for key in ("file", "size", "checksum"))
         if type(name) is not str or not re.fullmatch("[0-9a-f]{8}", name):
-            raise DamagedError(f"the file names {name!r} as the file of its curve")
+            raise DamagedError(
+                f"the checkpoint says that its curve is in the file {name!r}, which is no name of such a file"
+            )
         if type(size) is not int or not 0 <= size <= largest:
             raise DamagedError(f"the file says that its curve has {size!r} bytes")
         try:

@@ -279,7 +279,7 @@ def workers_starting(execution: Execution) -> Iterator[None]:
     if not 1 < n_jobs <= cores_here():
         yield
         return
-    # Start in a thread, so that Ctrl-C does not interrupt it. One task starts all processes.
+    # Start in a thread, so that Ctrl-C does not interrupt the start.
     with ThreadPoolExecutor(1, initializer=loky.block_interrupts) as thread:
         started = thread.submit(_start_workers, n_jobs)
         try:
@@ -292,6 +292,7 @@ def workers_starting(execution: Execution) -> Iterator[None]:
 
 
 def _start_workers(n_jobs: int) -> None:
+    """Start all worker processes, which loky does when it gets its first task."""
     _parallel(n_jobs, loky.settings())([delayed(blas_kernel)()])
 
 

@@ -439,7 +439,7 @@ def check_per_sample(example: Example, name: str, engine: str = "numpy") -> Grad
     return stacked.check(name, (stacked.parameters.theta - after.theta) / lr)
 
 
-# `relu_full_batch` is a published network: no output bias, N(0, 1) weights, an epsilon, the sum of losses.
+# `relu_full_batch` is a published network: no output bias, N(0, 1) weights, log(p + ε), and a summed loss.
 ARCHITECTURES: Final[dict[str, Example]] = {
     "relu_100": Example((100,), "relu"),
     "tanh_128": Example((128,), "tanh"),

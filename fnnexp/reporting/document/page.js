@@ -111,7 +111,8 @@
       const button = make("button", { type: "button", class: "sort", title: "sort by this column" });
       button.append(...head.childNodes);
       head.append(button);
-      button.addEventListener("click", () => sort(each, column));
+      head.classList.add("sorts");
+      head.addEventListener("click", () => sort(each, column));
     });
   }
 
@@ -121,7 +122,8 @@
   for (const each of tables) {
     const options = each.titles.filter(title => labels.has(title)); // columns of a grid, such as "mini"
     for (const row of each.rows) {
-      const pairs = each.titles.map((title, i) => `${title}=${row.texts[i]}`);
+      const pairs = each.titles.flatMap((title, i) =>
+        [title, each.columns[i] ?? title].map(key => `${key}=${row.texts[i]}`));
       row.text = spaced([...row.texts, ...pairs, ...options].join(" ")).toLowerCase();
       for (const word of row.text.split(" ")) known.add(word);
     }
@@ -151,7 +153,9 @@
   const nav = document.querySelector("nav");
   const contents = nav.querySelector("details");
   if (tables.length) {
-    const input = make("input", { type: "search", placeholder: "he tanh_128", autocomplete: "off" });
+    const first = factor => [...labels].find(([, factors]) => factors.has(factor))?.[0];
+    const example = ["init", "arch"].map(first).filter(Boolean).join(" ");
+    const input = make("input", { type: "search", placeholder: example, autocomplete: "off" });
     nav.append(make("label", { class: "filter" }, "Filter all tables ", input));
     input.addEventListener("input", () => filter(input.value));
     if (input.value) filter(input.value); // kept by the browser from the last visit
@@ -173,11 +177,13 @@
   const differs = options =>
     [...chosen].some(([factor, label]) => factor in options && !same(options[factor], label));
   const agrees = options => !differs(options) && [...chosen.keys()].some(factor => factor in options);
+  // A configuration names an option as "he", or as "optimizer.lr=0.1".
+  const namesOption = (names, factor, label) => label.split(" = ").some(part =>
+    names.includes(spaced(part)) || names.includes(spaced(`${factor}=${part}`)));
   const rowAgrees = ({ own, names }, inTable, pairs) => {
     let agreed = false;
     for (const [factor, label] of chosen) {
-      const parts = label.split(" = ").map(spaced);
-      const found = own.has(factor) ? same(own.get(factor), label) : parts.some(part => names.includes(part));
+      const found = own.has(factor) ? same(own.get(factor), label) : namesOption(names, factor, label);
       if (!found && !pairs && (own.has(factor) || inTable.has(label))) return false;
       agreed ||= found;
     }
@@ -196,8 +202,8 @@
       }
     }
     for (const { table, rows, pairs } of tables) {
-      const named = label => rows.some(row => row.names.includes(spaced(label)));
-      const inTable = new Set([...chosen.values()].filter(named));
+      const named = ([factor, label]) => rows.some(row => namesOption(row.names, factor, label));
+      const inTable = new Set([...chosen].filter(named).map(([, label]) => label));
       const fits = rows.map(row => chosen.size > 0 && rowAgrees(row, inTable, pairs));
       table.classList.toggle("lit", fits.some(Boolean));
       rows.forEach(({ row }, i) => row.classList.toggle("on", fits[i]));
@@ -224,8 +230,14 @@
     const text = row.texts[column], factor = each.columns[column] ?? factorOf(factorIn(each, row));
     if (missing(text) || ["factor", "note", "verdict"].includes(each.titles[column])) return null;
     if (factor) return new Map([[factor, text]]);
-    let rest = spaced(text);
     const options = new Map();
+    const words = spaced(text).split(" ").filter(word => {
+      const [key, label] = [word.slice(0, word.indexOf("=")), word.slice(word.indexOf("=") + 1)];
+      if (!word.includes("=") || !factors.has(key)) return true;
+      options.set(key, label);
+      return false;
+    });
+    let rest = words.join(" ");
     for (const label of longest) {
       const factor = [...labels.get(label)].find(factor => !options.has(factor));
       const word = spaced(label);

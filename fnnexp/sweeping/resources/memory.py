@@ -99,7 +99,7 @@ def _copies(planned: PlannedStack, size: int, *, sparse: bool) -> int:
     one_first = inputs * outputs * itemsize
     first, slots = lanes * one_first, OPTIMIZERS[recipe.optimizer].slots
     later = theta - lanes * inputs * outputs * itemsize
-    # Lanes (networks) are computed in slices. For each slice, BLAS gathers rows of first weights in a buffer.
+    # Networks are evaluated in slices. For each, BLAS copies weights of the first layer to a buffer of its own.
     evaluating = int(measuring * AGAIN * (first if sparse else one_first * _slices(recipe, lanes, CHUNK)))
     if descends_by_row(recipe):
         return evaluating + (first if sparse else one_first + 2 * later)
