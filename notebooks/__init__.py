@@ -14,7 +14,7 @@ from nbclient import NotebookClient
 FOLDER = Path(__file__).parent
 NOTEBOOKS = tuple(sorted(FOLDER.glob("*.ipynb")))
 
-VARYING_OUTPUT = re.compile(r"^measured how many lanes .*\n| in [\d.]+ s$| · \d+ s$", re.MULTILINE)
+VARYING_OUTPUT = re.compile(r"^measured how many lanes .*\n| in [\d.]+ s(?=;|$)| · \d+ s$", re.MULTILINE)
 """The output of a sweep that depends on the machine or the time."""
 
 
