@@ -114,8 +114,10 @@ def new_folder() -> Iterator[Path]:
 
 
 def environment() -> dict[str, str]:
+    """Return the environment of a user's command, where Python keeps bytecode."""
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    kept = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
+    return {**kept, "PYTHONPATH": os.pathsep.join(paths)}
 
 
 def warm(folder: Path) -> None:

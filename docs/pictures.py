@@ -147,6 +147,19 @@ def real() -> Figure:
     return drawn
 
 
+def folders() -> Figure:
+    """Draw folders of images."""
+    drawn, ax = figure()
+    title(ax, 0.15, 2.0, "my_images/")
+    low = 2.01
+    for split, first, colour in (("train", 0, TRAIN), ("test", 1500, TEST)):
+        names = [f"{DIGITS.target[k]}/{k - first}.png" for k in range(first, first + 3)]
+        low = box(ax, 0.15, low - 0.06, 3.2, "\n".join(f"{split}/{name}" for name in [*names, "…"]), colour)
+    arrow(ax, 3.5, 4.2, 1.1)
+    both_sets(ax, 4.4)
+    return drawn
+
+
 def transpose() -> Figure:
     """Draw an image read by rows and by columns."""
     drawn, ax = figure(4.2, 1.5)
@@ -160,7 +173,7 @@ def transpose() -> Figure:
     return drawn
 
 
-PICTURES = (npz, idx, csv, one_csv, real, transpose)
+PICTURES = (npz, idx, csv, one_csv, real, folders, transpose)
 
 
 def main() -> None:

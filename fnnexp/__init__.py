@@ -4,7 +4,8 @@
 :func:`diagnostics` return the records of an experiment as data frames. :func:`leaderboard`, :func:`compare`,
 :func:`shares`, :func:`answer`, :func:`plot_curves` and :func:`plot_heat_map` accept the frame of runs, or any
 rows of it. :func:`histograms` returns how the values of a trial's layers are distributed, which
-:func:`plot_histograms` draws. :func:`read_map` returns the arrays of a map, which :func:`plot_map` draws.
+:func:`plot_histograms` draws. :func:`map` trains a trial for each cell of two axes, :func:`read_map` returns
+the arrays of such a map, and :func:`plot_map` draws them.
 :func:`lr_range` suggests a learning rate for each configuration, and :func:`plot_lr` draws the losses that
 it saw.
 
@@ -31,6 +32,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fnnexp.api import lr_range, show_data, sweep
+    from fnnexp.api import map as map  # noqa: A004
     from fnnexp.data.images import images
     from fnnexp.errors import FnnexpError
     from fnnexp.mapping.arrays import read_map
@@ -89,6 +91,7 @@ __all__ = [
     "sweep",
     "verify",
 ]
+"""All public names but `map`, which `from fnnexp import *` would put in the place of Python's."""
 
 _DEFINED_IN = {
     "Classifier": "fnnexp.results.networks.classifier",
@@ -106,6 +109,7 @@ _DEFINED_IN = {
     "leaderboard": "fnnexp.reporting.sections.leaderboard",
     "load": "fnnexp.results.networks.stored",
     "lr_range": "fnnexp.api",
+    "map": "fnnexp.api",
     "merge": "fnnexp.sweeping.resources.merging",
     "mistakes": "fnnexp.results.networks.mistakes",
     "plot_boundary": "fnnexp.reporting.plots.api",
@@ -136,4 +140,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted([*_DEFINED_IN, "__version__"])

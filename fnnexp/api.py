@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from fnnexp.config.trial import Trial
+    from fnnexp.mapping.arrays import Map
     from fnnexp.mapping.lr.results import RangeTest
     from fnnexp.nn.layer_stats import Level
     from fnnexp.reporting.data_set.shown import DataSet
@@ -44,7 +45,7 @@ LONGEST_LIST = 100
 """A range of more values than this is passed to Hydra as a range, and not as a list of its values."""
 
 MOST_VALUES = 1_000_000
-"""The largest number of values of a key that are not a range."""
+"""The most values that a key may be given as a list or another iterable; a range may have more."""
 
 GRAMMAR = re.compile(r"(tag|interval|range|choice|glob|shuffle|sort|int|float)\(.*\)", re.DOTALL)
 """A call in Hydra's grammar, such as `range(5)`."""
@@ -53,7 +54,7 @@ INTERRUPTED = "interrupted, and what was trained is saved; run the same sweep ag
 
 
 class TrialsFailedError(FnnexpError):
-    """Raised if some trials failed. All others have ended."""
+    """Raised after a sweep in which trials failed."""
 
     exit_status = 1
 
@@ -157,15 +158,67 @@ def lr_range(
 
 
 def range_test(command: Command, console: Console, *, may_be_dry: bool = True) -> RangeTest | None:
-    """Run the range test of a command, and print what it suggests; None after a dry run."""
+    """Run a learning-rate range test, print the rates that it suggests, and return it; None for a dry run."""
     from fnnexp.mapping.lr import request
 
-    wanted = request.parse(command)
-    with composed(wanted.command, console, may_be_dry=may_be_dry) as requested:
-        from fnnexp.mapping.lr import command as lr  # while the workers start
+    wanted, began = request.parse(command), time.monotonic()
+    with composed(wanted.command, console, may_be_dry=may_be_dry, dry_run_measures=True) as requested:
+        from fnnexp.mapping.lr import command as lr  # not at the top: the workers start meanwhile
 
         print_notes(requested, console)
-        return lr.run(wanted, requested, console)
+        return lr.run(wanted, requested, console, since=began)
+
+
+def map(  # noqa: A001  # fnnexp.map; this module does not use Python's
+    *overrides: str,
+    config_dir: str | Path | None = None,
+    pieces: str | Path | Sequence[str | Path] = (),
+    **choices: Any,
+) -> Map:
+    """Train a trial for each cell of two axes: `map(x="optimizer.lr:1e-3..10:64", y="seed:0..8:8")`.
+
+    The map is kept as one run. Cells that are finished do not train again, so the same call returns the map
+    at once, and after Ctrl-C it goes on.
+
+    Parameters
+    ----------
+    overrides, config_dir, pieces
+        As for :func:`sweep`. All cells share the overrides.
+    choices
+        `x` and `y` are the axes, each `"KEY:LOW..HIGH:N"`, which `:log` or `:linear` may follow. All other
+        values are shared by the cells, each one value: `data="digits", epochs=1`. `zoom="32..48,8..24"` is
+        the part of the map with these columns and rows, and `finer=4` divides each cell into 4 × 4.
+
+    Returns
+    -------
+    Map
+        As :func:`read_map` returns it: the keys and values of the axes, and the arrays. `to_frame()` makes a
+        data frame of it, and :func:`plot_map` draws it.
+
+    Raises
+    ------
+    FnnexpError
+        If an input is bad, before anything trains. Also after Ctrl-C, with the cells that ended kept, and if
+        cells failed.
+    """
+    from fnnexp.mapping import request
+
+    given = _command(None, overrides, config_dir, pieces, choices)
+    wanted = request.parse(given.overrides, given.config_dir, given.pieces)
+    if wanted.cell is not None:
+        i, j = wanted.cell
+        words = ", ".join(repr(word) for word in wanted.command_of(i, j).overrides)
+        raise ConfigError(
+            f"cell={i},{j}: a map in Python is of many cells; train this one by fnnexp.sweep({words})"
+        )
+    console = new_console()
+    with composed(wanted.command, console, may_be_dry=False) as requested:
+        from fnnexp.mapping import command  # while the workers start
+
+        print_notes(requested, console)
+        trained = command.run(wanted, requested, console)
+    assert trained is not None
+    return trained
 
 
 def show_data(
@@ -184,8 +237,8 @@ def show_data(
     Parameters
     ----------
     data
-        The path of an `.npz`, of a CSV, or of a folder with IDX or CSV files; or the name of a data set, such
-        as `mnist` or `moons`. A file or folder with the name of a data set is `./mnist`.
+        The path of an `.npz`, of a CSV, or of a folder with IDX files, CSV files or images; or the name of a
+        data set, such as `mnist` or `moons`. A file or folder with the name of a data set is `./mnist`.
     overrides, config_dir, pieces, choices
         As for :func:`sweep`, each with one value: `show_data("my.csv", "data.label=species")`, or
         `show_data("my.csv", **{"data.label": "species"})`.
@@ -226,13 +279,13 @@ def show_data(
 
 
 def _data_words(data: str) -> tuple[list[str], list[str]]:
-    """Return the overrides that a path or a name of a data set stands for, and notes."""
+    """Return the overrides that select a data set, given its path or its name, and notes to print."""
     is_here = sources.place(data).exists()
     if "=" in data and not is_here:
         return [data], []
     if (data in DATASETS and data != "files") or (not is_here and re.fullmatch(r"\w+", data)):
-        kind = "a file or folder of this name here is not read"
-        return [f"data={data}"], [f"data={data}: {kind}; write ./{data} for it"] if is_here else []
+        note = f"data={data}: shows the data set of this name, not the file or folder here; for that write"
+        return [f"data={data}"], [f"{note} ./{data}"] if is_here else []
     return ["data=files", f"data.path={quoted(data)}"], []
 
 
@@ -327,7 +380,7 @@ def composed(
 ) -> Iterator[Sweep]:
     """Yield the sweep of a command. Workers start while the sweep is composed, and end if composing fails.
 
-    In a dry run they start only if it measures how fast they train.
+    In a dry run, workers start only with `dry_run_measures`, to measure how fast they train.
     """
     with ExitStack() as stack:
 
@@ -449,9 +502,9 @@ def train(
 
 
 def _search_of(requested: Sweep) -> type[Rounds] | None:
-    """Return what decides by the results which trials of a sweep are trained; None if all are.
+    """Return the class that chooses by the results which trials of a sweep to train; None to train them all.
 
-    Only the chosen search is imported: statistics and pandas take a third of a second.
+    Only the module of this class is imported: statistics and pandas take a third of a second.
     """
     if requested.until.name is not None:
         from fnnexp.sweeping.search.settled import Settling
@@ -470,59 +523,6 @@ def _search_of(requested: Sweep) -> type[Rounds] | None:
 
         return Halving
     return None
-
-
-def planned_first(requested: Sweep) -> tuple[Sequence[Trial], list[str]]:
-    """Return the trials that a sweep trains first, and notes on what may follow.
-
-    They are all its trials, unless its budget or its results decide how many are trained.
-    """
-    from fnnexp.config.grids.tuned import level_of
-    from fnnexp.config.resolve import ParamsOfTrials
-    from fnnexp.sweeping.search.budgets import Purse, by_seed
-
-    trials, notes = requested.trials, []
-    if requested.until.name is not None:
-        from fnnexp.sweeping.search.settled import first_round, refuse_impossible
-
-        first, configurations = first_round(trials, requested.until.most_seeds)
-        refuse_impossible(configurations, requested.compare)
-        trials = tuple(first)
-        most = requested.until.most_seeds
-        notes.append(
-            f"until=settled: this is the first round; later rounds add seeds, up to {most} an option"
-        )
-    if requested.drawn is not None:
-        from fnnexp.sweeping.search.tpe import left_to_ask
-
-        if left := left_to_ask(requested, len(requested.drawn.rows)):
-            notes.append(
-                f"search=tpe: this is the first batch; {plural(left, 'more configuration')} will be chosen "
-                "by the results"
-            )
-    if requested.search.name == "halving":
-        from fnnexp.sweeping.search.halving import Plan
-
-        notes += Plan(requested).notes()
-    if requested.tuned is not None:
-        from fnnexp.reporting.tuned import CONTENDERS
-
-        options = len({level_of(requested.tuned, params) for params in ParamsOfTrials(trials)})
-        fresh = len(requested.tuned.fresh)
-        notes.append(
-            f"these trials tune; then {plural(options * fresh, 'trial')} with fresh seeds are compared, and "
-            f"up to {(options - 1) * (CONTENDERS - 1) * fresh} check that the winner beats next best values"
-        )
-    if requested.budget is not None:
-        purse, first_rung = Purse(requested.budget, time.monotonic()), requested.search.min_epochs
-        purse.refuse_too_little(trials, first_rung)
-        affordable = purse.take(trials if requested.tuned is not None else by_seed(trials), upto=first_rung)
-        if len(affordable) < len(trials):
-            notes.append(
-                f"budget={requested.budget.text}: the first {len(affordable)} of {len(trials)} trials"
-            )
-        trials = tuple(affordable)
-    return trials, notes
 
 
 def _without_password(command: Command) -> str:
@@ -565,7 +565,7 @@ def _by_engines(outcome: Outcome) -> str:
 
 
 def _about_budget(outcome: Outcome, requested: Sweep, trials: int) -> str | None:
-    """Return what a budget left untrained, and how to go on; None if nothing."""
+    """Return how many trials a budget left untrained, and how to train them; None if it left none."""
     if requested.budget is None or outcome.interrupted:
         return None
     text = f"budget={requested.budget.text} is used up"
@@ -573,7 +573,7 @@ def _about_budget(outcome: Outcome, requested: Sweep, trials: int) -> str | None
         more = (
             f"{plural(outcome.not_run, 'trial')} of the sweep {'is' if outcome.not_run == 1 else 'are'} left"
         )
-        return f"{text}: {more}; a larger budget goes on" if outcome.not_run else None
+        return f"{text}: {more}; the same command with a larger budget goes on" if outcome.not_run else None
     left = outcome.not_run
     if outcome.out_of_time:
         left += max(trials - outcome.not_run - outcome.ended - len(outcome.elsewhere), 0)
@@ -607,7 +607,7 @@ def _command(
     name = "config" if grid is None or first_word else grid
     folder = None if config_dir is None else _folder(config_dir)
     files = [pieces] if isinstance(pieces, str | Path) else pieces
-    return Command(name, tuple(words), folder, multirun=True, pieces=tuple(map(str, files)))
+    return Command(name, tuple(words), folder, multirun=True, pieces=tuple(str(file) for file in files))
 
 
 def _require_strings(grid: Any, overrides: Sequence[Any]) -> None:
@@ -621,7 +621,7 @@ def _require_strings(grid: Any, overrides: Sequence[Any]) -> None:
 
 
 def _checked_depth(key: str, value: Any) -> tuple[str, Any]:
-    """Return a key with its value or values, checked for the right depth of lists.
+    """Return a key with its value or values; raise if lists are nested too deep for the key, or not enough.
 
     Values of `arch.hidden`, itself a list, must all be lists; values of `arch.activation` may be lists; those
     of most other keys must not be. These checks are made here because the command line's messages advise in
@@ -630,7 +630,7 @@ def _checked_depth(key: str, value: Any) -> tuple[str, Any]:
     if isinstance(value, range) and key not in WHOLE | LISTS:
         return key, value
     values = _listed(key, value) if _has_values(value) else None
-    if key == "zip" and values and not all(map(_has_values, values)):
+    if key == "zip" and values and not all(_has_values(group) for group in values):
         groups = [values] if len(values) > 1 else [["init", "optimizer.lr"]]
         raise ConfigError(f"zip={value!r}: must be a list of lists of keys; write zip={groups}")
     are_lists = [_has_values(element) for element in values or ()]
@@ -644,8 +644,8 @@ def _checked_depth(key: str, value: Any) -> tuple[str, Any]:
         )
     if isinstance(value, str) and GRAMMAR.fullmatch(value) and number_type(key) is not None:
         raise ConfigError(
-            f"{key}={value!r}: a keyword's value is taken as it is; write Hydra's grammar before the "
-            f'keywords, as in fnnexp.sweep("{key}={value}", …)'
+            f"{key}={value!r}: the value of a keyword argument is not read as Hydra's grammar; write the "
+            f'override as a string before the keyword arguments, as in fnnexp.sweep("{key}={value}", …)'
         )
     if (
         key not in (*LISTS, *LISTS_OR_VALUES, "zip")
@@ -685,7 +685,7 @@ def override(key: str, value: Any) -> str:
     ('zip=[[init,optimizer.lr]]', 'where=init=he -> epochs=5')
     """
     if key in OF_GRIDS:
-        # A sentence gets its quotes when the command is composed, so a printed command is easy to read.
+        # The text of `where` gets its quotes from compose, not here: printed commands are then easy to read.
         return f"{key}={value if isinstance(value, str) else _text(key, _as_lists(value))}"
     if isinstance(value, dict):
         example = ", ".join(f'"{key}.{name}": {inner!r}' for name, inner in value.items())
@@ -732,6 +732,6 @@ def _folder(folder: Any) -> Path:
     path = sources.place(folder).absolute()
     if not path.is_dir():
         raise ConfigError(
-            f"config_dir={str(folder)!r}: this folder does not exist; write the path of one that does"
+            f"config_dir={str(folder)!r}: this folder does not exist; write the path of an existing folder"
         )
     return path

@@ -35,7 +35,7 @@ Train
                                           a sweep: all nine combinations
   fnnexp -cn card_grid                    a sweep from sweeps/card_grid.yaml
   fnnexp -cn card_grid epochs=1           the same, with a value replaced
-  fnnexp data=files data.path=my.npz      your own images
+  fnnexp data=files data.path=my.npz      your own data
   fnnexp -cn card_grid until=settled budget=10m
                                           as many seeds as the answer needs
   fnnexp -m compare=init tune=optimizer.lr
@@ -45,7 +45,7 @@ Train
   With more epochs, they go on where they ended, if the schedule allows it.
 
 Look before you train
-  fnnexp data my.npz                      classes, values, duplicates, sixteen images
+  fnnexp data my.npz                      classes, values, duplicates, sixteen rows
   fnnexp data my.csv data.label=species   the same of a table; or of digits, moons, ...
 
 Compare
@@ -87,7 +87,7 @@ More
 """
 
 CHOICES = Path(__file__).with_name("choices.txt")
-"""The part of the help with all choices, which ``make reference`` makes from the schema and the tables."""
+"""The file with the part of the help that lists all choices. ``make reference`` writes it."""
 
 HYDRA_HELP = """\
 Hydra       -m  -cn NAME  -cd FOLDER  --cfg job  --info  --hydra-help
@@ -209,7 +209,7 @@ def _existing_folder(name: str | None) -> Path | None:
     """Return the folder of ``-cd``; raise if it does not exist."""
     folder = None if name is None else Path(name)
     if folder is not None and not folder.is_dir():
-        raise FnnexpError(f"-cd {folder}: this folder does not exist; write -cd FOLDER with one that does")
+        raise FnnexpError(f"-cd {folder}: this folder does not exist; write -cd and the path of a folder")
     return folder
 
 
@@ -249,9 +249,10 @@ def _train_command(command: Command, began: float | None = None) -> None:
     with api.composed(command, console, dry_run_measures=True) as requested:
         api.print_notes(requested, console)
         if requested.dry_run:
+            from fnnexp.sweeping.search.ahead import planned_first
             from fnnexp.sweeping.terminal.dry_run import show
 
-            trials, notes = api.planned_first(requested)
+            trials, notes, ahead = planned_first(requested)
             for note in notes:
                 console.print(note, highlight=False, markup=False, soft_wrap=True)
             show(
@@ -260,6 +261,7 @@ def _train_command(command: Command, began: float | None = None) -> None:
                 requested.tracking_uri,
                 requested.execution,
                 console,
+                ahead=ahead,
                 began=began,
             )
             return
@@ -560,7 +562,7 @@ def _data(words: Sequence[str]) -> int:
         "fnnexp data",
         usage="fnnexp data PATH|NAME [KEY=VALUE ...] [--pieces FILE] [-cd FOLDER]",
         description="Show a data set as a trial would have it: rows by class and split, values and scaling, "
-        "constant inputs, duplicates, and sixteen images. Nothing trains, and no store is made.",
+        "constant inputs, duplicates, and sixteen images or the like. Nothing trains, and no store is made.",
         allow_abbrev=False,
     )
     parser.add_argument(
@@ -586,7 +588,7 @@ def _data(words: Sequence[str]) -> int:
 
 
 def _map(words: Sequence[str]) -> int:
-    """Train a trial for each cell of two axes, or with ``cell=I,J`` the trial of one cell."""
+    """Train a network for each cell (pair of values) of two axes, or with ``cell=I,J`` that of one cell."""
     parser = argparse.ArgumentParser(
         "fnnexp map",
         usage="fnnexp map x=KEY:LOW..HIGH:N y=KEY:LOW..HIGH:N [zoom=I0..I1,J0..J1] [finer=K] [cell=I,J] "
@@ -600,7 +602,8 @@ def _map(words: Sequence[str]) -> int:
     parser.add_argument("--config-dir", "-cd", metavar="FOLDER", help="a folder with your own configs")
     parser.add_argument("--pieces", action="append", default=[], metavar="FILE", help="your own pieces")
     arguments = parser.parse_intermixed_args(words)
-    gc.disable()  # for a faster start, as in _train
+    began = time.monotonic()
+    gc.disable()  # objects created before the map starts stay alive, so collections would free nothing
     from fnnexp import api
     from fnnexp.mapping import request
 
@@ -616,13 +619,13 @@ def _map(words: Sequence[str]) -> int:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
         _train_command(trial)
         return 0
-    with api.composed(wanted.command, console) as sweep:
-        from fnnexp.mapping import command  # while the workers start
+    with api.composed(wanted.command, console, dry_run_measures=True) as sweep:
+        from fnnexp.mapping import command  # not at the top: the workers start meanwhile
 
         api.print_notes(sweep, console)
         gc.freeze()
         gc.enable()
-        command.run(wanted, sweep, console)
+        command.run(wanted, sweep, console, since=began)
     return 0
 
 

@@ -102,7 +102,7 @@ def terminal(**options: Any) -> Console:
 
     stream = cast("TextIO", AnyText(sys.stdout)) if sys.stdout else None
     console = Terminal(file=stream, **options)
-    if console.width < 1:  # COLUMNS=0
+    if console.width < 1:  # the environment has COLUMNS=0
         console.width = 80
     return console
 

@@ -48,15 +48,15 @@ def _is_control(character: str) -> bool:
 
 
 def raised(error: BaseException, below: int = 1) -> str:
-    """Return what a user's function raised, with the file and line where it did.
+    """Return the text of an exception that a user's function raised, with its file and line.
 
     Parameters
     ----------
     error
-        The exception, as it is handled.
+        The exception that was caught.
     below
-        How many calls there are between the ``try`` and the user's function. The line is the last one of this
-        function's file, so that it is the user's line also if a library raised the exception.
+        How many calls there are between the ``try`` and the user's function. If a library that the function
+        calls raised the exception, the line is the last one reached in the user's file.
     """
     frames = traceback.extract_tb(error.__traceback__)[below:]
     lines = [frame.lineno for frame in frames if frame.filename == frames[0].filename]
@@ -89,7 +89,7 @@ ELSEWHERE = {
 def did_you_mean(given: str, allowed: Iterable[str]) -> str:
     """Return " Did you mean 'x'?" with the allowed name that `given` may stand for, or "" if there is none.
 
-    That is the name that fnnexp has for it (:data:`ELSEWHERE`), or else the most similar one.
+    That is fnnexp's name for a name of other libraries (:data:`ELSEWHERE`), or else the most similar name.
 
     >>> did_you_mean("hee", ["max", "he", "xavier"]), did_you_mean("quadratic", ["cross_entropy", "mse"])
     (" Did you mean 'he'?", " Did you mean 'mse'?")

@@ -14,8 +14,10 @@ from nbclient import NotebookClient
 FOLDER = Path(__file__).parent
 NOTEBOOKS = tuple(sorted(FOLDER.glob("*.ipynb")))
 
-VARYING_OUTPUT = re.compile(r"^measured how many lanes .*\n| in [\d.]+ s(?=;|$)| · \d+ s$", re.MULTILINE)
-"""The output of a sweep that depends on the machine or the time."""
+VARYING_OUTPUT = re.compile(
+    r"^(?:measured how many lanes|picture:) .*\n| in [\d.]+ s(?=;|$)| · \d+ s$", re.MULTILINE
+)
+"""The output of a sweep or a map that depends on the machine or the time."""
 
 
 def execute(file: Path, folder: Path, parameters: str | None = None) -> Any:

@@ -189,7 +189,7 @@ def undrawn():
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(picture, "svg", lambda figure, label: "<svg></svg>")
-            patch.setattr(picture, "png", lambda figure: b"")
+            patch.setattr(picture, "png", lambda figure, **_: b"")
             yield
 
     return blank

@@ -50,10 +50,10 @@ def test_validation_rows_are_held_out_by_default_from_python_too(store, capsys):
     runs = fnnexp.sweep("init_grid", init="he", seed=0, **SMALL)
     assert runs["data.validation"].tolist() == fnnexp.sweep(**SMALL)["data.validation"].tolist() == [237]
     assert runs["val_accuracy"].notna().all()
-    assert "chosen by the test images" not in capsys.readouterr().out
+    assert "chosen by the test rows" not in capsys.readouterr().out
     runs = fnnexp.sweep(**SMALL, **{"data.validation": 0})
     assert runs["val_accuracy"].isna().all()
-    assert capsys.readouterr().out.count("chosen by the test images, and its accuracy is optimistic") == 1
+    assert capsys.readouterr().out.count("chosen by the test rows, and its accuracy is optimistic") == 1
 
 
 def test_the_returned_frame_contains_only_the_trials_of_the_sweep(store):

@@ -42,7 +42,7 @@ from fnnexp.mapping.arrays import Map
 from fnnexp.mapping.lr.results import RangeTest
 from fnnexp.sweeping.executor import Executor
 
-for name in fnnexp.__all__:
+for name in dir(fnnexp):
     getattr(fnnexp, name)
 
 LIBRARY_THREADS = (
@@ -246,6 +246,8 @@ CALLS = {
     "images that do not exist": lambda runs, curves: fnnexp.images("none"),
     "show_data": lambda runs, curves: fnnexp.show_data("moons", **{"data.n": 60})._repr_html_(),
     "show_data that does not exist": lambda runs, curves: fnnexp.show_data("none"),
+    "map": lambda runs, curves: fnnexp.map(x="optimizer.lr:0.1..1:2", y="init.gain:1..2:2", **SMALL),
+    "map that is refused": lambda runs, curves: fnnexp.map(x="optimizer.lr:0.1..1:2", **SMALL),
     "read_map that does not exist": lambda runs, curves: fnnexp.read_map("none"),
     "plot_map": lambda runs, curves: fnnexp.plot_map(small_map()).savefig("map.svg"),
     "plot_boundary": lambda runs, curves: fnnexp.plot_boundary(fnnexp.runs("moons")).savefig("plane.svg"),
@@ -276,7 +278,7 @@ RAISING = {name for name in CALLS if any(word in name for word in (" that ", " n
 
 def test_every_public_name_is_called_below():
     called = {name.split(" ")[0] for name in CALLS}
-    assert called == set(fnnexp.__all__) - {"FnnexpError", "__version__"}
+    assert called == set(dir(fnnexp)) - {"FnnexpError", "__version__"}
 
 
 @pytest.mark.parametrize("thread", ["main thread", "thread"])

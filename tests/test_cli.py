@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import doctest
 import os
 import re
 import shlex
@@ -30,6 +31,7 @@ from fnnexp.config.schema import conf_folder, sweeps_folder
 from fnnexp.data import datasets as data
 from fnnexp.data import download
 from fnnexp.pieces import registry
+from fnnexp.reporting import listing
 from fnnexp.reporting.sections import overview
 from fnnexp.sweeping.loop import Outcome
 from fnnexp.tracking import reader, ui
@@ -307,7 +309,7 @@ def test_a_dry_run_shows_trials_stacks_and_identical_trials_and_writes_no_file(i
     assert len(re.findall(r"^\S+-s0\S* +[0-9a-f]{16}  3 +to run", ran.out, re.MULTILINE)) == 36
     assert "numerically identical: 9 trials coincide with another (sqrtmax = xavier)" in ran.out
     assert re.search(
-        r"^27 lanes in \d+ stacks on \d+ workers \(loky\); 81 epochs in all$", ran.out, re.MULTILINE
+        r"^27 networks in \d+ stacks on \d+ workers \(loky\); 81 epochs in all$", ran.out, re.MULTILINE
     )
     table = re.findall(r"^(\d+) +(\d+)(?: each)? +784-\S+ +(\w+) +(\w+) *$", ran.out, re.MULTILINE)
     assert len(table) == len(set(table))  # equal stacks share a row
@@ -317,7 +319,7 @@ def test_a_dry_run_shows_trials_stacks_and_identical_trials_and_writes_no_file(i
     assert file_names(own_folder) == []
 
 
-NONE_HELD_OUT = "chosen by the test images, and its accuracy is optimistic"
+NONE_HELD_OUT = "chosen by the test rows, and its accuracy is optimistic"
 
 
 @pytest.mark.parametrize("words", ["", "-m seed=0,1", "-cn init_grid seed=0"])
@@ -343,7 +345,7 @@ def test_the_number_of_validation_rows_is_a_param_and_decides_what_ranks(invoke,
     assert set(runs["data.validation"]) == {237}
     assert overview.basis(runs).startswith("Ranked by val_accuracy, on rows held out of training")
     plan = invoke("-m", "init=he,max", "seed=2,3", *DIGITS, "dry_run=true").out
-    assert "4 lanes in 1 stack on 1 worker (loky)" in plan
+    assert "4 networks in 1 stack on 1 worker (loky)" in plan
     ran = invoke("-m", "init=he,max", "data.validation=0", *DIGITS)
     assert ran.out.index(NONE_HELD_OUT) < ran.out.index("trials finished")
     both = overview.basis(fnnexp.runs("digits"))
@@ -368,7 +370,7 @@ def test_a_dry_run_shows_which_trials_have_finished(invoke, store, own_folder):
     ran = invoke(*grid, "seed=0,1", "dry_run=true")
     assert "digits: 4 trials, 2 done, 2 to run" in ran.out
     assert len(re.findall(r" done *$", ran.out, re.MULTILINE)) == 2
-    assert "2 lanes in" in ran.out
+    assert "2 networks in" in ran.out
     assert {path: path.stat().st_mtime_ns for path in own_folder.rglob("*")} == before
 
 
@@ -649,22 +651,43 @@ def test_report_without_a_name_lists_the_experiments_most_recent_first(
     assert invoke(*small, "seed=0,1,2", "tracking.experiment=first").status == 0
     assert invoke(*small, "seed=0,1", "tracking.experiment=second").status == 0
     client = MlflowClient(store)
-    (run, *_) = client.search_runs([client.get_experiment_by_name("first").experiment_id])
-    client.set_tag(run.info.run_id, "fnnexp.status", "running")
+    first = client.get_experiment_by_name("first").experiment_id
+    for run, status in zip(client.search_runs([first]), ("running", "pruned"), strict=False):
+        client.set_tag(run.info.run_id, "fnnexp.status", status)
+    with_map(client, first)
+    with_map(client, client.create_experiment("mapped"))
     before = file_names(own_folder)
     monkeypatch.setattr("fnnexp.tracking.store.client", None)  # a SQLite file is read without MLflow
     ran = invoke("report")
     assert (ran.status, ran.err) == (0, "")
-    head, *rows, command = (re.split("  +", line.strip()) for line in ran.out.splitlines())
-    assert head == ["experiment", "done", "last run", "data"]
-    assert [(row[0], row[1], row[3]) for row in rows] == [
-        ("second", "2 of 2", "digits"),
-        ("first", "2 of 3", "digits"),
-    ]
+    head, *rows = (re.split("  +", line.strip()) for line in ran.out.splitlines())
+    rows, commands = rows[:3], [" ".join(line) for line in rows[3:]]
+    assert head == ["experiment", "content", "last run", "data"]
+    assert {row[0]: row[1] for row in rows} == {
+        "mapped": "1 map; 1 range test",
+        "first": "3 trials: 1 done, 1 pruned, 1 unfinished; 1 map; 1 range test",
+        "second": "2 trials: all done",
+    }
+    assert [row[0] for row in rows] == ["mapped", "first", "second"]
     ages = [datetime.now() - datetime.fromisoformat(row[2]) for row in rows]
     assert max(ages) < timedelta(hours=1)
-    assert command == ["report on the first: fnnexp report second"]
+    assert commands == [
+        "report on the first with trials: fnnexp report first",
+        "draw the newest map of mapped: fnnexp.plot_map(fnnexp.read_map('mapped'))",
+        "pictures of maps and range tests, map.png and lr.png: fnnexp ui",
+    ]
     assert file_names(own_folder) == before
+    listed = fnnexp.experiments().set_index("name")
+    assert listed.columns.tolist() == ["trials", "done", "pruned", "maps", "range_tests", "changed", "data"]
+    assert listed.loc["first", :"range_tests"].tolist() == [3, 1, 1, 1, 1]
+    assert listed.loc["mapped", :"range_tests"].tolist() == [0, 0, 0, 1, 1]
+
+
+def with_map(client, experiment_id):
+    """Add the runs of a map, of a map that failed and of a range test to an experiment."""
+    for tag, status in (("map", "FINISHED"), ("map", "FAILED"), ("range_test", "FINISHED")):
+        run = client.create_run(experiment_id, tags={f"fnnexp.{tag}": f"hash of {status}"})
+        client.set_terminated(run.info.run_id, status)
 
 
 @pytest.mark.usefixtures("blank_figures")
@@ -674,8 +697,16 @@ def test_the_list_of_experiments_is_the_same_through_mlflows_client(invoke, stor
     client = MlflowClient(store)
     client.create_run(client.create_experiment("without trials"))
     client.delete_experiment(client.create_experiment("deleted"))
+    swept = client.get_experiment_by_name("swept").experiment_id
+    client.set_tag(
+        client.search_runs([swept], "tags.`fnnexp.trial` LIKE '%'")[0].info.run_id, "fnnexp.status", "pruned"
+    )
+    with_map(client, client.create_experiment("mapped"))
     listed = reader.experiment_summaries(None)
-    assert [(e.name, e.trials, e.done, e.data) for e in listed] == [("swept", 2, 2, "digits")]
+    assert [(*each[:6], each.data) for each in listed] == [
+        ("mapped", 0, 0, 0, 1, 1, ""),
+        ("swept", 2, 1, 1, 0, 0, "digits"),
+    ]
     assert reader._summaries_by_client(client) == listed
 
 
@@ -699,11 +730,15 @@ def test_a_store_without_trials_is_refused_with_a_sweep_to_run(invoke, store, ow
 def test_an_experiment_of_ten_thousand_runs_is_listed(invoke, store, own_folder):
     assert invoke(*DIGITS).status == 0
     copy_run(own_folder, 10_000)
-    assert "10001 of 10001" in invoke("report").out
+    assert "10001 trials: all done" in invoke("report").out
+
+
+def test_the_examples_of_the_list_are_right():
+    assert doctest.testmod(listing).failed == 0
 
 
 def test_long_lists_of_experiments_are_cut(invoke, store, monkeypatch):
-    summaries = [reader.ExperimentSummary(f"[e]{i}", 1, 1, 1_000_000 * i, "digits") for i in range(50)]
+    summaries = [reader.ExperimentSummary(f"[e]{i}", 1, 1, 0, 0, 0, 10**6 * i, "digits") for i in range(50)]
     monkeypatch.setattr(reader, "experiment_summaries", lambda uri: summaries)
     lines = invoke("report").out.splitlines()
     assert lines[1].startswith("[e]0 ")

@@ -139,7 +139,7 @@ def test_the_package_imports_only_the_modules_of_its_public_names() -> None:
     import fnnexp
 
     assert own_imports("fnnexp") == set(fnnexp._DEFINED_IN.values())
-    assert sorted([*fnnexp._DEFINED_IN, "__version__"]) == sorted(fnnexp.__all__) == dir(fnnexp)
+    assert sorted([*fnnexp._DEFINED_IN, "__version__"]) == sorted([*fnnexp.__all__, "map"]) == dir(fnnexp)
     for name, home in fnnexp._DEFINED_IN.items():
         assert getattr(fnnexp, name).__module__ == home
 
@@ -155,7 +155,7 @@ def test_nn_imports_numpy_and_nothing_else(module: str) -> None:
 
 @pytest.mark.parametrize("module", modules_in("fnnexp.data"))
 def test_data_imports_nothing_about_experiments(module: str) -> None:
-    assert libraries(module) <= {"numpy", "pandas", "pooch", "sklearn", "platformdirs", "rich"}
+    assert libraries(module) <= {"numpy", "pandas", "pooch", "sklearn", "platformdirs", "rich", "PIL"}
 
 
 COMPOSING = ["fnnexp.config"]
@@ -179,6 +179,7 @@ SEAMS = {
         "fnnexp.reporting.sections.by_factor.importance",
     ],
     "pooch": ["fnnexp.data.download"],
+    "PIL": ["fnnexp.data.image_files"],
 }
 
 

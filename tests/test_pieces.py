@@ -94,8 +94,8 @@ def test_the_guides_pieces_train_in_workers_and_the_report_shows_them(guide, inv
     without = invoke("report", "stripes")
     assert without.status == 0, without.err
     page = Path("reports/stripes/report.html").read_text("utf-8")
-    assert "not shown: it was trained with pieces from my_pieces.py@" in page
-    assert "which are not here; add --pieces FILE" in page
+    assert "not shown: the trial was trained with your own pieces from my_pieces.py@" in page
+    assert "which are not loaded; add --pieces FILE" in page
     with_pieces = invoke("report", "stripes", "--pieces", "my_pieces.py")
     assert with_pieces.status == 0, with_pieces.err
     page = Path("reports/stripes/report.html").read_text("utf-8")
@@ -281,8 +281,8 @@ BAD = {
     "initializer('a', lambda a: 1.0)": r"must be a function of \(n_in, n_out\)",
     "initializer('a', lambda a, b: -1.0)": "returned -1.0 for n_in=784, n_out=100; it must return a standard",
     "initializer('a', lambda a, b: 1 / 0)": "raised ZeroDivisionError",
-    "initializer('a', lambda a, b: RANDOM.random())": "must follow from its arguments alone",
-    "initializer('a', lambda a, b, *, rng: RANDOM.random((a, b)))": "must follow from rng alone",
+    "initializer('a', lambda a, b: RANDOM.random())": "must depend on its arguments alone",
+    "initializer('a', lambda a, b, *, rng: RANDOM.random((a, b)))": "must depend on rng alone",
     "initializer('a', lambda a, b, *, rng: rng.random((b, a)))": r"an array of floats of shape \(784, 100\)",
     "initializer(3, 4)": "must be called with a name and a function",
     "activation('a', lambda Z: np.cos(Z))": "has no derivative",
@@ -295,7 +295,7 @@ BAD = {
     "optimizer('a', lambda theta, grad, slots, step, hyper: theta - grad, lr=1)": "change theta in place",
     "optimizer('a', lambda theta, grad, slots, step, hyper: None, lr=1)": "theta is unchanged",
     "optimizer('a', momentum)": "has no lr",
-    "optimizer('a', momentum, lr=1, alpha=2)": "has no hyperparameter alpha",
+    "optimizer('a', momentum, lr=1, alpha=2)": "alpha is not a known hyperparameter",
     "optimizer('a', momentum, lr='fast')": "lr='fast': must be a finite number",
     "optimizer('a', momentum, lr=1, momentum=0.9)": "not enough values to unpack",
     "optimizer('a', momentum, slots=-1, lr=1)": "must be a whole number from 0 to 8",

@@ -135,7 +135,7 @@ def _check_init(init: InitConfig, zero_biases: bool) -> None:
             )
         if not math.isfinite(2 * max(-init.low, init.high)):
             raise ConfigError(
-                f"init.low={init.low} and init.high={init.high}: are too large; write init.low=-0.05 "
+                f"init.low={init.low} and init.high={init.high}: too large; write init.low=-0.05 "
                 "init.high=0.05"
             )
     _above_zero("init.gain", init.gain, "init.gain=2")
@@ -235,28 +235,28 @@ def _check_toy(data: DataConfig) -> None:
 
 def _no_widths(hidden: Any) -> str:
     text = str(hidden).replace(" ", "")
-    problem = f"arch.hidden={text}: must be one list of whole numbers ≥ 1; "
+    problem = f"arch.hidden={text}: must be one list of whole numbers ≥ 1"
     if isinstance(hidden, list) and hidden and all(isinstance(widths, list) for widths in hidden):
-        return f"{problem}write arch.hidden={text[1:-1]}{' with -m' if len(hidden) > 1 else ''}"
-    return f"{problem}write arch.hidden=[64,32]"
+        return f"{problem}; write arch.hidden={text[1:-1]}{' with -m' if len(hidden) > 1 else ''}"
+    return f"{problem}; write arch.hidden=[64,32]"
 
 
 def _check_activation(arch: ArchConfig) -> None:
     given: Any = arch.activation
     names = given if isinstance(given, list) else [given]
     text = str(given).replace(" ", "").replace("'", "").replace("None", "null")
-    problem = f"arch.activation={text}: must be one name, or a list with one for each hidden layer; "
+    problem = f"arch.activation={text}: must be one name, or a list with one for each hidden layer"
     if not names or not all(isinstance(name, str) for name in names):
         if names and all(isinstance(name, (str, list)) for name in names):
-            raise ConfigError(f"{problem}write arch.activation={text[1:-1]}{' with -m' * (len(names) > 1)}")
-        raise ConfigError(f"{problem}write arch.activation=relu")
+            raise ConfigError(f"{problem}; write arch.activation={text[1:-1]}{' with -m' * (len(names) > 1)}")
+        raise ConfigError(f"{problem}; write arch.activation=relu")
     for name in names:
         _one_of("arch.activation", name, ACTIVATIONS)
     if isinstance(given, list) and len(given) != len(arch.hidden):
         widths = str(arch.hidden).replace(" ", "")
         sweep = f"{text[1:-1]} with -m, for one trial per name" if len(given) > 1 else text[1:-1]
         raise ConfigError(
-            f"{problem}it has {plural(len(given), 'name')}, and arch.hidden={widths} has "
+            f"{problem}; it has {plural(len(given), 'name')}, and arch.hidden={widths} has "
             f"{plural(len(arch.hidden), 'layer')}; write arch.activation={sweep}"
         )
     if "leaky_relu" not in names or not arch.hidden:
@@ -299,7 +299,7 @@ def _check_regularization(config: Config) -> None:
     for name in ("l2", "l1"):
         _finite(f"regularization.{name}", getattr(regularization, name), 0, "0.0001")
     dropout, key = regularization.dropout, "regularization.dropout"
-    text = str([dropout])[1:-1].replace(" ", "").replace("None", "null")  # a text has its quotes
+    text = str([dropout])[1:-1].replace(" ", "").replace("None", "null")  # in a list, strings have quotes
     example = "[0.2" + ",0.5" * max(hidden, 1) + "]"
     rates = dropout if isinstance(dropout, list) else [dropout]
     if not all(type(rate) in (int, float) for rate in rates):
@@ -329,7 +329,7 @@ def _check_regularization(config: Config) -> None:
 
 
 def _optimizer_with(hyperparameter: str, chosen: str) -> str:
-    """Return an example of a hyperparameter, with the chosen optimizer if that has it."""
+    """Return an example that sets a hyperparameter: of the chosen optimizer, or else of one that has it."""
     having = [name for name, rule in OPTIMIZERS.items() if hyperparameter in rule.hyperparameters]
     name = chosen if chosen in having else having[0]
     return f"optimizer={name} optimizer.{hyperparameter}=…"
@@ -365,7 +365,7 @@ def _check_loss(loss: LossConfig) -> None:
 def _check_stopping(stopping: StoppingConfig, epochs: int) -> None:
     if stopping.metric.startswith("test_"):
         raise ConfigError(
-            f"stopping.metric={stopping.metric}: test images must not decide when training stops; "
+            f"stopping.metric={stopping.metric}: test rows must not decide when training stops; "
             f"write stopping.metric={stopping.metric.replace('test', 'val', 1)}"
         )
     _one_of("stopping.metric", stopping.metric, STOPPING_METRICS)
@@ -458,7 +458,7 @@ def _untrained(schedule: ScheduleConfig) -> None:
 
 
 def _schedule_with(parameter: str, chosen: str) -> str:
-    """Return an example of a parameter, with the chosen schedule if that has it."""
+    """Return an example that sets a parameter: of the chosen schedule, or else of one that has it."""
     having = [name for name, rule in SCHEDULES.items() if parameter in rule.parameters]
     name = chosen if chosen in having else having[0]
     return f"schedule={name} schedule.{parameter}=…"
@@ -497,7 +497,8 @@ def _check_execution(execution: Execution) -> None:
 def check_search(search: SearchConfig, *, tuned: bool = False) -> None:
     """Raise `ConfigError` for an unknown search, or an impossible number of configurations.
 
-    With `tuned`, for ``tune``, the configurations are drawn in any case, and their number has a default.
+    `tuned` says that the config has ``tune``. Then every search draws configurations, and their number has a
+    default.
     """
     _one_of("search.name", search.name, SEARCHES)
     is_halving = search.name == "halving"
@@ -517,7 +518,7 @@ def check_search(search: SearchConfig, *, tuned: bool = False) -> None:
 
 
 def _check_end(config: Config) -> None:
-    """Raise if a key that says when a sweep ends is impossible."""
+    """Raise for impossible values of the keys that say when a sweep ends and what it compares."""
     until, settled = config.until, "until=settled"
     if until.name is not None:
         _one_of("until.name", until.name, UNTIL)

@@ -44,7 +44,7 @@ from fnnexp.nn.engines.base import engine_named
 from fnnexp.pieces import files
 
 SMALL_BATCH = 8
-"""A last batch with less than one in so many rows of the others is small."""
+"""The last batch of an epoch is small if the other batches have more than this many times as many rows."""
 
 LONGEST_NAME = 200
 """Maximum length of an experiment's name; MLflow allows 500."""
@@ -187,9 +187,9 @@ def compose(
 
 
 def batch(search: Sweep, rows: Sequence[tuple[Any, ...]]) -> Sweep:
-    """Return another batch of a search: the sweep of these configurations, values of the keys that are drawn.
+    """Return the sweep of another batch of a search. `rows` are its configurations: values of the drawn keys.
 
-    It has no trials if ``where`` leaves all of them out.
+    The sweep has no trials if ``where`` leaves all of them out.
     """
     with composing(search.command, rows) as composition:
         jobs = list(composition.jobs())
@@ -198,7 +198,7 @@ def batch(search: Sweep, rows: Sequence[tuple[Any, ...]]) -> Sweep:
 
 
 def jobs_of(command: Command) -> list[Job]:
-    """Return the checked jobs of a command, without reading their data; see :func:`compose`."""
+    """Return the jobs (composed, checked configs) of a command, without reading data; see :func:`compose`."""
     with composing(command) as composition:
         return list(composition.jobs())
 
@@ -345,7 +345,7 @@ def _compared(config: Config, trials: Sequence[Trial]) -> tuple[str, ...]:
     for name in filter(None, names):
         if name not in varied:
             known = [key for key in varied if key not in CHOICES and key.partition(".")[0] in varied]
-            factors = [key for key in varied if key not in known]  # `init` says more than `init.method`
+            factors = [key for key in varied if key not in known]  # `init`, but not `init.method` of it
             raise ConfigError(
                 f"compare={name}: does not vary in this sweep; what varies is {', '.join(factors)}."
                 f"{did_you_mean(name, factors)}"
@@ -354,9 +354,9 @@ def _compared(config: Config, trials: Sequence[Trial]) -> tuple[str, ...]:
 
 
 def _tuned(config: Config, asked: Tuned | None, trials: Sequence[Trial]) -> tuple[Tuned, list[Trial]]:
-    """Return a tuned comparison with its fresh seeds, and the trials that tune, draw by draw.
+    """Return a tuned comparison with its fresh seeds, and the trials that tune, with all tuning seeds.
 
-    `trials` are the drawn configurations of each level, with one seed.
+    `trials` are the configurations that are drawn for each option, with a single seed.
     """
     if asked is None:
         raise ConfigError(
@@ -372,7 +372,7 @@ def _tuned(config: Config, asked: Tuned | None, trials: Sequence[Trial]) -> tupl
     if len({tuned.level_of(asked, each) for each in params}) < 2:
         names = " and ".join(asked.compare)
         raise ConfigError(
-            f"compare={names}: all trials of this sweep have the same {names}; write other values"
+            f"compare={names}: all trials of this sweep have the same {names}; write several values of it"
         )
     comparison = tuned.with_fresh(asked, asked.fresh or (config.seed,))
     return comparison, [with_seed(trial, seed) for trial in trials for seed in tuned.TUNING_SEEDS]
@@ -470,8 +470,8 @@ def _notes_of_validation(trials: Sequence[Trial], own: Sequence[Trial]) -> Itera
         yield (
             f"data.validation=0 in {len(unvalidated)} of {plural(len(trials), 'trial')}: "
             f"{'it trains' if len(unvalidated) == 1 else 'they train'} on all rows, so the best "
-            "trial is chosen by the test images, and its accuracy is optimistic: expect worse on new "
-            f"images. To choose by held-out rows of {data.name}, write data.validation={sixth}"
+            "trial is chosen by the test rows, and its accuracy is optimistic: expect worse on new "
+            f"ones. To choose by held-out rows of {data.name}, write data.validation={sixth}"
         )
     in_order = (each for each in trials if each.recipe.seed_split is None)
     for data, held_out in dict.fromkeys((each.data, each.recipe.validation) for each in in_order):

@@ -170,12 +170,12 @@ def explained(*errors: type[Exception]) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class _Freedom:
-    """What may differ among jobs that are made from one template.
+    """Which values may be replaced, to make many jobs from one composed config.
 
     Attributes
     ----------
     axes
-        The indices of the axes with plain values.
+        The indices of the axes whose values may be replaced.
     read
         The keys that references read. Replacing their values would change other values.
     """
@@ -190,9 +190,10 @@ class _Freedom:
 
 @dataclass(frozen=True)
 class _Made:
-    """A template, the config from which it was read, and its options whose names say more than their values.
+    """A job from which others are made, its composed config, and its options with names of their own.
 
-    `given` are the keys that these options set, by group: see :meth:`Composition._given_by`.
+    `own` are the groups and options whose names are not made from their values. `given` are the keys that
+    these options set, by group: see :meth:`Composition._given_by`.
     """
 
     template: Template
@@ -292,7 +293,7 @@ class Composition:
     def whole(self) -> DictConfig:
         """Return the config of a single job, with Hydra's node.
 
-        This is the master itself. For a sweep, or a group without a choice, Hydra raises.
+        This is the master config itself. If a key has several values, or a group no choice, Hydra raises.
         """
         choices: Any = OmegaConf.to_container(self._master.hydra.runtime.choices, resolve=False)
         swept = any(self._parse(line).is_sweep_override() for line in [*self._hydras, *self._tasks])
@@ -321,7 +322,7 @@ class Composition:
         for settings in self._grid:
             jobs.append(self._meaningful_job(settings, errors))
             yield jobs[-1]
-        if self._rows is not None:  # other batches of the search have jobs in which the key has a meaning
+        if self._rows is not None:  # in another batch of the search the key may have a meaning
             return
         for key, error in errors.items():
             if all(_value(job.config, key) == _default(key) for job in jobs):
@@ -396,7 +397,7 @@ class Composition:
         return replace(made.template.job, config=config, overrides=lines, changed=self._changed(made, values))
 
     def _freedom(self, options: tuple[str, ...]) -> _Freedom:
-        """Return which axes have plain values in the jobs with these options."""
+        """Return which axes have values that are simply replaced in jobs with these options."""
         if options not in self._freedoms:
             make_room(self._freedoms)
             self._freedoms[options] = self._new_freedom(options)
@@ -443,9 +444,9 @@ class Composition:
         return frozenset(group for group, _ in made.own if differs(made.given[group]))
 
     def _given_by(self, group: str, option: str, config: DictConfig) -> dict[str, tuple[Any, Any]] | None:
-        """Return the keys that an option sets, each with its value in a config and the one of the option.
+        """Return the keys that an option sets, each with its value in a config and its value in the option.
 
-        Return None if the option can only be composed with other configs.
+        Return None if the option can't be composed by itself.
         """
         values = self._values_of_option(f"{group}/{option}")
         if values is None:
@@ -459,7 +460,7 @@ class Composition:
         return {f"{group}.{name}": (now[name], after[name]) for name, value in own.items() if value != "???"}
 
     def _values_of(self, name: str) -> DictConfig | None:
-        """Return the values of an option by itself; None if it can only be composed with other configs."""
+        """Return the values that an option sets; None if it can't be composed by itself."""
         try:
             whole = self._loader.load_configuration(name, self._hydras, RunMode.RUN)
         except (HydraException, OmegaConfBaseException, FnnexpError, ValueError):
@@ -530,7 +531,7 @@ class Composition:
         return f"ignoring hydra.sweeper.params: running a single trial; -m{in_file} runs the grid{size}"
 
     def _of_grid(self, key: str) -> Any:
-        """Return the value of ``zip`` or ``where``."""
+        """Return the value of a key of the whole sweep, such as ``zip`` or ``compare``."""
         value = OmegaConf.select(self._master, key)
         return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
 
@@ -569,7 +570,9 @@ class Composition:
                 self._refuse_unknown(override.key_or_group)
             refuse_continuous(override)
         if not all(counts.values()):
-            raise ConfigError(f"the sweep has no jobs, because a key has no values: {' '.join(lines)}")
+            raise ConfigError(
+                f"{' '.join(lines)}: the sweep has no jobs, because a key has no values; write one or more"
+            )
         index = {key: i for i, key in enumerate(last)}
         return Grid(
             [self._axis(override) for override in last.values()],
@@ -598,15 +601,15 @@ class Composition:
         refuse_without_memory(value_count(last["seed"]), "seed")
         values = [*last["seed"].sweep_iterator()]
         seeds = [value for value in values if type(value) is int]
-        if len(seeds) == len(values) > 0:  # composing the jobs gives the message for other seeds
+        if len(seeds) == len(values) > 0:  # else seeds are wrong, and composing the jobs gives the message
             self.tuned = replace(self.tuned, fresh=tuple(seeds))
             last["seed"] = self._parse(f"seed={min(seeds)}")
         return last
 
     def _drawn(self, overrides: Sequence[Override], trials: int | None) -> Grid:
-        """Return the grid of configurations that are drawn: its drawn axes advance together.
+        """Return the grid of the configurations that a search draws, each with a value of every drawn key.
 
-        Without a number of `trials`, all of a finite space are drawn, and of others :data:`tuned.DRAWS`.
+        If `trials` is None, all configurations of a finite space are drawn, else :data:`tuned.DRAWS`.
         """
         if self._of_grid("zip"):
             key = f"search={self._search.name}" if self.tuned is None else f"tune={self.tuned.tune[0]}"
@@ -623,7 +626,8 @@ class Composition:
         refuse_too_many(counts | {"search.trials": min(size, trials)}, bool(self._of_grid("where")))
         if not (size and all(counts.values())):
             raise ConfigError(
-                f"the sweep has no jobs, because a key has no values: {' '.join(map(line_of, overrides))}"
+                f"{' '.join(map(line_of, overrides))}: the sweep has no jobs, because a key has no values; "
+                "write one or more"
             )
         keyed = [(key_of(overrides[i].key_or_group), space) for i, space in dimensions.items()]
         rows = self._rows
@@ -663,7 +667,10 @@ class Composition:
         return search if self.tuned is None else tuned.search_of(search)
 
     def _spaces(self, overrides: Sequence[Override]) -> dict[int, spaces.Space]:
-        """Return the space of each key to draw, by its place: all that are swept over except seeds."""
+        """Return the space of each key to draw, by the index of its override.
+
+        These are all keys with several values except seeds. With ``tune``, these are only the tuned keys.
+        """
         swept = {i: override for i, override in enumerate(overrides) if override.is_sweep_override()}
         for override in swept.values():
             self._refuse_unknown(override.key_or_group)
@@ -687,7 +694,7 @@ class Composition:
         }
 
     def _refuse_unknown(self, key: str) -> None:
-        """Raise if there is no such key, before its values are judged. Keys inside of a value may be new."""
+        """Raise if the schema has no such key. Keys inside a value (``optimizer.lr_for.mini``) may be new."""
         parts = key.split(".")
         starts = [".".join(parts[:n]) for n in range(1, len(parts) + 1)]
         if self._is_group(key) or key in NODES or any(map(has_values, starts)):
@@ -697,7 +704,7 @@ class Composition:
         raise ConfigError(no_such_key(key, known))
 
     def _refuse_search_without_sweep(self) -> None:
-        """Raise if the command of a single trial draws configurations."""
+        """Raise if the command runs a single trial, but names a search, which chooses among several."""
         name = OmegaConf.select(self._master, "search.name", default="grid")
         if name not in ("grid", None):
             raise ConfigError(
@@ -726,11 +733,11 @@ class Composition:
             return
         values = self._values_of_keys({each.key for sentence in sentences for each in sentence.comparisons})
         in_command = {key_of(line) for line in self._tasks}
-        is_batch = self._configurations is not None  # what never occurs in it may occur in another batch
+        is_batch = self._configurations is not None  # a value that it lacks may occur in another batch
         for key, message in () if is_batch else conditions.never(sentences, values):
             if "where" in in_command or not any(_overlap(key, other) for other in in_command):
                 raise ConfigError(message)
-            self._notes_of_grid.append(message)  # the command changes the grid of a file
+            self._notes_of_grid.append(message)  # no error: the command changed the grid of a file's `where`
         count = self._grid.combinations
         self._grid = replace(self._grid, kept=conditions.kept(sentences, self._grid.shape, values))
         if not self._grid.count and self._rows is None:
@@ -964,7 +971,7 @@ def _option(override: Override) -> str | None:
 
 
 def _label(job: Job, group: str) -> str | None:
-    """Return a job's option of a group; made from the values if its name says no more than they do."""
+    """Return a job's option of a group; if its name is made from values, make it from the job's values."""
     option = job.choices.get(group)
     if option is None or group not in CHOICES or not is_label_from_values(group, option):
         return option

@@ -29,7 +29,7 @@ SIZES = "500MB or 4GB"
 
 
 def bytes_of(text: str) -> int:
-    """Return a size in bytes.
+    """Return the number of bytes of a size such as ``4GB``.
 
     Raises
     ------
@@ -48,9 +48,10 @@ def bytes_of(text: str) -> int:
     number, unit = float(found[1]), found[2].lower()
     if number <= 0:
         raise ValueError("must be above 0")
+    if not unit:
+        raise ValueError(f"the size has no unit; the units are {', '.join(UNITS)}")
     if unit not in units:
-        what = f"{found[2]} is not a unit" if unit else "has no unit"
-        raise ValueError(f"{what}; the units are {', '.join(UNITS)}")
+        raise ValueError(f"{found[2]} is not a unit; the units are {', '.join(UNITS)}")
     return max(int(number * units[unit]), 1)
 
 
@@ -60,7 +61,7 @@ def recorded(diagnostics: object) -> Level:
     Raises
     ------
     ValueError
-        If it is another value.
+        If the value is not true, false or full.
 
     Examples
     --------
@@ -105,7 +106,7 @@ class Budget:
 
 
 def budget_of(text: str) -> Budget:
-    """Return a budget.
+    """Return the budget of a text such as ``5m`` or ``200trials``.
 
     Raises
     ------

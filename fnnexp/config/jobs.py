@@ -92,7 +92,10 @@ def read_unchecked(composed: DictConfig, choices: Mapping[str, Any], overrides: 
     _known_keys("", values, Config)
     for key, node in NODES.items():
         if not isinstance(values.get(key), dict):
-            raise ConfigError(f"{key} has no keys; start your own config with 'defaults: [config, _self_]'")
+            raise ConfigError(
+                f"the config lacks the keys of {key}, such as {key}.{keys_of(node)[0]}; start your own "
+                "config with 'defaults: [config, _self_]'"
+            )
         _known_keys(f"{key}.", values[key], node)
     config = Config(**{str(key): NODES[key](**v) if key in NODES else v for key, v in values.items()})
     options = {key: str(value).removesuffix(".yaml") for key, value in choices.items() if value}
@@ -100,7 +103,7 @@ def read_unchecked(composed: DictConfig, choices: Mapping[str, Any], overrides: 
 
 
 def make_room(kept: dict[Any, Any]) -> None:
-    """Remove the oldest entry if there are :data:`MOST_KEPT`."""
+    """Remove the oldest entry of a cache that has :data:`MOST_KEPT` entries."""
     if len(kept) >= MOST_KEPT:
         del kept[next(iter(kept))]
 
@@ -140,7 +143,7 @@ class Template:
 
 
 class PlainValues:
-    """Converts plain values as OmegaConf does when it sets them in a config: ``data.label=3`` is a text."""
+    """Converts values as OmegaConf does when it sets them in a config: the 3 of ``data.label=3`` is text."""
 
     _SAME: Mapping[type, tuple[str, ...]] = {int: ("int", "int | None"), float: ("float", "float | None")}
     """The types of keys that take numbers of a type as they are."""
@@ -150,7 +153,7 @@ class PlainValues:
         self._converted: dict[tuple[str, str], Any] = {}
 
     def converted(self, key: str, value: Any) -> Any:
-        """Return a plain value of a key; raise OmegaConf's exception if the key can't have it."""
+        """Return a value as OmegaConf converts it for a key; raise its exception if the key can't have it."""
         if _types_of_values()[key] in self._SAME.get(type(value), ()):
             return value
         known = key, repr(value)
@@ -172,7 +175,7 @@ def is_plain(value: Any) -> bool:
 
 
 def has_values(key: str) -> bool:
-    """Return whether a key of the schema has values, and is neither a node nor inside of a value."""
+    """Return whether a key is in the schema and holds a value. A node, such as ``optimizer``, does not."""
     return key in _types_of_values()
 
 
@@ -200,7 +203,7 @@ def _types_of_values() -> Mapping[str, str]:
 
 
 def references(value: Any, key: str = "") -> Iterator[str]:
-    """Yield the keys that the references in a value read: the whole node if a name is made of others.
+    """Yield the keys that the references in a value read; of a name that contains a reference, the node.
 
     >>> list(references({"lr": "${.lr_for.${batching.mode}}", "n": "${oc.select: seed, 3}"}, "optimizer"))
     ['optimizer.lr_for', 'batching.mode', 'seed']
@@ -234,7 +237,7 @@ def from_artifact(content: bytes) -> Job:
     try:
         text = content.decode("utf-8")
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)) or "${" in text:
-            raise ConfigError("it holds references; a run's config.yaml has values only")
+            raise ConfigError("it holds references (${…}), but a run's config.yaml has values only")
         merged = OmegaConf.merge(OmegaConf.structured(Config), OmegaConf.create(yaml.safe_load(text)))
         return read(merged, {}, ())  # type: ignore[arg-type]
     except (yaml.YAMLError, OmegaConfBaseException, ValueError, TypeError, AssertionError) as error:

@@ -56,7 +56,7 @@ def explain(error: Exception) -> str:
         )
     if isinstance(error, RecursionError):
         return "the overrides or configs are nested too deeply, or a config's defaults lead back to itself"
-    if str(error).startswith("Config group override"):  # arch=3
+    if str(error).startswith("Config group override"):  # as for arch=3
         return f"{summary}; write the name of an option, as in arch=tanh_128"
     if isinstance(error, (HydraException, OmegaConfBaseException)):
         return summary

@@ -66,7 +66,7 @@ DARK = 128
 
 
 class _OnDemand(Mapping[str, Any]):
-    """A mapping that is made from a job whenever it is read, since a sweep keeps many jobs."""
+    """A mapping that is made from a job whenever it is read, to save memory: a sweep keeps many jobs."""
 
     __slots__ = ("_args", "_make")
 
@@ -84,7 +84,7 @@ class _OnDemand(Mapping[str, Any]):
 
     @property
     def job(self) -> Job:
-        """The job."""
+        """The job from which the mapping is made."""
         job: Job = self._args[0]
         return job
 
@@ -174,7 +174,7 @@ def trial(job: Job, data: Prepared) -> Trial:
             stopping=_stopping(config, data),
             seed_split=config.seed_split
             if validation
-            else config.seed_split or None,  # None draws with seed 0
+            else config.seed_split or None,  # without validation rows, None chooses the same rows as seed 0
             subset=None if every_row else config.data.subset,
             label_noise=float(config.data.label_noise),
             metrics=tuple(sorted(METRICS.own.values())),
@@ -204,7 +204,7 @@ def with_seed(trial: Trial, seed: int) -> Trial:
     """Return a trial that differs in `seed` alone."""
     params, config = trial.params, trial.config
     if not isinstance(params, _OnDemand) or not isinstance(config, _OnDemand):
-        raise TypeError("the trial was not made from a job")
+        raise TypeError("with_seed needs a trial that fnnexp.config.resolve.trial made")
     params, config = params.with_seed(seed), config.with_seed(seed)
     job = params.job
     return replace(
@@ -220,7 +220,7 @@ def with_seed(trial: Trial, seed: int) -> Trial:
 def with_values(base: Trial, values: Mapping[str, Any]) -> Trial:
     """Return the trial of the same job with other values of some keys, as in `{"epochs": 3}`."""
     if not isinstance(base.params, _OnDemand):
-        raise TypeError("the trial was not made from a job")
+        raise TypeError("with_values needs a trial that fnnexp.config.resolve.trial made")
     job = base.params.job
     overrides = (*job.overrides, *(f"{key}={value}" for key, value in values.items()))
     changed = job.changed | {key.partition(".")[0] for key in values}
@@ -243,9 +243,9 @@ _shared: dict[str, Any] = {}
 
 
 def _same(value: T) -> T:
-    """Return the same object for values that are written in the same way, so that trials share it.
+    """Return one object for all values with the same ``repr``, so that trials share it.
 
-    Equal values may be written differently: 0.0 and -0.0 have different bits, and so different ids.
+    Equal values may have another ``repr``: 0.0 and -0.0 differ in a bit, and so do the ids of their trials.
     """
     if len(_shared) >= MOST_SHARED:
         _shared.clear()
@@ -254,7 +254,7 @@ def _same(value: T) -> T:
 
 
 def _resolved(job: Job, data: Prepared, validation: int, architecture: Architecture) -> Job:
-    """Return a job whose config says what is trained; nodes that said it before stay the same objects."""
+    """Return a job whose config has the values that are trained; unchanged nodes stay the same objects."""
     config = job.config
     arch, rows = _canonical(config.arch, architecture), config.data
     if rows.validation != validation:
@@ -275,9 +275,9 @@ def schedule_of(config: ScheduleConfig) -> Schedule | None:
 
 
 def _options(config: Config) -> dict[str, float]:
-    """Return the hyperparameters of the optional parts of a step, sorted by name, without those that are 0.
+    """Return the hyperparameters of optional parts of training, sorted by name, without those that are 0.
 
-    So a trial with ``loss.label_smoothing=0`` is the trial without that key.
+    So a trial with ``loss.label_smoothing=0`` is the same as the trial without that key.
     """
     rates = dropout_rates(config.regularization.dropout, len(config.arch.hidden))
     numbers: dict[str, float | None] = {
@@ -306,7 +306,7 @@ def _architecture(arch: ArchConfig, data: Prepared) -> Architecture:
 
 
 def _exact(activation: str | tuple[str, ...]) -> str | tuple[str, ...]:
-    """Return the exact name of an activation, or of each hidden layer's."""
+    """Return the exact names of activations; that of a user's piece ends in its file's checksum."""
     if isinstance(activation, str):
         return ACTIVATIONS.exact(activation)
     return tuple(map(ACTIVATIONS.exact, activation))
@@ -532,7 +532,7 @@ def _name(job: Job, labels: Mapping[str, str]) -> str:
 
 
 def _adds_to_name(key: str, override: str, labels: Mapping[str, str]) -> bool:
-    """Return whether an override holds in the config and says more than the first part of the name."""
+    """Return whether a trial's name shows an override, since the first part of the name does not say it."""
     if key in _KEYS_IN_PREFIX or key.split(".")[0] in UNSCIENTIFIC:
         return False
     option = override.partition("=")[2].removesuffix(".yaml")
@@ -558,7 +558,7 @@ def _params(job: Job, pieces: str | None) -> dict[str, Any]:
 
 
 def _files_of_pieces(config: Config) -> str | None:
-    """Return the files of the user's pieces that a trial uses; None if it uses none."""
+    """Return the files of the user's pieces (an initializer, a loss …) that a trial uses; None if none."""
     activation = config.arch.activation
     return registry.files_of(
         {
@@ -581,7 +581,7 @@ def later_defaults() -> Mapping[str, Any]:
 
 
 def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the scientific values of a config by dotted key."""
+    """Return the values of a config that can change results, by dotted key."""
     flat: dict[str, Any] = {}
     for key, value in config.items():
         if key in UNSCIENTIFIC:

@@ -155,7 +155,7 @@ def address(folder: str) -> str:
 
 
 def path_of(address: str) -> str:
-    """Return the folder of an :func:`address`."""
+    """Return the path in an address that :func:`address` returned."""
     return address.partition("://")[2]
 
 
@@ -386,8 +386,8 @@ def refuse_resolvers(text: str, where: str) -> None:
         plain = shorter
     if "${" in plain:
         raise ConfigError(
-            f"{where}: {_short(text)} is more than a reference to a key such as ${{data.holdout}}, which is "
-            "all that a file may contain: write the value, or give it on the command line"
+            f"{where}: {_short(text)} is more than a reference to a key such as ${{data.holdout}}, and a "
+            "file may have no other references; write the value, or give it on the command line"
         )
 
 

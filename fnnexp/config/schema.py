@@ -299,7 +299,7 @@ class SearchConfig:
 
 @dataclass
 class Config:
-    """The keys without a group, and the groups."""
+    """The whole config: its groups, and the keys that are in no group."""
 
     arch: ArchConfig = field(default_factory=ArchConfig)
     init: InitConfig = field(default_factory=InitConfig)
@@ -456,7 +456,7 @@ LISTS_OR_VALUES = frozenset(
 
 
 def keys_of(node: Any) -> list[str]:
-    """Return the names of the keys of a node of the schema."""
+    """Return the names of the keys of a node of the schema, such as that of ``optimizer``."""
     return [field.name for field in fields(node) if not field.metadata.get("omegaconf_ignore")]
 
 

@@ -40,7 +40,7 @@ class Trial:
     Attributes
     ----------
     recipe
-        The settings shared by all trials of a stack: architecture, batching, optimizer, epochs, …
+        The settings that trials must share to train together: architecture, batching, optimizer, epochs, …
     data
         The prepared data set.
     method, std
@@ -109,11 +109,11 @@ class Trial:
 
     @property
     def kind(self) -> str:
-        """A hash of :attr:`stack_key` without the number of epochs."""
+        """A hash of the recipe without its number of epochs, and of the checksum of the data."""
         return kind_of(self.recipe, self.data.checksum)
 
     def _numbers(self) -> dict[str, Any]:
-        """Return the content of :attr:`numbers_id` that the recipe and :meth:`_digest` do not have."""
+        """Return the settings that :attr:`numbers_id` hashes, besides those that :meth:`_digest` adds."""
         seed, seeds = self._seeds_in_use()
         added = {
             "distribution": self.distribution if self.distribution != "normal" else None,
@@ -145,7 +145,7 @@ class Trial:
 
     @property
     def stack_key(self) -> tuple[Recipe, str]:
-        """The key for stacking: trials with the same key can share a stack."""
+        """The key for stacking: trials with the same key can train together, as a stack."""
         return self.recipe, self.data.checksum
 
     def seed_for(self, purpose: str) -> int:
@@ -153,7 +153,7 @@ class Trial:
         return dict(self.seeds).get(purpose, self.seed)
 
     def lane(self) -> Lane:
-        """Return the trial's lane in a stack, with :attr:`numbers_id` as its key."""
+        """Return the trial's lane (its network in a stack), with :attr:`numbers_id` as its key."""
         return Lane(
             self.numbers_id,
             self.seed,
@@ -219,9 +219,9 @@ _recipes: dict[tuple[int, bool], tuple[Recipe, str]] = {}
 
 
 def _as_json(recipe: Recipe, *, with_epochs: bool = True) -> str:
-    """Return the scientific content of a recipe, made once for the trials that share the object.
+    """Return the part of a trial's id that comes from its recipe, as JSON.
 
-    Recipes that are equal may still differ in a bit: 0.0 equals -0.0.
+    It is made once for each object: recipes that are equal may still differ in a bit, as 0.0 equals -0.0.
     """
     known = _recipes.get((id(recipe), with_epochs))
     if known is None or known[0] is not recipe:
@@ -249,7 +249,10 @@ def scientific(recipe: Any) -> dict[str, Any]:
         name, value = attribute.name, getattr(recipe, attribute.name)
         if name not in ALWAYS:
             if attribute.default is MISSING:
-                raise TypeError(f"{type(recipe).__name__}.{name} was added later and has no default")
+                raise TypeError(
+                    f"{type(recipe).__name__}.{name} was added later and has no default; give it one, so "
+                    "that earlier trials keep their ids"
+                )
             if value == attribute.default:
                 continue
         if is_dataclass(value):

@@ -131,7 +131,7 @@ def open_arrays(folder: Path) -> tuple[Description, dict[str, Numbers]]:
         raise DamagedError(f"meta.json lacks some of {', '.join(needed)}")
     description = Description(**{name: meta[name] for name in names if name in meta})
     if description.inputs not in ("uint8", "float32"):
-        raise DamagedError(f"meta.json has inputs of the dtype {description.inputs}")
+        raise DamagedError(f"meta.json has inputs of the dtype {description.inputs}, not uint8 or float32")
     shapes = {
         "x_train": (description.n_train, description.input_size),
         "y_train": (description.n_train,),
@@ -142,7 +142,8 @@ def open_arrays(folder: Path) -> tuple[Description, dict[str, Numbers]]:
         dtype = description.inputs if key[0] == "x" else "uint8"
         if array.shape != shapes[key] or array.dtype != dtype:
             raise DamagedError(
-                f"{key} has shape {array.shape} and dtype {array.dtype}, not {shapes[key]} and {dtype}"
+                f"{key} has shape {array.shape} and dtype {array.dtype}, not {shapes[key]} and {dtype} as "
+                "meta.json says"
             )
     return description, arrays
 

@@ -149,7 +149,10 @@ def _label_by_name(names: Sequence[str], not_pixels: Sequence[int], path: Path) 
 
 
 def _label_by_values(values: Numbers, path: Path) -> tuple[int, str]:
-    """Return the index of the label, and a note: the first or last column, if only one of them can be it."""
+    """Return the index of the label column, and a note on it.
+
+    It is the first or the last column, whichever has values like labels; raise if both have, or neither.
+    """
     ends = {"first": 0, "last": values.shape[1] - 1}
     candidates = {end: index for end, index in ends.items() if is_label(values[:, index])}
     if len(candidates) != 1:

@@ -30,6 +30,16 @@ MNIST_ARRAY_SHA256 = {
 }
 DIGITS_TRAIN = 1437
 
+IMAGES = ("mnist", "digits", *download.IDX_SETS)
+"""The data sets that are known to be images. Rows of all others may be images, tables or points."""
+
+SHIFTED = {"digits": "the test images are by other people than the training images"}
+"""The data sets whose test rows have another source than their training rows, and which.
+
+In scikit-learn's digits the rows of one writer follow each other: the last 382 are by three of the 13 writers
+(scikit-learn MOOC, "Sample grouping"), and of these three only 22 rows are before the test rows.
+"""
+
 
 @dataclass(frozen=True)
 class Request:
@@ -72,7 +82,7 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Arrays:
-    """The four arrays, read-only: inputs (n, D), uint8 or float32, and labels (n,), uint8."""
+    """The four arrays of a data set, read-only: inputs (n, D), uint8 or float32; labels (n,), uint8."""
 
     x_train: Numbers
     y_train: Bytes
@@ -98,7 +108,7 @@ def prepare(
         `path`, the cache or a download), `digits` (comes with scikit-learn), `files` (from `path`), or a toy:
         `moons`, `circles` or `spirals`.
     path
-        An `.npz`, a folder with IDX or CSV files, or a CSV.
+        An `.npz`, a CSV, or a folder with IDX files, CSV files or images.
     test_path
         The test CSV for a training CSV.
     reading
@@ -132,8 +142,8 @@ def prepare(
         return DATASETS[name](Request(train, test, may_download, reading, toy))
     except OSError as error:
         raise DataError(
-            f"data={name} cannot be read or stored ({error}); give a file that can be read, and make room in "
-            f"{cache.cache_folder()} or set FNNEXP_CACHE to another folder."
+            f"data={name} cannot be read or stored ({error}); give a file that can be read, or make room in "
+            f"{cache.cache_folder()}, or set FNNEXP_CACHE to another folder."
         ) from error
     except MemoryError as error:
         raise DataError(f"data={name} does not fit into memory ({error}); use fewer rows.") from error
@@ -142,7 +152,7 @@ def prepare(
 def load(prepared: Prepared) -> Arrays:
     """Map the arrays of a prepared data set into memory, read-only and without a copy.
 
-    :func:`prepare` has compared their bytes with the checksum, so no worker does.
+    :func:`prepare` has compared their bytes with the checksum, so workers need not do so again.
 
     Returns
     -------
@@ -269,7 +279,7 @@ def from_function(name: str, make: Callable[[], Any], version: str, request: Req
 
 
 def _made(name: str, make: Callable[[], Any]) -> Labelled:
-    """Return the data set of a user's function, if it is the same in two calls."""
+    """Call a user's function twice, and return its data set; raise if the two calls differ."""
     where = f"data={name}"
     first, second = (_four_arrays(name, make) for _ in range(2))
     if any(not np.array_equal(first[key], second[key]) for key in ARRAYS):
@@ -301,14 +311,18 @@ def _four_arrays(name: str, make: Callable[[], Any]) -> dict[str, Numbers]:
         given = f"{len(arrays)} values" if arrays else f"a {type(returned).__name__}"
         raise DataError(f"{expected}, as NumPy arrays; it returned {given}")
     if wrong := [key for key, array in zip(ARRAYS, arrays, strict=True) if array.dtype.kind not in "iuf"]:
-        raise DataError(f"{expected} of numbers; {wrong[0]} is of {arrays[ARRAYS.index(wrong[0])].dtype}")
+        dtype = arrays[ARRAYS.index(wrong[0])].dtype
+        raise DataError(f"{expected}, as arrays of numbers; {wrong[0]} has the dtype {dtype}")
     return dict(zip(ARRAYS, arrays, strict=True))
 
 
 def _refuse_files(name: str, origin: str, request: Request) -> None:
     """Raise if a request for a data set without files has a path or says how to read files."""
     if request.path:
-        raise DataError(f"data={name} does not accept data.path={request.path}; write data=files.")
+        raise DataError(
+            f"data={name} does not accept data.path={request.path}; write data=files to train on that file, "
+            "or omit data.path."
+        )
     _refuse_reading(f"data={name} {origin}", request)
 
 
@@ -327,7 +341,7 @@ def _from_files(path: Path, request: Request) -> tuple[Path, cache.Description]:
 
 
 def _from_source(source: Source) -> tuple[Path, cache.Description]:
-    key = readers.content_key(f"{source.format} {source.reading}", source.files)
+    key = readers.content_key(source.content, source.files)
     return cache.keep(key, lambda: readers.read(source))
 
 

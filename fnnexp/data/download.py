@@ -82,7 +82,10 @@ def mnist(*, may_download: bool = True) -> Path:
     if file.is_file():
         return file
     if not may_download:
-        raise DataError("data=mnist is not on this machine, and nothing is downloaded here.")
+        raise DataError(
+            "data=mnist is not on this machine, and nothing is downloaded here; to download it, run fnnexp "
+            "data mnist."
+        )
     failures: list[str] = []
     for mirror in MNIST_MIRRORS:
         try:
@@ -121,7 +124,10 @@ def idx_files(name: str, *, may_download: bool = True) -> Path:
     folder = cache.writable_folder() / name
     missing = [file for file in published.files if not (folder / file).is_file()]
     if missing and not may_download:
-        raise DataError(f"data={name} is not on this machine, and nothing is downloaded here.")
+        raise DataError(
+            f"data={name} is not on this machine, and nothing is downloaded here; to download it, run fnnexp "
+            f"data {name}."
+        )
     failures: list[str] = []
     for mirror in published.mirrors:
         try:
@@ -136,7 +142,7 @@ def idx_files(name: str, *, may_download: bool = True) -> Path:
                     f"{published.title} was downloaded from {mirror}, because a mirror failed: {failure}"
                 )
             return folder
-    with contextlib.suppress(OSError):  # the folder stays if it has some of the files
+    with contextlib.suppress(OSError):  # remove the folder if it is empty; it may have some of the files
         folder.rmdir()
     tried = "\n".join(f"  {failure}" for failure in failures)
     raise DataError(

@@ -27,7 +27,7 @@ BLOCK = 4096
 ROUNDING = 0.02
 """Largest distance of 255 times a pixel from a whole number, if the pixel is a byte divided by 255."""
 SPLIT_SEED = 0
-"""The seed of the shuffle before a file's rows are split into training and test rows."""
+"""The seed of :func:`fixed_order`."""
 BRIGHTNESS_RATIO = 8
 """The largest pixel values of the training images and of the test images may differ by at most this factor.
 
@@ -150,14 +150,24 @@ def is_real(inputs: Numbers) -> bool:
     return inputs.dtype != np.uint8
 
 
+LEAST_SIDE = 4
+"""Rows of fewer inputs than the pixels of such a square are no images."""
+
+
+def image_side(inputs: Numbers) -> int | None:
+    """Return the side in pixels of inputs (n, D) that are square images; None if they are no such images."""
+    side = math.isqrt(inputs.shape[1])
+    return side if not is_real(inputs) and side >= LEAST_SIDE and side**2 == inputs.shape[1] else None
+
+
 def row_name(inputs: Numbers) -> str:
-    """Return what messages call a row of inputs: an image, or a row if the inputs are real-valued."""
-    return "row" if is_real(inputs) else "image"
+    """Return what messages call a row of inputs: an image, or a row if it is no square image."""
+    return "row" if image_side(inputs) is None else "image"
 
 
 def column_name(inputs: Numbers) -> str:
-    """Return what messages call a column of inputs: a pixel, or an input if they are real-valued."""
-    return "input" if is_real(inputs) else "pixel"
+    """Return what messages call a column of inputs: a pixel, or an input if the rows are no images."""
+    return "input" if image_side(inputs) is None else "pixel"
 
 
 # --- shapes -------------------------------------------------------------------------------------------------
@@ -189,16 +199,16 @@ def check_shapes(shapes: Mapping[str, tuple[int, ...]], where: str) -> None:
                 "(class numbers, not one-hot: y.argmax(axis=1))."
             )
         if 0 in x or 0 in y:
-            raise DataError(f"{both_shapes}: zero rows or pixels.")
+            raise DataError(f"{both_shapes}: zero rows or pixels; expected at least one of each.")
         if x[0] != y[0]:
             raise DataError(
-                f"{where}: {plural(x[0], 'image')} in x_{split} and {plural(y[0], 'label')} in y_{split}; "
-                "expected one label per image."
+                f"{where}: {plural(x[0], 'row')} in x_{split} and {plural(y[0], 'label')} in y_{split}; "
+                "expected one label per row."
             )
     train, test = (math.prod(shapes[f"x_{split}"][1:]) for split in (splits[0], splits[-1]))
     if train != test:
         raise DataError(
-            f"{where}: training images have {plural(train, 'pixel')} and test images {test}; expected the "
+            f"{where}: training rows have {plural(train, 'input')} and test rows {test}; expected the "
             "same number."
         )
 
@@ -226,7 +236,7 @@ def _flat(images: Numbers, transpose: bool, where: str) -> Numbers:
 
 
 def _converted(raw: Raw, where: str) -> tuple[dict[str, Numbers], str]:
-    """Return the arrays as bytes, or with real-valued inputs as float32; and a note on a conversion."""
+    """Return the arrays as bytes, or the inputs as float32 if they are real-valued; and a note about it."""
     arrays: dict[str, Numbers] = {}
     divided = {}
     reason = ""
@@ -295,9 +305,9 @@ def _are_bytes(values: Numbers, factor: int) -> NDArray[np.bool_]:
 
 
 def _index_of_first_fault(values: Numbers, factors: Sequence[int]) -> tuple[int, ...]:
-    """Return the index of the first value that is not a byte, even if multiplied by the best of the factors.
+    """Return the index of the first value that, multiplied by a factor, is not a byte.
 
-    The best factor makes the most values bytes.
+    Of the factors, it is the one that makes the most values bytes.
     """
     faults = min((~_are_bytes(values, factor) for factor in factors), key=np.count_nonzero)
     return tuple(int(axis[0]) for axis in np.nonzero(faults))
@@ -317,7 +327,7 @@ def check_finite(values: Numbers, what: str) -> None:
 
 
 def rounded_away(values: Numbers) -> str:
-    """Return a sentence on an input that float32 rounds to steps too coarse for its differences, or ""."""
+    """Return a note on the first input whose values differ by only a few steps of float32, or ""."""
     columns = values.reshape(len(values), -1)
     low, high = (end.astype(np.float64) for end in (columns.min(axis=0), columns.max(axis=0)))
     steps = np.spacing(np.maximum(np.abs(low), np.abs(high)).astype(np.float32)).astype(np.float64)
@@ -340,13 +350,20 @@ def as_real(values: Numbers) -> NDArray[np.float32]:
 # --- test rows for a file without any -----------------------------------------------------------------------
 
 
+def fixed_order(rows: int) -> NDArray[np.intp]:
+    """Return the numbers of the rows in a random order that is always the same.
+
+    It comes from the raw output of PCG64, which NumPy promises never to change.
+    """
+    return np.argsort(np.random.PCG64(SPLIT_SEED).random_raw(rows), kind="stable")
+
+
 def _split(x: Numbers, y: Bytes, fraction: float, where: str) -> dict[str, Numbers]:
     """Split a file's rows into training and test rows: a fraction of each class becomes test rows.
 
-    The rows are shuffled first, always in the same way. The order comes from the raw output of PCG64, which
-    NumPy promises never to change.
+    The rows are shuffled first.
     """
-    order = np.argsort(np.random.PCG64(SPLIT_SEED).random_raw(len(y)), kind="stable")
+    order = fixed_order(len(y))
     x, y = x[order], y[order]
     testing = np.zeros(len(y), bool)
     for label in np.unique(y):
@@ -378,7 +395,7 @@ def _check_classes(train: Bytes, test: Bytes, where: str) -> None:
 
 def _check_columns(x: Numbers, y: Bytes, what: str) -> None:
     """Raise if a column of inputs is a copy of the labels, or numbers the rows."""
-    column, rows, article = column_name(x), f"{row_name(x)}s", "an" if is_real(x) else "a"
+    column, rows, article = column_name(x), f"{row_name(x)}s", "a" if image_side(x) else "an"
     of_bytes = _byte_columns(x) if is_real(x) else np.arange(x.shape[1])
     for index in _label_columns(x[:, of_bytes].astype(np.uint8) if is_real(x) else x, y):
         raise DataError(
@@ -403,8 +420,8 @@ def _byte_columns(x: Numbers) -> NDArray[np.intp]:
 def _label_columns(x: Bytes, y: Bytes) -> Iterator[int]:
     """Yield the pixels that contain class numbers and determine the label of every row.
 
-    With two classes, an ordinary pixel can do this too. So nothing is yielded for images that are only black
-    and white, nor for a pixel with more than two values.
+    With two classes, an ordinary pixel may do so by chance. So, if there are two classes, nothing is yielded
+    for images that are only black and white, nor for a pixel with more than two values.
     """
     most, classes, brightest = len(y) // ROWS_A_CLASS, len(np.unique(y)), x.max(axis=0)
     if len(y) < ROWS or classes > most or (classes == 2 and brightest.max(initial=0) <= 1):
@@ -438,7 +455,7 @@ def row_number_columns(table: Numbers) -> Iterator[int]:
 
 
 def _check_ranges(train: Numbers, test: Numbers, where: str) -> Iterator[str]:
-    """Raise if bytes have different scales in training and testing; yield a note if real values seem to."""
+    """Raise if bytes have different scales in training and testing; for real values, yield a note instead."""
     largest = [float(np.abs(x).max()) for x in (train, test)]
     if min(largest) * BRIGHTNESS_RATIO >= max(largest):
         return

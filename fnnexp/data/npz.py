@@ -80,9 +80,9 @@ class Archive:
         self._entries = {entry.filename.removesuffix(".npy"): entry for entry in entries}
         self.names = list(self._entries)
         if len(self.names) < len(entries):
-            raise DamagedError("several of its arrays have the same name")
+            raise DamagedError("several arrays in the file have the same name")
         if count not in (len(entries), ZIP64):  # zipfile skips entries that a damaged length covers
-            raise DamagedError(f"it lists {len(entries)} arrays, but it was written with {count}")
+            raise DamagedError(f"the file lists {len(entries)} arrays, but was written with {count}")
 
     def header(self, name: str) -> Header:
         """Return an array's header, after comparing it with the number of bytes in the file."""
@@ -115,7 +115,7 @@ class Archive:
 
     def _entry(self, name: str) -> zipfile.ZipInfo:
         if name not in self._entries:
-            raise DamagedError(f"it has no array {name}")
+            raise DamagedError(f"the file has no array {name}")
         entry = self._entries[name]
         if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise DamagedError(

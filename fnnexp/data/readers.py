@@ -1,4 +1,4 @@
-"""Read files of labelled rows (``.npz``, IDX, CSV) into arrays of numbers.
+"""Read files of labelled rows (``.npz``, IDX, CSV, images) into arrays of numbers.
 
 Files are not trusted: no array is unpickled, and no header decides how much memory is used.
 """
@@ -79,9 +79,8 @@ def read(source: Source) -> Labelled:
     DataError
         If a file is damaged, or its arrays are not labelled images.
     """
-    where = " ".join(str(path) for path in source.files)
-    unchecked = labelled(READERS[source.format](source), source.reading, where)
-    data = checked(unchecked.arrays, where)
+    unchecked = labelled(READERS[source.format](source), source.reading, source.where)
+    data = checked(unchecked.arrays, source.where)
     return replace(data, notes=(*unchecked.notes, *data.notes))
 
 
@@ -151,7 +150,7 @@ def _read_npz(source: Source) -> Raw:
 
 
 def _names_in(archive: npz.Archive, path: Path) -> dict[str, str]:
-    """Map our names of arrays, such as `x_train`, to their names in an archive."""
+    """Map fnnexp's names of arrays, such as `x_train`, to their names in an archive, such as `images`."""
     names = _known_names(archive.names, SPLIT, path) or _known_names(archive.names, WHOLE, path)
     missing = [array for array in ARRAYS if array not in names]
     if missing and names.keys() != {"x_train", "y_train"}:
@@ -163,7 +162,7 @@ def _names_in(archive: npz.Archive, path: Path) -> dict[str, str]:
 
 
 def _known_names(names: list[str], arrays: Mapping[str, str], path: Path) -> dict[str, str]:
-    """Map our names of arrays to the names that a file has for them; an exact match is preferred."""
+    """Map fnnexp's names of arrays to a file's names for them; an array named as in fnnexp is preferred."""
     known: dict[str, str] = {}
     for name in names:
         array = arrays.get(name.lower())
@@ -171,7 +170,8 @@ def _known_names(names: list[str], arrays: Mapping[str, str], path: Path) -> dic
             continue
         if array in known:
             raise DataError(
-                f"{path} has {known[array]} and {name}, which mean the same array; save it with one of them."
+                f"{path} has the arrays {known[array]} and {name}, which mean the same; save it with only "
+                "one of them."
             )
         known[array] = name
     return known
@@ -303,8 +303,8 @@ def _check_columns(train: _Table, test: _Table, label: int) -> None:
         )
     if difference:
         raise DataError(
-            f"training images have {plural(train.numbers.shape[1] - 1, 'pixel')} ({train.path}) and test "
-            f"images {test.numbers.shape[1] - 1} ({test.path}); expected the same number."
+            f"training rows have {plural(train.numbers.shape[1] - 1, 'input')} ({train.path}) and test "
+            f"rows {test.numbers.shape[1] - 1} ({test.path}); expected the same number."
         )
     for train_name, test_name in zip(train.names or (), test.names or (), strict=False):
         if train_name != test_name:
@@ -330,7 +330,7 @@ def _read_table(path: Path, header: str) -> _Table:
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} is not a CSV in UTF-8 ({error}); save it as CSV in UTF-8.") from error
     if not rows:
-        raise DataError(f"{path} has zero rows; expected one line per image.")
+        raise DataError(f"{path} has zero rows; expected one line per image or other row.")
     return _Table(path, layout.names, np.concatenate(blocks))
 
 
@@ -354,7 +354,8 @@ def _layout(stream: IO[str], header: str, path: Path) -> tuple[_Layout, list[str
     line = stream.readline(CSV_FIRST_LINE)
     if len(line) == CSV_FIRST_LINE:
         raise DataError(
-            f"{path} has a first line of more than {CSV_FIRST_LINE} characters; expected a table of images."
+            f"{path} has a first line of more than {CSV_FIRST_LINE} characters; expected a table with a line "
+            "for each row."
         )
     separator = max(SEPARATORS, key=line.count)
     names = [field.strip() for field in next(csv.reader([line], delimiter=separator), [])]
@@ -446,8 +447,15 @@ def _is_readable(text: str) -> bool:
     return is_number(text) and text.isascii() and "_" not in text and abs(float(text)) <= LARGEST_VALUE
 
 
+def _read_images(source: Source) -> Raw:
+    from fnnexp.data import image_files  # here, since Pillow takes a while to import
+
+    return image_files.read(source, LARGEST)
+
+
 READERS: dict[str, Callable[[Source], Raw]] = {
     "npz": _read_npz,
     "idx": _read_idx,
     "csv": _read_csv,
+    "images": _read_images,
 }

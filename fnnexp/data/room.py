@@ -67,7 +67,7 @@ folder, the files with the limit and the usage, and the name of the file pages t
 
 
 def _left_in_containers(root: Path) -> Iterator[int]:
-    """Yield what each limit on this process leaves, from its own group up to the outermost."""
+    """Yield the bytes that each memory limit on this process leaves: of its control group and those above."""
     with suppress(OSError):
         for line in (root / "proc/self/cgroup").read_text("utf-8").splitlines():
             _, controllers, path = line.split(":", 2)
@@ -75,13 +75,13 @@ def _left_in_containers(root: Path) -> Iterator[int]:
                 folder, *names = CGROUPS[controller]
                 top, parts = root / "sys/fs/cgroup" / folder, Path(path).parts[1:]
                 for depth in range(len(parts), -1, -1):
-                    # A container may see its own group as the outermost, so folders may not exist.
+                    # In a container, the folders of its outer groups may not exist.
                     with suppress(OSError, ValueError):
                         yield _left_in_group(top.joinpath(*parts[:depth]), *names)
 
 
 def _left_in_group(folder: Path, limit: str, usage: str, reclaimable: str) -> int:
-    """Return what the limit of a group leaves; raise ValueError if it has none."""
+    """Return the bytes that the memory limit of a control group leaves; raise ValueError without a limit."""
     most, used = (int((folder / name).read_text("utf-8")) for name in (limit, usage))
     kept = _number_after(f"\n{reclaimable}", "\n" + (folder / "memory.stat").read_text("utf-8"))
     return most - used + kept

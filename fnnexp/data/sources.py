@@ -1,12 +1,14 @@
-"""Find the files of a data set: an ``.npz``, four IDX files, or one or two CSV files."""
+"""Find the files of a data set: an ``.npz``, four IDX files, one or two CSV files, or folders of images."""
 
 from __future__ import annotations
 
+import os
 import re
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fnnexp.errors import DataError, FnnexpError
+from fnnexp.errors import DataError, FnnexpError, plural
 
 IDX_STEMS = {
     "x_train": "train-images",
@@ -22,11 +24,18 @@ IDX_NAME = re.compile(
 
 HEADERS = ("auto", "true", "false")
 TABLES = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
+IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".pgm", ".ppm")
+TRAIN, TEST = ("train", "training"), ("test", "testing")
+"""Names of the folders with the classes of training images and of test images."""
+MOST_CLASSES = 256
+"""The largest number of classes: a label is a byte."""
 EXPECTED = (
     "expected an .npz with x_train y_train x_test y_test; or a folder with the four IDX files "
     "(train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte, t10k-labels-idx1-ubyte, "
     "optionally .gz); or a folder with one *train*.csv and one *test*.csv; or a training .csv with "
-    "data.test_path=TEST.csv; or a single .csv, of which the fraction data.test_fraction becomes test rows"
+    "data.test_path=TEST.csv; or a single .csv, of which the fraction data.test_fraction becomes test rows; "
+    "or a folder with a folder of images (.png, .jpg, .bmp, .pgm) for each class, as in cat/1.png, or as in "
+    "train/cat/1.png and test/cat/2.png"
 )
 
 
@@ -81,12 +90,31 @@ class Source:
     """The files of a data set, and how to read them.
 
     The format is `npz` with one file; `idx` with four files, in the order training images, training labels,
-    test images, test labels; or `csv` with a training and a test file, or with one file of all rows.
+    test images, test labels; `csv` with a training and a test file, or with one file of all rows; or `images`
+    with all images, class by class: those to train on, and then those to test with, if there are any. Then
+    `folders` are the folders of the classes, each with its number of images, and `notes` say what else is
+    there and not read.
     """
 
     format: str
     files: tuple[Path, ...]
+    folders: tuple[tuple[Path, int], ...] = ()
+    notes: tuple[str, ...] = ()
     reading: Reading = DEFAULT_READING
+
+    @property
+    def where(self) -> str:
+        """What messages call the files."""
+        if not self.folders:
+            return " ".join(str(path) for path in self.files)
+        first, last = (self.folders[i][0].parent for i in (0, -1))
+        return str(first if first == last else first.parent)
+
+    @property
+    def content(self) -> str:
+        """What decides, besides the content of the files, what is read."""
+        folders = [(folder.parent.name, folder.name, count) for folder, count in self.folders]
+        return f"{self.format} {self.reading}" + (f" {folders} {self.notes}" if folders else "")
 
 
 def find(path: Path, test_path: Path | None = None, reading: Reading = DEFAULT_READING) -> Source:
@@ -98,7 +126,7 @@ def find(path: Path, test_path: Path | None = None, reading: Reading = DEFAULT_R
         If a file or folder is missing, a folder lacks files or has too many, a suffix is unknown, or
         `reading` sets an option that this format does not have.
     """
-    source = Source(*_files(path, test_path), reading)
+    source = replace(_files(path, test_path), reading=reading)
     for key, value in (("label", reading.label), ("header", reading.header)):
         if source.format != "csv" and value not in (None, "auto"):
             raise DataError(
@@ -107,8 +135,8 @@ def find(path: Path, test_path: Path | None = None, reading: Reading = DEFAULT_R
     return source
 
 
-def _files(path: Path, test_path: Path | None) -> tuple[str, tuple[Path, ...]]:
-    """Return the format and the files."""
+def _files(path: Path, test_path: Path | None) -> Source:
+    """Return the files of a data set, and its format."""
     for file in (path, test_path):
         if file is not None and not file.exists():
             raise DataError(f"{file} does not exist (searched at {file.absolute()}); {EXPECTED}.")
@@ -118,29 +146,29 @@ def _files(path: Path, test_path: Path | None) -> tuple[str, tuple[Path, ...]]:
                 f"data.test_path={test_path} with data.path={path}: data.test_path is the test .csv for a "
                 "training .csv; omit it for every other format."
             )
-        return "csv", (path, test_path)
+        return Source("csv", (path, test_path))
     if path.is_dir():
         return _files_in(path)
     if not path.is_file():
         raise DataError(f"{path} is neither a file nor a folder; {EXPECTED}.")
     if path.suffix.lower() == ".npz":
-        return "npz", (path,)
+        return Source("npz", (path,))
     if _is_table(path):
-        return "csv", (path,)
+        return Source("csv", (path,))
     raise DataError(
         f"{path}: the suffix '{path.suffix}' is unknown (to read a text table of numbers, name it "
         f".csv); {EXPECTED}."
     )
 
 
-def _files_in(folder: Path) -> tuple[str, tuple[Path, ...]]:
-    """Return the format and the files in a folder, or in the subfolder ``raw`` that torchvision makes."""
+def _files_in(folder: Path) -> Source:
+    """Return the files in a folder, or in the subfolder ``raw`` that torchvision makes."""
     if idx := _idx_in(folder):
-        return "idx", _all_four(folder, idx)
+        return Source("idx", _all_four(folder, idx))
     tables = [path for path in _files_directly_in(folder) if _is_table(path)]
     train, test = ([path for path in tables if word in path.name.lower()] for word in ("train", "test"))
     if len(train) == len(test) == 1 and train != test:
-        return "csv", (train[0], test[0])
+        return Source("csv", (train[0], test[0]))
     subfolders = {
         subfolder: idx
         for subfolder in (folder / "raw", *sorted(folder.glob("*/raw")))
@@ -152,10 +180,12 @@ def _files_in(folder: Path) -> tuple[str, tuple[Path, ...]]:
             f"{folder} contains several data sets ({names}); write data.path={next(iter(subfolders))}."
         )
     for subfolder, idx in subfolders.items():
-        return "idx", _all_four(subfolder, idx)
+        return Source("idx", _all_four(subfolder, idx))
+    if images := _images_in(folder, beside=tables):
+        return images
     if len(tables) == 1:
-        return "csv", (tables[0],)
-    names = listed([path.name for path in _files_directly_in(folder)])
+        return Source("csv", (tables[0],))
+    names = listed([path.name + "/" * path.is_dir() for path in sorted(folder.iterdir())])
     raise DataError(f"{folder} does not contain exactly one data set (it contains {names}); {EXPECTED}.")
 
 
@@ -188,6 +218,123 @@ def _all_four(folder: Path, idx: dict[str, Path]) -> tuple[Path, ...]:
         names = listed([path.name for path in _files_directly_in(folder)])
         raise DataError(f"{folder} lacks the IDX files {absent} (it contains {names}); {EXPECTED}.")
     return tuple(idx[name] for name in IDX_STEMS)
+
+
+def _images_in(folder: Path, beside: list[Path]) -> Source | None:
+    """Return the images in the folders of classes, in a folder or in its folders train and test.
+
+    None if there are no images; or if there are tables beside, and the folders need not be those of classes.
+    """
+    train, test = (
+        [each for each in _folders_in(folder) if each.name.lower() in names] for names in (TRAIN, TEST)
+    )
+    roots = [*train, *test] if train else [folder]  # without "train", "test" may be the name of a class
+    classes = [_in_order(_folders_in(root)) for root in roots]
+    folders = [each for of_split in classes for each in of_split]
+    images, others = {}, {}
+    for each in (*roots, *folders):
+        images[each], others[each] = _names_in(each)
+    if not any(images[each] for each in folders):
+        if loose := next((root / images[root][0] for root in roots if images[root] and not beside), None):
+            raise DataError(
+                f"{loose.parent} contains images, but no folders of images; make a folder for each class, "
+                f"and move the images there, as in {loose.parent / 'CLASS' / loose.name}."
+            )
+        return None
+    if beside and (len(classes[0]) < 2 or not all(images[each] for each in folders)):
+        return None
+    if beside:
+        raise DataError(
+            f"{folder} contains folders of images and the table {beside[0].name}; write "
+            f"data.path={beside[0]} to read the table, or move it elsewhere to read the images."
+        )
+    _check_classes(folder, roots, classes)
+    for each in folders:
+        _check_class(each, images[each], others[each])
+    return Source(
+        "images",
+        tuple(each / name for each in folders for name in images[each]),
+        tuple((each, len(images[each])) for each in folders),
+        tuple(
+            _unread(
+                [each.name for each in _folders_in(folder) if roots != [folder] and each not in roots],
+                [root / name for root in roots for name in (*images[root], *others[root])]
+                + [each / name for each in folders for name in others[each]],
+            )
+        ),
+    )
+
+
+def _check_classes(folder: Path, roots: list[Path], classes: list[list[Path]]) -> None:
+    """Raise if the folders can't be those of the classes of training and test images."""
+    train, test = ([each.name for each in folders] for folders in (*classes, [])[:2])
+    if len(roots) > 2 or (len(roots) == 2 and roots[1].name.lower() in TRAIN):
+        raise DataError(
+            f"{folder} contains the folders {listed([root.name for root in roots])}; keep one with training "
+            "images and one with test images."
+        )
+    if not 1 < len(train) <= MOST_CLASSES:
+        raise DataError(
+            f"{roots[0]} contains {plural(len(train), 'folder')} ({listed(train)}); expected a folder of "
+            f"images for each class, 2 to {MOST_CLASSES} of them."
+        )
+    if unknown := [name for name in test if name not in train]:
+        raise DataError(
+            f"{roots[1]} contains the folder {unknown[0]}, and {roots[0]} does not; expected training images "
+            "of every class: remove it, or move some of its images to a training folder of this name."
+        )
+
+
+def _check_class(folder: Path, images: list[str], others: list[str]) -> None:
+    """Raise if the folder of a class contains no images, or further folders."""
+    if deeper := _folders_in(folder):
+        raise DataError(
+            f"{folder} is the folder of a class, but contains the folder {deeper[0].name}; move the images "
+            f"of this class to {folder} itself."
+        )
+    if not images:
+        raise DataError(
+            f"{folder} contains no images (it contains {listed(others)}), as the folders beside it do; "
+            "convert its files to .png, or move it elsewhere."
+        )
+
+
+def _unread(folders: list[str], files: list[Path]) -> Iterator[str]:
+    """Yield notes on the folders and files beside the images, which are not read."""
+    if folders:
+        verb = "is" if len(folders) == 1 else "are"
+        yield f"{listed(folders)} {verb} not read: to validate, a trial holds out training images"
+    if files:
+        verb = "is" if len(files) == 1 else "are"
+        names = listed([f"{path.parent.name}/{path.name}" for path in files], most=3)
+        yield f"{plural(len(files), 'file')} beside its images {verb} not read: {names}"
+
+
+def _in_order(folders: list[Path]) -> list[Path]:
+    """Return the folders of classes by their names: numbers by value, and then words.
+
+    >>> [path.name for path in _in_order([Path("b"), Path("10"), Path("9"), Path("a")])]
+    ['9', '10', 'a', 'b']
+    """
+
+    def key(folder: Path) -> tuple[bool, int, str]:
+        is_number = folder.name.isdecimal()
+        return not is_number, int(folder.name) if is_number else 0, folder.name
+
+    return sorted(folders, key=key)
+
+
+def _names_in(folder: Path) -> tuple[list[str], list[str]]:
+    """Return the names of the images in a folder, and of the other files, without hidden ones."""
+    with os.scandir(folder) as entries:
+        names = sorted(entry.name for entry in entries if entry.name[0] != "." and entry.is_file())
+    images = [name for name in names if name.lower().endswith(IMAGES)]
+    return images, [name for name in names if not name.lower().endswith(IMAGES)]
+
+
+def _folders_in(folder: Path) -> list[Path]:
+    """Return the folders in a folder, without hidden ones."""
+    return sorted(path for path in folder.iterdir() if path.name[0] != "." and path.is_dir())
 
 
 def _files_directly_in(folder: Path) -> list[Path]:

@@ -31,7 +31,7 @@ MOST_ROWS, MOST_NOISE, MOST_ARMS = 1_000_000, 10.0, 10
 
 @dataclass(frozen=True)
 class Toy:
-    """The keys ``data.n``, ``data.noise`` and ``data.classes``.
+    """The settings of a toy data set: the keys ``data.n``, ``data.noise`` and ``data.classes``.
 
     `n` is the number of training rows, and of test rows. `noise` is the standard deviation of the noise.
     `classes` is the number of arms of `spirals`; the other toys have two classes.

@@ -96,7 +96,7 @@ class Map:
 def made_of(
     table: Table, trials: NDArray[Any], keys: tuple[str, str], values: tuple[Sequence[float], Sequence[float]]
 ) -> Map:
-    """Return the map of some cells, without its metric and description.
+    """Return the map with the results of some cells, before its metric and description are set.
 
     Parameters
     ----------
@@ -141,12 +141,12 @@ def from_bytes(content: bytes) -> Map:
     Raises
     ------
     DamagedError
-        If it is no map.
+        If it is not the content of a ``map.npz``.
     """
     archive = Archive(io.BytesIO(content))
     size = archive.header("meta").size
     if size > MOST_META or len(archive.names) > MOST_COLUMNS:
-        raise DamagedError("it is no map")
+        raise DamagedError("it is not a file that fnnexp map wrote")
     try:
         meta = json.loads(archive.array("meta", np.uint8, (size,)).tobytes())
         about, guessing = dict(meta["about"]), float(meta["guessing"])
@@ -156,7 +156,7 @@ def from_bytes(content: bytes) -> Map:
     x, y = (_axis(archive, name) for name in "xy")
     shape = (len(y), len(x))
     if len(x) * len(y) > MOST_CELLS:
-        raise DamagedError(f"it has {len(x) * len(y):,} cells")
+        raise DamagedError(f"it has {len(x) * len(y):,} cells, but a map has at most {MOST_CELLS:,}")
     names = [name for name in archive.names if name not in ("meta", "x", "y", "trial")]
     columns = {name: archive.array(name, np.float64, shape) for name in names}
     if not {DIVERGED, metric} <= columns.keys():

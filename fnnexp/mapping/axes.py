@@ -78,7 +78,7 @@ class Axis:
         return int(value) if numeric_keys()[self.key] == "int" and value.is_integer() else value
 
     def finer(self, factor: int) -> Axis:
-        """Return the axis with a whole multiple of the values, which include those of this axis.
+        """Return the axis with ``factor`` times as many values, among which are those of this axis.
 
         Raises
         ------
@@ -99,7 +99,7 @@ class Axis:
         return finer
 
     def fraction(self) -> float | None:
-        """Return a value that is no whole number, if the key has whole numbers; None if there is none."""
+        """Return a fraction among the values if the key needs whole numbers; None if there is none."""
         if numeric_keys()[self.key] != "int":
             return None
         return next((value for value in map(self.value, self.indices) if not isinstance(value, int)), None)
@@ -171,12 +171,14 @@ def axis(name: str, text: str) -> Axis:
             f"{name}={key}:{math.floor(low)}..{math.floor(low) + n}:{n}:{LINEAR}"
         )
     if not math.isfinite(high - low) or chosen.value(1) == low:
-        raise ConfigError(f"{word}: the ends are too close or too far for {n} values; write {name}={EXAMPLE}")
+        raise ConfigError(
+            f"{word}: the ends are too close together or too far apart for {n} values; write {name}={EXAMPLE}"
+        )
     return chosen
 
 
 def window(word: str, axes: tuple[Axis, Axis], ranges: tuple[range, range]) -> tuple[Axis, Axis]:
-    """Return the part of two axes with these indices; raise if an axis has no such values, or only one."""
+    """Return the part of two axes with these indices; raise if an axis has no such values."""
     parts = []
     for each, chosen, name in zip(axes, ranges, "xy", strict=True):
         if not 0 <= chosen.start < chosen.stop <= each.n:
@@ -199,7 +201,8 @@ def numeric_keys() -> dict[str, str]:
         if (prefix + attribute.name).split(".")[0] not in UNSCIENTIFIC
     }
     numbers = {key: kind for key, kind in kinds.items() if kind in ("int", "float")}
-    return numbers | {"regularization.dropout": "float"}  # a number, or one for each layer
+    # The type of dropout also allows a list, with a number for each layer.
+    return numbers | {"regularization.dropout": "float"}
 
 
 def _no_number(word: str, key: str) -> str:

@@ -33,7 +33,7 @@ MOST_CELLS, MOST_COLUMNS, MOST_META = 1 << 26, 1000, 1 << 20
 
 @dataclass(frozen=True)
 class Table:
-    """The results of some cells.
+    """The results of some cells of a map. A cell is the training of one network.
 
     Attributes
     ----------
@@ -58,7 +58,7 @@ class Table:
 
 
 def table_of(rows: Mapping[str, Mapping[str, float]], computed_by: Sequence[str] = ()) -> Table:
-    """Return a table of the values of cells, by trial id and by name."""
+    """Return a table with the values of some cells; ``rows`` has them by trial id and by name."""
     names = list(dict.fromkeys(name for values in rows.values() for name in values))
     columns = {
         name: np.array([values.get(name, np.nan) for values in rows.values()], np.float64) for name in names
@@ -82,13 +82,13 @@ def joined(tables: Sequence[Table]) -> Table:
 
 
 def engine_of(trial: str, folder: Path = CELLS) -> str | None:
-    """Return the name of the engine that has finished a cell; None if none has."""
+    """Return the name of the engine with which the cell of a trial was finished; None if it was not."""
     wanted = np.array([trial], ID)
     return next((name for name in ENGINES if len(Cells(folder, name).find(wanted))), None)
 
 
 class Cells:
-    """The finished cells of one engine in a folder.
+    """The results of the map cells that one engine has finished, in the files of a folder.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ class Cells:
         self.folder, self.engine, self.say = folder, engine, say
 
     def find(self, trials: NDArray[Any]) -> Table:
-        """Return the finished ones of these trials, each once."""
+        """Return the results of those of these trials that are finished, each once."""
         found = []
         for file in self._files():
             table = self._read(file)
@@ -150,10 +150,10 @@ class Cells:
 
 
 def read_table(archive: Archive) -> Table:
-    """Return the table that :meth:`Cells.add` has written; raise DamagedError if it is none."""
+    """Return the table that :meth:`Cells.add` has written; raise DamagedError if the file has none."""
     size = archive.header("meta").size
     if size > MOST_META:
-        raise DamagedError(f"its description has {size} bytes")
+        raise DamagedError(f"its description has {size} bytes, but at most {MOST_META} are allowed")
     try:
         meta = json.loads(archive.array("meta", np.uint8, (size,)).tobytes())
         names, computed_by = meta["columns"], meta["computed_by"]

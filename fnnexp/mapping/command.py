@@ -69,10 +69,11 @@ def of_cell(request: Request) -> Command:
     return replace(command, overrides=(*command.overrides, f"execution.engine={engine}"))
 
 
-def run(request: Request, sweep: Sweep, console: Console) -> Map | None:
+def run(request: Request, sweep: Sweep, console: Console, *, since: float | None = None) -> Map | None:
     """Train the new cells of a map, log the map to MLflow and print a summary; return the map.
 
-    With ``dry_run=true``, only print how many cells are new and what they take, and return None.
+    With ``dry_run=true``, only print how many cells are new and what they take, and return None. `since` is
+    when the command began, by ``time.monotonic``; None means now.
 
     Raises
     ------
@@ -96,8 +97,10 @@ def run(request: Request, sweep: Sweep, console: Console) -> Map | None:
         f"{len(trials) - len(new)} finished before"
     )
     if sweep.dry_run:
-        for line in planned(new, len(trials), execution) if new else ():
-            say(line)
+        if new:
+            since, uri = began if since is None else since, sweep.tracking_uri
+            for line in planned(new, len(trials), execution, console, began=since, uri=uri):
+                say(line)
         return None
     with mlflow_settings(), in_use(HERE, cache_folder()):
         log = MapLog(experiment_of(sweep, trials), sweep.tracking_uri)
@@ -138,7 +141,7 @@ def run(request: Request, sweep: Sweep, console: Console) -> Map | None:
         )
     if len(table.computed_by) > 1:
         by = ", ".join(table.computed_by)
-        say(f"cells were computed by {by}: across these they agree to rounding, not bit by bit")
+        say(f"cells were computed by {by}: their results agree to rounding, not bit by bit")
     say(_summary(m, len(new), time.monotonic() - began))
     say(f"picture: {folder}/map.png")
     uri = "" if sweep.tracking_uri is None else f", tracking_uri={shown(sweep.tracking_uri)!r}"
@@ -159,7 +162,7 @@ def _prepare_end(log: MapLog) -> None:
 
 
 def _files(m: Map) -> dict[str, bytes]:
-    """Return the files of a map's run."""
+    """Return the files of a map's MLflow run: their content by name."""
     from fnnexp.mapping.picture import plot_map
     from fnnexp.reporting.plots.picture import png
 
@@ -173,9 +176,10 @@ def with_finished(
     say: Callable[[str], None],
     folder: Path = CELLS,
 ) -> tuple[Execution, Table]:
-    """Return the execution with the engine that computes all these cells, and those finished in a folder.
+    """Choose the engine that computes all these cells, and find those that it has finished in a folder.
 
-    ``auto`` is the engine that has finished the most cells; if none has any, it is chosen as for a sweep.
+    Return the execution settings with this engine, and the results of these cells. ``auto`` is the engine
+    that has finished the most cells; if none has finished any, it is chosen as for a sweep.
     """
     names = ENGINES if execution.engine == AUTO else [execution.engine]
     found = {name: Cells(folder, name, say).find(ids) for name in names}
@@ -196,7 +200,7 @@ def _described(m: Map, request: Request, trial: Trial) -> Map:
     recipe, labels = trial.recipe, datasets.load(trial.data)
     _, held_out = rows.numbers(recipe, trial.data.n_train)
     split = labels.y_train[held_out] if recipe.validation else labels.y_test
-    share = float(np.bincount(split).max() / len(split))  # of the most frequent class
+    share = float(np.bincount(split).max() / len(split))  # the accuracy of always guessing the same class
     guessing = share + CLEAR * math.sqrt(share * (1 - share) / len(split))
     about = {
         "x": str(request.x), "y": str(request.y), "first_x": request.x.first, "first_y": request.y.first,
@@ -257,9 +261,10 @@ def _can_be_finer(request: Request, factor: int) -> bool:
 
 
 def _zoom(request: Request, m: Map) -> str | None:
-    """Return the command that shows the quarter of the map with the longest boundary four times as fine.
+    """Return the command for a finer map of the part with the longest boundary; None if there is none.
 
-    It is twice as fine if four times is impossible, and there is none if an axis can't be finer.
+    The part is a quarter as wide and as high as the map, and has four times as many values on each axis, or
+    twice as many if that is impossible. If both are impossible, there is no such command.
     """
     learns = m.learns
     edges = np.zeros(learns.shape)

@@ -110,7 +110,7 @@ def _words(metric: str) -> str:
 
 
 def _depth(accuracy: Any) -> Any:
-    """Return the shade of an accuracy: its logit, as in heat maps."""
+    """Return the logit of an accuracy, which chooses the shade of its cell, as in heat maps."""
     return logit(np.clip(accuracy, *EDGES))
 
 

@@ -28,7 +28,7 @@ MOST_FINER = 1024
 
 @dataclass(frozen=True)
 class Request:
-    """A map's command.
+    """The map that a command asks for: its two axes, and the settings that all its cells share.
 
     Attributes
     ----------
@@ -56,7 +56,7 @@ class Request:
 
     @property
     def command(self) -> Command:
-        """The sweep over all cells, row by row."""
+        """The command of a sweep over all cells of the map, row by row."""
         axes = (self._override(each, *each.indices) for each in (self.y, self.x))
         return Command("config", (*self.shared, *axes), self.config_dir, multirun=True, pieces=self.pieces)
 
@@ -88,7 +88,7 @@ class Request:
 
 
 def parse(words: Sequence[str], config_dir: Path | None = None, pieces: Sequence[str] = ()) -> Request:
-    """Return the request of a command's words.
+    """Return the map that the words of a command ask for.
 
     Raises
     ------
@@ -99,6 +99,7 @@ def parse(words: Sequence[str], config_dir: Path | None = None, pieces: Sequence
     shared: list[str] = []
     for word in words:
         key, equals, text = word.partition("=")
+        text = text.strip("'")  # quotes from Python
         if key not in OWN or not equals:
             shared.append(word)
         elif given.setdefault(key, text) != text:
@@ -142,7 +143,7 @@ def trials_of(request: Request, sweep: Sweep) -> list[Trial]:
 
 
 def experiment_of(sweep: Sweep, trials: Sequence[Trial], suffix: str = "map") -> str:
-    """Return the name of a map's experiment: the chosen name, or that of the trials and ``_map``."""
+    """Return the name of a map's MLflow experiment: the one chosen, or that of its sweep and ``_map``."""
     chosen = trials[0].config["tracking"]["experiment"]
     return sweep.experiment if chosen is not None else f"{sweep.experiment}_{suffix}"
 
@@ -154,7 +155,7 @@ def _part(given: dict[str, str], x: Axis, y: Axis) -> tuple[Axis, Axis]:
         match = re.fullmatch(r"(\d+)\.\.(\d+),(\d+)\.\.(\d+)", given["zoom"], re.ASCII)
         if match is None:
             raise ConfigError(
-                f"{word}: must be the first and the end of the cells of x and of y; write "
+                f"{word}: must be two ranges of cells, FIRST..END of x and FIRST..END of y; write "
                 f"zoom=0..{x.n // 2},0..{y.n // 2}"
             )
         a, b, c, d = map(int, match.groups())

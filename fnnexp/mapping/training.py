@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -9,6 +10,8 @@ from rich.console import Console
 
 from fnnexp.config.execution import Execution
 from fnnexp.config.trial import Trial
+from fnnexp.console import while_doing
+from fnnexp.data.cache import cache_folder
 from fnnexp.errors import plural
 from fnnexp.mapping.cells import ID, Cells, Table, table_of
 from fnnexp.nn.pieces import metrics
@@ -18,13 +21,15 @@ from fnnexp.sweeping.checkpoints import CELLS, Checkpoints, resume
 from fnnexp.sweeping.executor import Executor, worker_count
 from fnnexp.sweeping.loop import COMPILING
 from fnnexp.sweeping.plan import PlannedStack, identical, plan
-from fnnexp.sweeping.resources import memory
+from fnnexp.sweeping.resources import estimates, memory
 from fnnexp.sweeping.resources.engine import must_compile
+from fnnexp.sweeping.resources.kept_speeds import keep
 from fnnexp.sweeping.terminal.progress import SweepProgress
 from fnnexp.sweeping.terminal.stopping import stopping
 from fnnexp.sweeping.terminal.time_left import TimeLeft
 from fnnexp.sweeping.waiting import Suspicion, Waiting
 from fnnexp.sweeping.worker import Broken, Trained
+from fnnexp.tracking import store
 from fnnexp.tracking.run_format import BEST, best_of
 
 EPOCH, DIVERGED = "epoch", "diverged"
@@ -40,6 +45,9 @@ lose little to a kill."""
 
 STACKS = 8
 """The least number of stacks for each worker of a larger map, so that all workers end at the same time."""
+
+DRAW = 1.5
+"""The seconds to draw a map and to write its run, once its cells are trained."""
 
 
 @dataclass
@@ -96,11 +104,33 @@ def train(
 
 
 def planned(
-    trials: Sequence[Trial], cells: int, execution: Execution, values: int | None = None
+    trials: Sequence[Trial],
+    cells: int,
+    execution: Execution,
+    console: Console,
+    *,
+    values: int | None = None,
+    began: float,
+    uri: str | None,
 ) -> list[str]:
-    """Return sentences on what it takes to train the new cells of a map with so many cells in all.
+    """Return sentences on the work, memory, disk and time that the new cells of a map take.
 
-    ``values`` is how many numbers are kept of a cell; None for those of :func:`values_of`.
+    Parameters
+    ----------
+    trials
+        The trials of the new cells.
+    cells
+        The number of cells in all.
+    execution
+        How to train, with the name of an engine.
+    console
+        Where to show that the speed of the workers is measured.
+    values
+        How many numbers are kept of a cell; None for those of :func:`values_of`.
+    began
+        When the command began, by ``time.monotonic``.
+    uri
+        The address of the store.
     """
     with connected(execution) as cluster:
         n_jobs = worker_count(execution.n_jobs, cluster)
@@ -110,14 +140,20 @@ def planned(
     validated = any(trial.recipe.validation for trial in trials)
     if values is None:
         values = len([*metrics.names(validated), *(BEST if validated else ()), EPOCH, DIVERGED])
-    a_cell = ID.itemsize + 8 * values  # float64
-    return [
-        f"{plural(lanes, 'lane')} in {plural(len(stacks), 'stack')} on {plural(n_jobs, 'worker')} "
+    a_cell = ID.itemsize + 8 * values  # a value is a float64 of 8 bytes
+    lines = [
+        f"{plural(lanes, 'network')} in {plural(len(stacks), 'stack')} on {plural(n_jobs, 'worker')} "
         f"({execution.backend}); {plural(epochs, 'epoch')} in all",
         memory.summary(stacks, cells, execution, n_jobs),
         f"disk: about {memory.size(len(trials) * a_cell)} in {CELLS}, and "
         f"{memory.size(cells * a_cell)} for the arrays of the run",
     ]
+    if cluster is None:
+        opening = estimates.logging((), opens=True, creates=not store.has_store(uri))
+        parent = estimates.Parent(time.monotonic() - began + DRAW, opening)
+        with while_doing("measuring how fast the workers train", console):
+            lines += estimates.summary(stacks, trials, parent, execution, n_jobs)
+    return lines
 
 
 def _stacks(
@@ -178,6 +214,8 @@ class _Training:
             raise
         finally:
             executor.close()
+            if executor.cluster is None:
+                keep(cache_folder(), self.time_left.speeds.remembered(executor.n_jobs))
 
     def _hand_out(self) -> None:
         """Submit stacks until every worker is busy."""
@@ -188,7 +226,10 @@ class _Training:
             self.time_left.submitted(planned, threads)
 
     def _take_in(self, planned: PlannedStack, ended: Trained | Broken) -> None:
-        """Keep what ended, queue the rest of a stack, and queue a stack that broke again."""
+        """Take in what a worker returns: keep the cells that ended, and queue the rest of the stack.
+
+        If the worker broke, queue the whole stack once more.
+        """
         if isinstance(ended, Broken):
             self._retry(planned, ended)
             return
@@ -230,7 +271,7 @@ class _Training:
                 self.progress.done()
 
     def _count(self, records: Iterable[Record]) -> None:
-        """Count the epochs. A cell that ends early also counts the epochs that it does not train."""
+        """Count epochs for the progress bar. A cell that ends early counts as if all its epochs had run."""
         for record in records:
             for trial in self.groups[record.key]:
                 left = 0 if record.end is None else trial.recipe.epochs - max(record.epoch, 1)
@@ -263,7 +304,7 @@ class _Training:
 
 
 def values_of(curve: Sequence[Record]) -> dict[str, float]:
-    """Return the values of a cell from its records: its last metrics, its best, its last epoch and its end.
+    """Return what is kept of a cell: its last and best metrics, its last epoch, and whether it diverged.
 
     A loss that is infinite is kept as it is.
     """

@@ -1,6 +1,6 @@
 """One epoch of training: a loop over batches that changes the arrays of a stack in place.
 
-A step computes one chunk of rows and one slice of lanes at a time, so that its activations stay in cache.
+A step computes one chunk of rows and one slice of networks at a time, so that its activations stay in cache.
 """
 
 from __future__ import annotations
@@ -67,7 +67,11 @@ def descends_by_row(recipe: Recipe) -> bool:
 
 
 def engine_for(recipe: Recipe, name: str) -> Engine:
-    """Return the engine of this name; for a recipe that trains row by row, in its form for that."""
+    """Return the engine of this name.
+
+    For a recipe with a step for each row, NumPy takes the steps if it supports the recipe's activations and
+    the named engine does not.
+    """
     if descends_by_row(recipe):
         return per_sample_engine(name, recipe.architecture)
     return engine_named(name)
@@ -75,7 +79,17 @@ def engine_for(recipe: Recipe, name: str) -> Engine:
 
 @dataclass(frozen=True)
 class Step:
-    """What the chunks of one step share: the order of rows of each group of lanes, and factors (K, 1, 1)."""
+    """One training step of K networks on a batch, as the threads need it that compute chunks of the batch.
+
+    Attributes
+    ----------
+    batch
+        The places of the batch's rows in the order of the epoch.
+    orders
+        This order for each group of networks that share one; None is the order of the file.
+    row_weight, decay
+        The factors (K, 1, 1) of a row's gradient, and of the weights; None leaves the weights as they are.
+    """
 
     batch: slice
     orders: list[Array | None]
@@ -84,7 +98,7 @@ class Step:
 
 
 class EpochTrainer:
-    """The buffers to train one stack; :meth:`train` changes its arrays in place.
+    """The buffers to train one stack of networks; :meth:`train` changes the stack's arrays in place.
 
     The threads of ``team`` compute the chunks of a batch, each with its own buffers.
     """
@@ -111,7 +125,8 @@ class EpochTrainer:
             dtype,
         )
         self.groups = same_order_groups(recipe, stack)
-        # With plain descent and one chunk a batch, backward changes the parameters and stores no gradient.
+        # With plain gradient descent and batches of a single chunk, `backward` changes the parameters itself
+        # and stores no gradient.
         self.in_place = is_plain(recipe) and self.batch_size <= CHUNK and not {*recipe.options} & NOT_IN_PLACE
         self.descent: Descent | None = None
         self.benches: list[Bench] = []
@@ -149,7 +164,7 @@ class EpochTrainer:
             self.assistant = self._assistant(engine)
 
     def _step_first_weights_at_once(self, engine: Engine) -> None:
-        """Let each slice of lanes take the steps of the first weights itself, if the engine can do that."""
+        """Let the engine update the first layer's weights while it computes their gradient, if it can."""
         bench = self.benches[0]
         self.first_steps = (
             engine.first_step is not None
@@ -167,7 +182,10 @@ class EpochTrainer:
                 )
 
     def _assistant(self, engine: Engine) -> Assistant | None:
-        """Return a second thread for the mini-batches of one lane, if there is a thread to spare."""
+        """Return an assistant, which lets a second thread help with the mini-batches of a single network.
+
+        None if no thread is free, or if the engine or the recipe does not allow it.
+        """
         (bench, *others), lanes = self.benches, self.stack.lanes
         can_assist = (
             engine.assistant is not None
@@ -186,7 +204,7 @@ class EpochTrainer:
 
     @contextmanager
     def _assisted(self, order: Array | None) -> Iterator[None]:
-        """Let the assistant, if there is one, work while the block trains an epoch."""
+        """Let the assistant's thread, if there is one, help while the ``with`` block trains an epoch."""
         if self.assistant is None:
             yield
             return
@@ -202,7 +220,10 @@ class EpochTrainer:
             self.assistant.end()
 
     def train(self, epoch: int) -> dict[str, Array]:
-        """Train one epoch; return the mean (K,) of each metric. Each row is evaluated before its step."""
+        """Train one epoch; return the mean of each metric for the K networks, (K,).
+
+        Each row is evaluated just before the step that uses it.
+        """
         n = len(self.images)
         orders = [self.recipe.batching.order(n, seed, epoch) for _, seed in self.groups]
         totals = Totals(len(self.stack.lanes), self.recipe.metrics)
@@ -231,7 +252,10 @@ class EpochTrainer:
         return totals.means(n)
 
     def _rates(self, first_step: int, steps: int) -> Array:
-        """Return the learning rates (steps, K, 1) of the epoch that begins with this step of the run."""
+        """Return the learning rates (steps, K, 1) of an epoch of this many steps.
+
+        ``first_step`` is the number of its first step, counted from 0 over all epochs.
+        """
         total = self.recipe.epochs * steps
         lanes = self.stack.lanes
         schedules = dict.fromkeys(lane.schedule or Schedule("constant") for lane in lanes)
@@ -242,7 +266,7 @@ class EpochTrainer:
         return np.stack(rates, axis=1)[:, :, None].astype(self.stack.theta.dtype)
 
     def _descend(self, descent: Descent, block: slice, orders: list[Array | None], totals: Totals) -> None:
-        """Take one step for each row of the block."""
+        """Take one step for each row of the block, and add the rows' metrics to the totals."""
         inputs, labels = self._take(self.rows, block, orders)
         losses, hits = descent.descend(inputs, labels)
         all_lanes = slice(0, len(labels))
@@ -287,12 +311,12 @@ class EpochTrainer:
                     lane_slice.parameters.first.weights_changed()
 
     def _chunks(self, size: int) -> Iterator[tuple[slice, Draws]]:
-        """Yield the chunks of a batch, each with its draws for dropout, which depend on the order."""
+        """Yield the chunks of a batch in order, each with the next random draws for dropout."""
         for chunk in slices(size, CHUNK):
             yield chunk, self.dropout.draw(chunk.stop - chunk.start)
 
     def _compute(self, step: Step, thread: int, part: tuple[slice, Draws]) -> Computed:
-        """Compute the metrics and the gradient of a chunk."""
+        """Compute the metrics and the gradient of a chunk of the batch, with the buffers of one thread."""
         bench, (chunk, draws), batch = self.benches[thread], part, step.batch
         empty = self._empty(chunk)
         rows = slice(batch.start + chunk.start, batch.start + chunk.stop)
@@ -321,13 +345,16 @@ class EpochTrainer:
         return Computed(chunk, bench, measured)
 
     def _empty(self, chunk: slice) -> float | None:
-        """Return what :func:`backward` writes for inputs that are 0 in a chunk; None to add the gradient."""
+        """Return the gradient to write for the weights of inputs that are 0 in all rows of a chunk.
+
+        None if :func:`backward` must add the chunk's gradient to the array, and not overwrite it.
+        """
         if self.in_place or (chunk.start > 0 and len(self.benches) == 1):
             return None
         return 0.0 if chunk.start == 0 else -0.0
 
     def _add(self, totals: Totals, computed: Computed) -> None:
-        """Add the metrics of a chunk to the totals, and its gradient to the sum if it is not part of it."""
+        """Add a chunk's metrics to the totals, and its gradient to the batch's if it is not there already."""
         add_metrics(totals, computed.measured)
         gradients = computed.bench.gradients
         if gradients is self.gradients:
@@ -340,7 +367,7 @@ class EpochTrainer:
     def _row_weight(self, size: int) -> Array:
         """Return the factor (K, 1, 1) by which a row's gradient is multiplied in a batch of this size.
 
-        If steps are added to the parameters at once, the factor includes −η.
+        If `backward` changes the parameters itself, the factor includes −η, where η is the learning rate.
         """
         if size not in self.row_weights:
             weight = np.ones((len(self.stack.lanes), 1, 1), self.stack.theta.dtype)
@@ -350,7 +377,10 @@ class EpochTrainer:
         return self.row_weights[size]
 
     def _decay(self, size: int) -> Array | None:
-        """Return 1 − η · l2 (K, 1, 1), the factor of the weights if steps are in place; None without l2."""
+        """Return 1 − η · l2 (K, 1, 1), by which `backward` multiplies the weights before a step.
+
+        None without l2, or if `backward` does not change the parameters itself.
+        """
         if not self.in_place or "l2" not in self.hyper:
             return None
         l2 = self._penalty("l2", size)
@@ -358,7 +388,7 @@ class EpochTrainer:
         return decay
 
     def _penalty(self, name: str, size: int) -> Array:
-        """Return a penalty's coefficient (K, 1, 1), times the batch size if a step sums over the batch."""
+        """Return a penalty's coefficient (K, 1, 1), times the batch size if a step sums rows' gradients."""
         coefficient: Array = self.hyper[name][:, :, None]
         return coefficient if self.recipe.reduction == "mean" else coefficient * coefficient.dtype.type(size)
 
@@ -373,13 +403,13 @@ class EpochTrainer:
             clip_norms(self.gradients, self.hyper["clip_norm"])
 
     def _write_masks(self, draws: Draws, lanes: slice, work: Workspace) -> None:
-        """Write the dropout masks of these lanes to the workspace."""
+        """Write the dropout masks of these networks to the workspace."""
         for layer, masks in work.masks.items():
             for k, lane in enumerate(range(*lanes.indices(len(self.stack.lanes)))):
                 self.dropout.mask(draws, layer + 1, lane, masks[k])
 
     def _dropped(self, draws: Draws, lane: int, examples: Examples) -> Examples:
-        """Return rows of the input with the values that dropout removes in this lane set to 0."""
+        """Return rows of the input after one network's dropout of inputs: values set to 0 or scaled up."""
         mask = np.empty((len(examples.X), self.images.shape[1]), examples.X.dtype)
         self.dropout.mask(draws, 0, lane, mask)
         return Examples(
@@ -393,7 +423,10 @@ class EpochTrainer:
         orders: list[Array | None],
         draws: Draws | None = None,
     ) -> tuple[Inputs, NDArray[np.uint8]]:
-        """Return the inputs of each group of lanes, and the labels of all lanes (K, B)."""
+        """Return B rows of the epoch: inputs for each group of networks, and the labels of all K, (K, B).
+
+        ``where`` are their places in the order of the epoch. Networks of a group have the same order.
+        """
         inputs = []
         labels = np.empty((len(self.stack.lanes), where.stop - where.start), np.uint8)
         for (lanes, _), rows, order in zip(self.groups, sources, orders, strict=True):
@@ -407,7 +440,7 @@ class EpochTrainer:
 
 
 class _PenalizedWeights:
-    """The weights W; iterating yields each layer's W, the gradient for its penalty, and a buffer."""
+    """The weights of a stack. Iterating yields each layer's W, its gradient, and a buffer for a penalty's."""
 
     def __init__(self, architecture: Architecture, theta: Array, gradients: Array) -> None:
         self.W = Parameters(architecture, theta).W
@@ -420,19 +453,19 @@ class _PenalizedWeights:
 
 
 class LaneSlice:
-    """Lanes of a stack that are computed together: few enough that their activations stay in cache.
+    """Networks of a stack that are computed together: few enough that their activations stay in cache.
 
     Attributes
     ----------
     lanes
-        The lanes, as a slice of the stack.
+        Which networks of the stack they are.
     parameters, gradients
-        The lanes' parameters, and the arrays to which gradients are added. Plain descent on small batches
-        adds its steps to the parameters at once; both attributes are then the same object.
+        Their parameters, and the arrays to which gradients are added. Plain descent on small batches adds its
+        steps to the parameters at once; both attributes are then the same object.
     first_step
-        Takes the steps of the first weights; None if they are taken with those of the other parameters.
+        Updates the first layer's weights; None if they are updated with the other parameters.
     loss, target_values
-        The loss, and the lanes' smoothed targets; None for one-hot targets.
+        The loss; and the networks' smoothed targets, or None for one-hot targets.
     """
 
     def __init__(
@@ -461,7 +494,7 @@ class LaneSlice:
         return self._work[rows]
 
     def inputs(self, inputs: Inputs) -> Inputs:
-        """Return the part of the stack's inputs for these lanes, which are numbered from 0."""
+        """Return the inputs of this slice's networks, out of the stack's; they are numbered from 0 here."""
         first, stop = self.lanes.start, self.lanes.stop
         return [
             (range(max(lanes.start, first) - first, min(lanes.stop, stop) - first), examples)
@@ -470,7 +503,10 @@ class LaneSlice:
         ]
 
     def measure(self, work: Workspace, labels: Array, epsilon: float, *, with_outputs: bool) -> Measured:
-        """Return what the metrics of the rows are computed from. The loss overwrites ``work.logits``."""
+        """Return the losses, hits, outputs and labels of the rows, from which metrics are computed.
+
+        This overwrites ``work.logits``. A hit is a row whose prediction is right.
+        """
         losses, hits = self.loss.losses_and_hits(work.logits, work.targets, epsilon, work.row)
         outputs = self.loss.outputs(work.logits, work.row) if with_outputs else None
         return self.lanes, losses, hits, outputs, labels
@@ -478,9 +514,16 @@ class LaneSlice:
 
 @dataclass(frozen=True)
 class Bench:
-    """What one thread needs to compute chunks: where rows come from, the lanes in slices, its own gradients.
+    """What one thread needs to compute chunks of a batch for K networks.
 
-    The gradients (K, P) are the sum over the chunks if there is only one thread.
+    Attributes
+    ----------
+    rows
+        Where it takes rows from, for each group of networks with the same order of rows.
+    slices
+        The networks, in slices that are computed one after another.
+    gradients
+        Where it writes the gradient of a chunk, (K, P). A single thread adds up those of all chunks there.
     """
 
     rows: Sequence[RowSource]
@@ -490,7 +533,10 @@ class Bench:
 
 @dataclass(frozen=True)
 class Computed:
-    """A chunk whose metrics are measured, and whose gradient is in the gradients of its bench."""
+    """A chunk of a batch that a thread has computed.
+
+    ``measured`` has its losses and hits, and ``bench.gradients`` its gradient.
+    """
 
     chunk: slice
     bench: Bench
@@ -512,7 +558,7 @@ def add_metrics(totals: Totals, measured: Sequence[Measured]) -> None:
 def lane_slices(
     recipe: Recipe, stack: Stack, gradients: Array, rows: int, engine: Engine, dropout: Collection[int] = ()
 ) -> list[LaneSlice]:
-    """Split the lanes of a stack into slices, for chunks of this number of rows.
+    """Split the networks of a stack into slices whose activations for so many rows stay in cache.
 
     ``dropout`` are the hidden layers with dropout, counted from 0.
     """
@@ -525,9 +571,9 @@ def lane_slices(
 
 
 def same_order_groups(recipe: Recipe, stack: Stack) -> list[tuple[range, int]]:
-    """Return the ranges of lanes that have the same order of rows, each with the seed of that order.
+    """Return the ranges of networks that have the same order of rows, each with the seed of that order.
 
-    With dropout of inputs each lane is a range of its own, because its rows differ from those of others.
+    With dropout of inputs each network is a range of its own, because its inputs differ from the others'.
     """
     if f"{DROPOUT}0" in recipe.options:
         return [(range(k, k + 1), lane.seed_for("order")) for k, lane in enumerate(stack.lanes)]

@@ -25,7 +25,10 @@ from fnnexp.nn.stack import Lane, Recipe, Stack, smoothed_targets
 def evaluate(
     recipe: Recipe, stack: Stack, engine: Engine, split: Split, team: Team | None = None
 ) -> dict[str, Array]:
-    """Return the mean of each metric (K,) over the n rows of a split, with the threads of a team."""
+    """Return the mean of each metric over the rows of a split, for each of the stack's K networks, (K,).
+
+    The threads of ``team`` share the rows.
+    """
     n, K = len(split.images), len(stack.lanes)
     size, team = min(CHUNK, n), team or Team()
     totals = Totals(K, recipe.metrics)
@@ -75,7 +78,7 @@ def parameters_from(
     arrays: Mapping[str, Array],
     first_layer: Callable[[Array], FirstLayer] = BlasFirstLayer,
 ) -> Parameters:
-    """Return the parameters of one lane, made from arrays named as :meth:`Parameters.named` does."""
+    """Return the parameters of one network, given its arrays by name: ``W1 b1 W2 b2 …``."""
     theta = np.empty((1, architecture.parameter_count), arrays["W1"].dtype)
     parameters = Parameters(architecture, theta, first_layer)
     for layer, (W, b) in enumerate(zip(parameters.W, parameters.b, strict=True), start=1):
@@ -88,10 +91,10 @@ def parameters_from(
 def predict(
     recipe: Recipe, lane: Lane, parameters: Parameters, split: Split, make_rows: MakeRows = DenseRows
 ) -> Predictions:
-    """Return one lane's predictions for the n rows of a split.
+    """Return one network's predictions for the n rows of a split.
 
     The rows are split into the same chunks as in :func:`evaluate`, so the accuracy equals the recorded one on
-    the same machine, if ``parameters`` and ``make_rows`` are of the engine that trained the lane.
+    the same machine, if ``parameters`` and ``make_rows`` are of the engine that trained the network.
     """
     n = len(split.images)
     predictions = Predictions(np.empty(n, np.intp), np.empty(n), np.empty(n))
@@ -110,9 +113,9 @@ def predict(
 def outputs_for(
     recipe: Recipe, parameters: Parameters, images: Array, scaling: Scaling, make_rows: MakeRows = DenseRows
 ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """Return one lane's predicted classes (n,) and its outputs (n, C) for n rows without labels.
+    """Return one network's predicted classes (n,) and its outputs (n, C) for n rows without labels.
 
-    Both are those of :func:`predict` for the same rows, to the last bit.
+    For the same rows, :func:`predict` returns the same classes and outputs of these, to the last bit.
     """
     predicted = np.empty(len(images), np.intp)
     all_outputs = np.empty((len(images), recipe.architecture.classes))

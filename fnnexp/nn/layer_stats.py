@@ -1,4 +1,4 @@
-"""Diagnostics: statistics of each layer of a lane, forward and backward, on a fixed set of training rows.
+"""Diagnostics: statistics of each layer of a network, forward and backward, on a fixed set of training rows.
 
 Glorot & Bengio (2010) compare initializers by the spread of activations and of back-propagated gradients,
 layer by layer, before and during training. Karpathy (CS231n, "Babysitting the learning process") compares the
@@ -123,12 +123,12 @@ def names(architecture: Architecture) -> Iterator[str]:
 
 
 def level_of(record: Record) -> Level:
-    """Return what a record of an epoch has."""
+    """Return which diagnostics a record has: none (False), statistics (True), or histograms too (FULL)."""
     return FULL if record.histograms is not None else has_diagnostics(record.metrics)
 
 
 def includes(recorded: Level, wanted: Level) -> bool:
-    """Return whether a level has everything that another has.
+    """Return whether diagnostics recorded at one level (False, True, FULL) have all that another level wants.
 
     >>> includes(FULL, True), includes(True, FULL)
     (True, False)
@@ -152,12 +152,12 @@ def histogram(values: Array) -> NDArray[np.int32]:
 
 
 def counts_shape(architecture: Architecture) -> tuple[int, int, int]:
-    """Return the shape of the counts of one epoch: layers, :data:`COUNTED`, bins."""
+    """Return the shape of one epoch's histograms: layers, quantities (:data:`COUNTED`), bins."""
     return len(architecture.shapes), len(COUNTED), len(LOW)
 
 
 def histogram_arrays(architecture: Architecture, records: Sequence[Record]) -> dict[str, Array]:
-    """Return the histograms of a curve as the arrays of a file; none if no record has any.
+    """Return the histograms in a network's records as named arrays for a file; empty if there are none.
 
     Returns
     -------
@@ -179,7 +179,7 @@ def histogram_arrays(architecture: Architecture, records: Sequence[Record]) -> d
 
 
 class Probe:
-    """The training rows for diagnostics, the same for every lane and epoch, and the buffers for one lane.
+    """Computes diagnostics, one network at a time, on training rows that are the same each time.
 
     Parameters
     ----------
@@ -188,7 +188,7 @@ class Probe:
     split
         The training rows.
     level
-        What to record; not False.
+        What to record: True for the statistics, :data:`FULL` for the histograms too.
     """
 
     def __init__(self, recipe: Recipe, split: Split, level: Level = True) -> None:
@@ -204,7 +204,7 @@ class Probe:
     def measure(
         self, lane: Lane, theta: Array, before: Array | None = None
     ) -> tuple[dict[str, float], bytes | None]:
-        """Return the diagnostics of a lane with parameters θ (P,), by name, and its histograms.
+        """Return the diagnostics of a network with the parameters θ (P,), by name, and its histograms.
 
         Parameters
         ----------
@@ -213,8 +213,8 @@ class Probe:
 
         Returns
         -------
-        The diagnostics of :func:`names`, except those that are not finite. The histograms are those of
-        :attr:`fnnexp.nn.stack.Record.histograms`, None if they are not recorded.
+        The diagnostics of :func:`names`, except those that are not finite; and the histograms as bytes, as in
+        :class:`fnnexp.nn.stack.Record`, or None if they are not recorded.
         """
         parameters = Parameters(self.architecture, theta[None])
         self.work.set_labels(self.labels, smoothed_targets(self.recipe, [lane]))
@@ -229,7 +229,10 @@ class Probe:
         return metrics, None if self.counts is None else self.counts.tobytes()
 
     def _forward(self, parameters: Parameters) -> dict[str, float]:
-        """Return the spread of each Z and the shares of each A; write A and the logits to ``work``."""
+        """Return the standard deviation of each layer's Z, and the shares of dead and saturated units.
+
+        The activations and the logits are written to ``work``.
+        """
         work, values = self.work, {}
         last = len(parameters.W) - 1
         for layer, (W, b) in enumerate(zip(parameters.W, parameters.b, strict=True)):
@@ -249,7 +252,7 @@ class Probe:
         return values
 
     def _backward(self, parameters: Parameters) -> dict[str, float]:
-        """Return the spread of each dZ, from the activations that :meth:`_forward` wrote."""
+        """Return the standard deviation of each layer's dZ, from the activations that `_forward` wrote."""
         work, values = self.work, {}
         self.loss.losses_and_hits(work.logits, work.targets, self.recipe.epsilon, work.row)
         self.loss.gradient(work.logits, work.targets, self.recipe.epsilon, work.row)
@@ -265,7 +268,7 @@ class Probe:
         return values
 
     def _count(self, layer: int, quantity: str, values: Array) -> None:
-        """Count the values of a layer's quantity, if histograms are recorded."""
+        """Store the histogram of the values of a layer's quantity, if histograms are recorded."""
         if self.counts is not None:
             self.counts[layer, COUNTED.index(quantity)] = histogram(values)
 

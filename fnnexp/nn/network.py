@@ -1,4 +1,4 @@
-"""The network: its architecture, its parameters, and forward and backward for K lanes at once.
+"""The network: its architecture, its parameters, and forward and backward for a stack of K networks (lanes).
 
 A layer computes A = f(X W + b). The parameters of a lane are one row of a flat array θ (K, P), in the order
 W1 b1 W2 b2 …. The W and b of each layer are views of θ.
@@ -79,12 +79,12 @@ class Architecture:
 
     @property
     def biases(self) -> list[str]:
-        """One of :data:`BIASES` for each layer."""
+        """How the bias of each layer starts, the output layer last: ``zeros``, ``normal`` or ``none``."""
         return [self.hidden_bias] * len(self.hidden) + [self.output_bias]
 
     @property
     def parameter_count(self) -> int:
-        """P, the number of parameters of one lane."""
+        """P, the number of weights and biases of the network."""
         return sum(
             n_in * n_out + (n_out if bias != "none" else 0)
             for (n_in, n_out), bias in zip(self.shapes, self.biases, strict=True)
@@ -97,9 +97,10 @@ def activations_of(architecture: Architecture) -> list[Activation]:
 
 
 class Parameters:
-    """Views of a flat θ (K, P): ``W[l]`` (K, n_in, n_out) and ``b[l]`` (K, 1, n_out), or None without a bias.
+    """The weights and biases of K networks with P parameters each, as views of one flat array θ (K, P).
 
-    ``first`` computes the products with ``W[0]``. The engine supplies it as ``first_layer``.
+    Layer l has the weights ``W[l]`` (K, n_in, n_out) and the biases ``b[l]`` (K, 1, n_out), or None without a
+    bias. ``first`` computes the products with ``W[0]``; the engine's ``first_layer`` creates it.
     """
 
     def __init__(
@@ -123,7 +124,10 @@ class Parameters:
         self.first = first_layer(self.W[0])
 
     def named(self, lane: int) -> dict[str, Array]:
-        """Return copies of one lane's arrays as ``W1 b1 W2 b2 …``; a layer without bias has no ``b``."""
+        """Return copies of the arrays of one of the K networks by name: ``W1 b1 W2 b2 …``.
+
+        A layer without bias has no ``b``.
+        """
         arrays: dict[str, Array] = {}
         for layer, (W, b) in enumerate(zip(self.W, self.b, strict=True), start=1):
             arrays[f"W{layer}"] = W[lane].copy()
@@ -143,7 +147,7 @@ def initial_theta(
     biases: Biases | None = None,
     unit: UnitDraws = unit_draws,
 ) -> Array:
-    """Return the initial parameters θ (P,) of one lane.
+    """Return the initial parameters θ (P,) of one network.
 
     Parameters
     ----------
@@ -155,7 +159,7 @@ def initial_theta(
     biases
         How to draw the biases that would otherwise start at zero; None to leave them at zero.
     unit
-        As for :func:`fnnexp.nn.pieces.initializers.draw`.
+        Returns the unit draws that are scaled, as for :func:`fnnexp.nn.pieces.initializers.draw`.
     """
     theta = np.zeros((1, architecture.parameter_count), dtype)
     parameters = Parameters(architecture, theta)
@@ -171,11 +175,12 @@ def initial_theta(
 
 
 class Workspace:
-    """Buffers for forward and backward, allocated once for K lanes of B rows.
+    """Buffers for the forward and backward passes of K networks on B rows each, allocated once.
 
     ``activations``, ``A``, ``Z``, ``dA`` and ``derivative`` have one entry for each hidden layer. If the
-    derivative needs Z, ``Z[l]`` is an array of its own. Otherwise it is ``A[l]`` itself: A overwrites Z.
-    ``outputs`` are the outputs of the hidden layers: A, or A times the mask in the layers of ``dropout``.
+    derivative of the activation needs Z, ``Z[l]`` is an array of its own. Otherwise ``Z[l]`` is ``A[l]``
+    itself: A overwrites Z. ``outputs`` are the outputs of the hidden layers: A, or A times the dropout mask
+    in the layers of ``dropout``.
     """
 
     def __init__(
@@ -204,10 +209,11 @@ class Workspace:
         self.db = [np.empty((lanes, 1, n_out), dtype) for _, n_out in architecture.shapes]
 
     def set_labels(self, labels: Array, values: tuple[Array, Array] | None = None) -> None:
-        """Write ``targets`` for labels (K, B), or (B,) if all lanes have the same labels.
+        """Write ``targets`` for labels (K, B), or (B,) if all K networks have the same labels.
 
-        ``values`` are the targets of the other classes and of the label, each (K, 1, 1), as from
-        :func:`fnnexp.nn.stack.smoothed_targets`. Without them, the targets are one-hot.
+        ``values`` are two targets for each network, each (K, 1, 1): that of every class but the label's, and
+        that of the label's class, as from :func:`fnnexp.nn.stack.smoothed_targets`. Without ``values``, the
+        targets are one-hot.
         """
         is_label = labels[..., None] == self.classes
         if values is None:
@@ -218,7 +224,7 @@ class Workspace:
             np.copyto(self.targets, label, where=is_label)
 
     def activate(self, layer: int) -> None:
-        """Overwrite Z in ``A[layer]`` with A = f(Z), and write the output of this hidden layer."""
+        """Overwrite Z in ``A[layer]`` with A = f(Z); with dropout, write A times the mask to ``outputs``."""
         activation, A = self.activations[layer], self.A[layer]
         if activation.needs_z:
             np.copyto(self.Z[layer], A)
@@ -236,7 +242,7 @@ class Workspace:
 
 
 def forward(parameters: Parameters, inputs: Inputs, work: Workspace) -> Array:
-    """Write the activations to ``work``; return its logits (K, B, C)."""
+    """Compute all layers: write the activations to ``work``, and return its ``logits`` (K, B, C)."""
     last = len(parameters.W) - 1
     for layer, (W, b) in enumerate(zip(parameters.W, parameters.b, strict=True)):
         Z = work.logits if layer == last else work.A[layer]
@@ -265,13 +271,20 @@ def backward(
     """Add the gradients, summed over the B rows, to ``gradients``, or overwrite them if ``empty`` is given.
 
     On entry, ``work`` contains the last layer's dZ in ``logits``, and the activations from :func:`forward`.
-    The gradient with respect to the inputs X is not computed. A layer's dA is computed before its gradient is
-    added. So ``gradients`` may be the parameters themselves: if the caller has multiplied dZ by −η, adding
-    the gradients is a step. If ``decay`` (K, 1, 1) is given, each W of ``gradients`` is first multiplied by
-    ``decay``.
-    If ``first_step`` is given, the first layer calls it with dZ instead of computing its gradient.
-    ``empty`` is the gradient to write for first weights whose inputs are 0 in all rows: 0, or −0 if the
-    gradients will be added to others, because x + (−0) is x for every x.
+    The gradient with respect to the inputs X is not computed.
+
+    ``gradients`` may be the parameters themselves, because a layer's weights are used before its gradient is
+    added. If the caller has multiplied dZ by −η, adding the gradients is then a step.
+
+    Parameters
+    ----------
+    decay
+        Factors (K, 1, 1) by which each W of ``gradients`` is multiplied before its gradient is added.
+    first_step
+        Called with the dZ of the first layer, instead of computing the gradient of its weights.
+    empty
+        The gradient to write for first weights whose inputs are 0 in all rows: 0, or −0 if the gradients will
+        be added to others, because x + (−0) is x for every x.
     """
     dZ, overwrite = work.logits, empty is not None
     for layer in reversed(range(len(parameters.W))):

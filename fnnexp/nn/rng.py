@@ -15,7 +15,7 @@ PURPOSES = {
 
 
 def generator(seed: int, purpose: str, *index: int) -> np.random.Generator:
-    """Return a new generator for one address.
+    """Return a new random generator for an address: the same address always gives the same draws.
 
     Parameters
     ----------
@@ -25,7 +25,7 @@ def generator(seed: int, purpose: str, *index: int) -> np.random.Generator:
         A key of :data:`PURPOSES`.
     index
         The layer, for weights and biases; the epoch, for an order; the step and the layer, for dropout; 0 for
-        the choice of rows and labels; a number that stands for the key, for a search.
+        the choice of rows and labels; for a search, a hash of the key whose value it draws.
 
     >>> first = generator(0, "weights", 0).standard_normal(2)
     >>> second = generator(0, "weights", 0).standard_normal(2)

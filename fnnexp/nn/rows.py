@@ -1,7 +1,7 @@
 """The rows of a data set that a recipe trains, validates and tests on, with their labels and their scaling.
 
-All of this depends only on the data and the recipe, so it is the same for every lane and every epoch. The
-chosen rows keep the order of the file.
+All of this depends only on the data and the recipe, so it is the same for every network of a stack and every
+epoch. The chosen rows keep the order of the file.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Chosen = slice | NDArray[np.intp]
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """The rows of one split.
+    """The rows of one split: those to train, to validate or to test on.
 
     Attributes
     ----------
@@ -70,11 +70,11 @@ def splits_of(recipe: Recipe, arrays: DataArrays) -> dict[str, Split]:
 
 
 def numbers(recipe: Recipe, n: int) -> tuple[Chosen, Chosen]:
-    """Return which of a data set's n training rows train, and which are held out.
+    """Return which of a data set's n training rows are trained on, and which are held out for validation.
 
     The held-out rows are the last ones of the file, or with a ``seed_split`` the last ones of a random order.
-    The remaining rows are put into another random order, and a subset has its first rows. So the held-out
-    rows are the same for every subset, and a larger subset contains every smaller one.
+    A subset has the first rows of another random order of the remaining rows. So the held-out rows are the
+    same for every subset, and a larger subset contains every smaller one.
     """
     seed, remaining = recipe.seed_split, n - recipe.validation
     train: Chosen = slice(0, remaining)
@@ -124,7 +124,10 @@ def scaling(scale: str, images: Array) -> Scaling:
         return Scaling()
     if scale == "unit":
         if not is_bytes:
-            raise ValueError(f"the scale unit is for bytes, not for {images.dtype}; use raw or standardize")
+            raise ValueError(
+                f"scale=unit is for inputs that are bytes, but these are {images.dtype}; write scale=raw or "
+                "scale=standardize"
+            )
         return Scaling(255.0)
     images = np.asarray(images)
     mean = _mean(images, np.zeros(images.shape[1]), 1)

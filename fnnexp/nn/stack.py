@@ -1,4 +1,4 @@
-"""What training reads and returns: a recipe, the lanes that share it, their state, records and ends."""
+"""What training reads and returns: a recipe, the networks (lanes) that share it, their state and records."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class DataArrays(Protocol):
 
 @dataclass(frozen=True)
 class Recipe:
-    """The settings that all lanes of a stack share.
+    """The settings that are the same for all networks of a stack. A stack's networks train together.
 
     Attributes
     ----------
@@ -56,13 +56,13 @@ class Recipe:
     loss, output
         A key of :data:`fnnexp.nn.pieces.losses.LOSSES`, and the output function if that loss has several.
     options
-        The names of the lanes' hyperparameters that are not the optimizer's, such as ``l2``. They determine
-        which optional parts a step has.
+        The names of the hyperparameters that are not the optimizer's, such as ``l2``. They determine which
+        optional parts a step has.
     seed_split
         The seed that chooses the validation rows, the subset and the noisy labels. If it is None, the
         validation rows are the last ones, and the subset and the noise are drawn with seed 0.
     subset
-        How many of the rows that are not held out train; None for all.
+        How many of the rows that are not held out are trained on; None for all.
     label_noise
         The probability with which a training label is replaced by another.
     metrics
@@ -90,18 +90,18 @@ class Recipe:
     metrics: tuple[str, ...] = ()
 
     def rows_to_train(self, n: int) -> int:
-        """Return how many of a data set's n training rows train."""
+        """Return how many of a data set's n training rows the networks are trained on."""
         return n - self.validation if self.subset is None else self.subset
 
 
 @dataclass(frozen=True)
 class Lane:
-    """One trial's place in a stack, with the settings that may differ between lanes.
+    """A lane: one network of a stack of networks that train together, with the settings of its own.
 
     Attributes
     ----------
     key
-        The name of the lane, copied to its records.
+        The name of the network, copied to its records.
     seed
         The seed of its weights and of its order of rows.
     stds
@@ -117,7 +117,7 @@ class Lane:
     biases
         How to draw the biases that would otherwise start at zero; None to leave them at zero.
     schedule
-        How its learning rate changes; None if it does not change. If a lane of a stack has a schedule,
+        How its learning rate changes; None if it does not change. If a network of a stack has a schedule,
         ``schedule`` is in :attr:`Recipe.options`.
     """
 
@@ -132,12 +132,15 @@ class Lane:
     schedule: Schedule | None = None
 
     def seed_for(self, purpose: str) -> int:
-        """Return the lane's seed for a purpose: initial weights (init), order of the rows, or noise."""
+        """Return the seed of the initial weights (init), the order of rows (order) or dropout (noise)."""
         return dict(self.seeds).get(purpose, self.seed)
 
 
 def smoothed_targets(recipe: Recipe, lanes: Sequence[Lane]) -> tuple[Array, Array] | None:
-    """Return the targets of the other classes and of the label, each (K, 1, 1); None without smoothing."""
+    """Return the two targets of each of K networks with label smoothing; None without smoothing.
+
+    They are the target of every class but the label's, and that of the label's class, each (K, 1, 1).
+    """
     if "label_smoothing" not in recipe.options:
         return None
     smoothing = np.array([[[dict(lane.hyper)["label_smoothing"]]] for lane in lanes], recipe.dtype)
@@ -146,12 +149,12 @@ def smoothed_targets(recipe: Recipe, lanes: Sequence[Lane]) -> tuple[Array, Arra
 
 @dataclass(frozen=True)
 class Best:
-    """Each lane's best epoch so far, by the rule of early stopping.
+    """The best epoch so far of each network of a stack, by the rule of early stopping.
 
     Attributes
     ----------
     values, epochs
-        The metric at each lane's best epoch, and the number of that epoch, 0 before the first.
+        The metric at each network's best epoch, and the number of that epoch; 0 if there is none yet.
     theta
         The parameters (K, P) at the end of these epochs.
     """
@@ -161,7 +164,7 @@ class Best:
     theta: Array
 
     def select(self, which: Sequence[int]) -> Best:
-        """Return the best epochs of these lanes only, in this order."""
+        """Return the best epochs of the networks at these positions only, in this order."""
         chosen = list(which)
         return Best(
             tuple(self.values[k] for k in chosen), tuple(self.epochs[k] for k in chosen), self.theta[chosen]
@@ -169,7 +172,7 @@ class Best:
 
     @classmethod
     def joined(cls, parts: Sequence[Best]) -> Best:
-        """Return the best epochs of the lanes of several stacks."""
+        """Return the best epochs of the networks of several stacks, one stack after another."""
         return cls(
             tuple(value for part in parts for value in part.values),
             tuple(epoch for part in parts for epoch in part.epochs),
@@ -179,10 +182,11 @@ class Best:
 
 @dataclass(frozen=True)
 class Stack:
-    """K lanes after some whole epochs: their parameters θ (K, P), and the optimizer's state, slots (K, P).
+    """K networks that train together, after some whole epochs.
 
-    With early stopping, ``best`` has each lane's best epoch so far. A stack without parameters has θ (K, 0)
-    and no slots; :func:`fnnexp.nn.training.advance` draws them.
+    ``theta`` (K, P) are their parameters, and ``slots`` the arrays (K, P) of the optimizer's state. With
+    early stopping, ``best`` has each network's best epoch so far. Before the initial parameters are drawn, θ
+    is (K, 0) and there are no slots; :func:`fnnexp.nn.training.advance` draws the parameters.
     """
 
     lanes: tuple[Lane, ...]
@@ -202,13 +206,13 @@ class Stack:
         return bool(self.theta.shape[1])
 
     def copy(self) -> Stack:
-        """Return a stack whose arrays can be changed in place."""
+        """Return the stack with copies of its arrays, which can be changed in place."""
         best = self.best and replace(self.best, theta=self.best.theta.copy())
         slots = tuple(slot.copy() for slot in self.slots)
         return replace(self, theta=self.theta.copy(), slots=slots, best=best)
 
     def select(self, which: Sequence[int]) -> Stack:
-        """Return a stack of these lanes only, in this order."""
+        """Return a stack of the networks at these positions only, in this order."""
         chosen = list(which)
         return replace(
             self,
@@ -219,7 +223,7 @@ class Stack:
         )
 
     def end(self, k: int, how: str = "complete") -> End:
-        """Return the end of lane k at this epoch."""
+        """Return how the training of network k ended at this epoch, with copies of its parameters."""
         end = End(how, self.epoch, self.theta[k].copy())
         if self.best is None or self.best.epochs[k] == 0:
             return end
@@ -228,7 +232,7 @@ class Stack:
 
 @dataclass(frozen=True)
 class End:
-    """The end of a lane's training.
+    """How and when the training of one network ended, and its parameters then.
 
     Attributes
     ----------
@@ -250,18 +254,18 @@ class End:
 
 @dataclass(frozen=True)
 class Record:
-    """One lane's metrics for one epoch.
+    """One network's metrics for one epoch.
 
     A training metric is a mean over the rows of the epoch, where each row is evaluated just before the step
     that uses it. Validation and test metrics are computed after the last step of the epoch. At epoch 0 all
-    splits are evaluated with the untrained network. ``seconds`` is the stack's wall time for the epoch
-    divided by its number of lanes. ``end`` is None, or the end of a lane that left its stack at this epoch,
-    because it diverged or stopped early.
+    splits are evaluated with the untrained network. ``seconds`` is the wall time for the epoch of the stack,
+    the networks that train together, divided by their number. ``end`` is None, or says how a network ended
+    that left its stack at this epoch, because it diverged or stopped early.
 
     With diagnostics on (:mod:`fnnexp.nn.layer_stats`), every record includes end-of-epoch diagnostics, and an
     extra record of epoch 0 contains only diagnostics. ``seconds`` does not include the time for diagnostics.
-    With ``diagnostics=full``, ``histograms`` has the bytes of the counts of values (layers, quantities,
-    bins), which have the type :data:`fnnexp.nn.layer_stats.COUNTS`.
+    With ``diagnostics=full``, ``histograms`` has the counts of values as the bytes of an array (layers,
+    quantities, bins) of the type :data:`fnnexp.nn.layer_stats.COUNTS`.
     """
 
     key: str
@@ -273,5 +277,5 @@ class Record:
 
     @property
     def diverged(self) -> bool:
-        """Whether a loss or a parameter of the lane is not finite."""
+        """Whether a loss or a parameter of the network is not finite."""
         return self.end is not None and self.end.how == "diverged"

@@ -50,13 +50,16 @@ Measured = dict[str, dict[str, Array]]
 
 
 def start(recipe: Recipe, lanes: Sequence[Lane]) -> Stack:
-    """Return an untrained stack. With shuffling, lanes are sorted by the seed of their order of rows."""
+    """Return an untrained stack: networks that train together, with their initial parameters.
+
+    With shuffling, they are sorted by the seed of their order of rows.
+    """
     ordered = tuple(lanes)
     if recipe.batching.shuffle:
         ordered = tuple(sorted(lanes, key=lambda lane: lane.seed_for("order")))
     dtype = np.dtype(recipe.dtype)
     unit: UnitDraws = unit_draws
-    if len(ordered) > 1:  # lanes with one seed have the same unit draws
+    if len(ordered) > 1:  # networks with the same seed scale the same random draws, so cache these
         unit = lru_cache(maxsize=len(recipe.architecture.shapes))(unit_draws)
     theta = np.stack([_initial_theta(recipe, lane, dtype, unit) for lane in ordered])
     slots = tuple(np.zeros_like(theta) for _ in range(OPTIMIZERS[recipe.optimizer].slots))
@@ -94,10 +97,10 @@ def advance(
 ) -> tuple[Stack, list[Record]]:
     """Train the stack for whole epochs, at least one, until ``seconds`` have passed or training is complete.
 
-    Training is complete after ``recipe.epochs`` epochs, or when no lane is left. A lane has diverged
-    if a loss or a parameter is not finite at the end of an epoch. A lane stops early if ``recipe.stopping``
-    says so before the last epoch. In both cases the lane leaves the stack, and its last record contains its
-    :class:`fnnexp.nn.stack.End`.
+    Training is complete after ``recipe.epochs`` epochs, or when no network is left. A network has diverged
+    if a loss or a parameter is not finite at the end of an epoch. A network stops early if
+    ``recipe.stopping`` says so before the last epoch. In both cases the network leaves the stack, and its
+    last record contains its :class:`fnnexp.nn.stack.End`.
 
     Parameters
     ----------
@@ -112,14 +115,15 @@ def advance(
     threads
         How many threads may compute. Their number changes no bit of a result.
     around_threads
-        A context for the life of each thread that the function starts.
+        A context manager that each thread which the function starts enters first and leaves last.
     upto
-        The epoch at which to stop; None is the last of the recipe. A schedule still ends with the recipe.
+        The epoch at which to stop; None is the recipe's last. A schedule of the learning rate is the same
+        either way: it is made for all epochs of the recipe.
 
     Returns
     -------
-    The new stack, and a record for each lane and epoch. With diagnostics on, each lane also has a record of
-    epoch 0.
+    The new stack, and a record for each network and epoch. With diagnostics on, each network also has a
+    record of epoch 0.
     """
     began = clock()
     records: list[Record] = []
@@ -129,7 +133,7 @@ def advance(
     with (
         np.errstate(all="ignore"),
         Team(threads, around_threads) as team,
-    ):  # an overflow makes the lane diverge, which is recorded
+    ):  # no warnings: after an overflow the network diverges, and that is recorded
         stack = stack.copy()
         rows = splits_of(recipe, arrays)
         held_out = [split for split in rows if split != "train"]
@@ -172,10 +176,10 @@ def advance(
 
 
 def engine_version(recipe: Recipe, engine: str) -> str:
-    """Return the version of the engine that trains a recipe, as runs record it.
+    """Return the name and version of the engine that trains a recipe, as a run records them.
 
-    The version also says when per-sample descent falls back to NumPy, and which of the user's pieces NumPy
-    computes although the engine compiles fnnexp's.
+    The text also says when NumPy instead of this engine takes the steps for single rows, and which of the
+    user's own functions NumPy computes although the engine compiles those of fnnexp.
     """
     version = engine_for(recipe, engine).version
     names = (recipe.optimizer, *recipe.architecture.activations)
@@ -186,9 +190,9 @@ def engine_version(recipe: Recipe, engine: str) -> str:
 
 
 def _with_best(rule: Stopping, stack: Stack, measured: Measured) -> Stack:
-    """Return the stack with the lanes' best epochs, given the metrics of its epoch.
+    """Return the stack with each network's best epoch so far, given the metrics of the epoch just trained.
 
-    An epoch in which a lane diverged is never its best.
+    An epoch in which a network diverged is never its best.
     """
     assert stack.best is not None
     split, name = rule.metric.split("_")
@@ -202,7 +206,7 @@ def _with_best(rule: Stopping, stack: Stack, measured: Measured) -> Stack:
 
 
 def _record_at_start(lane: Lane, probe: Probe, theta: Array) -> Record:
-    """Return a lane's record of epoch 0, which has only diagnostics."""
+    """Return a network's record of epoch 0, before training. It has only diagnostics."""
     diagnostics, histograms = probe.measure(lane, theta)
     return Record(lane.key, 0, diagnostics, 0.0, histograms=histograms)
 
@@ -215,7 +219,7 @@ def _records(
     probe: Probe | None,
     before: Array | None = None,
 ) -> list[Record]:
-    """Return each lane's record of the epoch just trained; ``before`` is θ, (K, P), as it was before it."""
+    """Return each network's record of the epoch just trained; ``before`` is θ (K, P) before that epoch."""
     finite = _finite(stack, measured)
     records = []
     for k, lane in enumerate(stack.lanes):
@@ -236,19 +240,19 @@ def _records(
 
 
 def _stops(recipe: Recipe, stack: Stack, k: int) -> bool:
-    """Return whether lane k stops early. At the last epoch a lane is complete, not stopped."""
+    """Return whether network k stops early. At the last epoch a network is complete, not stopped."""
     if recipe.stopping is None or stack.best is None or stack.epoch >= recipe.epochs:
         return False
     return recipe.stopping.is_due(stack.epoch, stack.best.epochs[k])
 
 
 def _not_ended(records: Sequence[Record]) -> list[int]:
-    """Return the indices of the lanes that stay in the stack, given the records of one epoch."""
+    """Return the positions of the networks that stay in the stack, given the records of one epoch."""
     return [k for k, record in enumerate(records) if record.end is None]
 
 
 def _finite(stack: Stack, measured: Measured) -> Array:
-    """Return whether the parameters and all losses of each lane (K,) are finite.
+    """Return for each of K networks whether its parameters and all its losses are finite, (K,).
 
     Finite parameters are not enough: after a step that is far too long, the logits may overflow. The training
     loss does not show this, because it is computed before the step.
@@ -262,7 +266,7 @@ def _with_canonical_nan(theta: Array) -> Array:
     """Return a copy of the parameters in which every NaN has the bits of ``np.nan``.
 
     The sign of a computed NaN depends on whether its element is in the SIMD body or in the tail of a loop. So
-    it would depend on the other lanes of the stack.
+    it would depend on the other networks of the stack.
     """
     copy: Array = theta.copy()
     copy[np.isnan(copy)] = np.nan
@@ -270,10 +274,10 @@ def _with_canonical_nan(theta: Array) -> Array:
 
 
 def _metrics_of(k: int, measured: Measured) -> dict[str, float]:
-    """Return the metrics of one lane by name.
+    """Return the metrics of network k by name.
 
-    A NaN loss becomes ``math.nan``, for the reason in :func:`_with_canonical_nan`. Other metrics that are not
-    finite are omitted.
+    A NaN loss becomes ``math.nan``, because the sign of a computed NaN may depend on the other networks of
+    the stack. Other metrics that are not finite are omitted.
     """
     metrics = {}
     for split, means in measured.items():

@@ -57,7 +57,7 @@ RESERVED = ("null", "true", "false", "nan", "inf")
 
 
 def initializer(name: str | F | None = None, function: F | None = None) -> Any:
-    """Announce an initializer: ``init=NAME``.
+    """Announce a function as an initializer, which ``init=NAME`` then chooses.
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ def activation(
     forward: F | None = None,
     derivative: Callable[..., Any] | None = None,
 ) -> Any:
-    """Announce an activation: ``arch.activation=NAME``.
+    """Announce two functions as an activation, which ``arch.activation=NAME`` then chooses.
 
     Parameters
     ----------
@@ -125,7 +125,7 @@ def activation(
 def optimizer(
     name: str | F | None = None, function: F | None = None, *, slots: int = 0, **hyperparameters: float
 ) -> Any:
-    """Announce an optimizer: ``optimizer=NAME``.
+    """Announce a function as an optimizer, which ``optimizer=NAME`` then chooses.
 
     Parameters
     ----------
@@ -150,7 +150,7 @@ def optimizer(
     def announce(what: str, function: Callable[..., Any]) -> None:
         unknown = [key for key in hyperparameters if key not in HYPERPARAMETERS]
         if unknown or "lr" not in hyperparameters:
-            problem = f"has no hyperparameter {unknown[0]}" if unknown else "has no lr"
+            problem = f"{unknown[0]} is not a known hyperparameter" if unknown else "has no lr"
             raise ConfigError(
                 f"optimizer '{what}': {problem}; a hyperparameter must be one of "
                 f"{', '.join(HYPERPARAMETERS)}, and lr must have a default; write "
@@ -177,7 +177,7 @@ def loss(
     *,
     output: str = "softmax",
 ) -> Any:
-    """Announce a loss: ``loss=NAME``.
+    """Announce two functions as a loss, which ``loss=NAME`` then chooses.
 
     Parameters
     ----------
@@ -215,7 +215,7 @@ def loss(
 
 
 def schedule(name: str | F | None = None, function: F | None = None) -> Any:
-    """Announce a schedule: ``schedule=NAME``.
+    """Announce a function as a schedule of the learning rate, which ``schedule=NAME`` then chooses.
 
     Parameters
     ----------
@@ -240,7 +240,7 @@ def schedule(name: str | F | None = None, function: F | None = None) -> Any:
 
 
 def dataset(name: str | F | None = None, function: F | None = None, *, scale: str = "unit") -> Any:
-    """Announce a data set: ``data=NAME``.
+    """Announce a function that makes a data set, which ``data=NAME`` then chooses.
 
     Parameters
     ----------
@@ -269,7 +269,7 @@ def dataset(name: str | F | None = None, function: F | None = None, *, scale: st
 
 
 def metric(name: str | F | None = None, function: F | None = None) -> Any:
-    """Announce a metric, which every trial then records for every split: ``train_NAME`` and so on.
+    """Announce a function as a metric, which every trial then records as ``train_NAME``, ``test_NAME``, ….
 
     Parameters
     ----------
@@ -295,7 +295,7 @@ def metric(name: str | F | None = None, function: F | None = None) -> Any:
 
 
 def section(title: str | F | None = None, function: F | None = None) -> Any:
-    """Announce a section of the report.
+    """Announce a function that makes a section of every report.
 
     Parameters
     ----------
@@ -316,7 +316,7 @@ def section(title: str | F | None = None, function: F | None = None) -> Any:
 def _decorate(
     kind: str, name: Any, function: Any, announce: Callable[[str, Callable[..., Any]], None]
 ) -> Any:
-    """Announce a function that is given or decorated. Return it, or the decorator that waits for it."""
+    """Announce the given function and return it; without a function, return a decorator that does so."""
     if callable(name) and function is None:
         name, function = None, name
     if function is None and isinstance(name, str | None):
@@ -342,7 +342,8 @@ def _check_name(kind: str, name: str) -> None:
         raise ConfigError(
             f"{kind} '{name}': {name} has another meaning in commands; write pieces.{kind}('mine', …)"
         )
-    numbered = kind == "activation" and re.search(r"_(\d+x)?\d+$", name)  # labels would show it as a width
+    # Labels of networks end in an activation and widths, as in relu_100 or relu_3x8.
+    numbered = kind == "activation" and re.search(r"_(\d+x)?\d+$", name)
     if not re.fullmatch("[a-z][a-z0-9_]*", name) or len(name) > LONGEST_NAME or numbered:
         ending = ", and not end in _ and a number or 3x8" if kind == "activation" else ""
         raise ConfigError(
@@ -362,9 +363,9 @@ def _piece(kind: str, name: str, *functions: Callable[..., Any]) -> Piece:
 def _announce(
     piece: Piece, value: Any, also: dict[str, Any] | None = None, option: dict[str, Any] | None = None
 ) -> None:
-    """Enter a piece with its values, as workers get them.
+    """Enter a user's piece in the tables, with copies of its functions such as worker processes get.
 
-    They are copies, so that a later change to a variable that the piece uses changes nothing.
+    So the piece stays the same if a variable that its functions use is changed later.
     """
     value, also = checks.sent(str(piece), (value, also or {}))
     registry.announce(replace(piece, value=value, also=also, option=option or {}))

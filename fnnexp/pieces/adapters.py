@@ -1,8 +1,8 @@
 """Turn a user's functions into entries of fnnexp's tables.
 
-A user's function gets the arrays of one lane, never those of a stack. So what it computes for a lane cannot
-depend on the lanes beside it. Arrays that it must not change are read-only. If it raises, or returns an array
-of another shape than in the checks, the trial fails with a message that names the piece.
+A user's function gets the arrays of one network, never those of a stack of networks. So what it computes for
+a network cannot depend on the networks beside it. Arrays that it must not change are read-only. If it raises,
+or returns an array of another shape than in the checks, the trial fails with a message that names the piece.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ OUTPUTS = {"softmax": softmax, "sigmoid": sigmoid, "identity": identity}
 
 
 class PieceError(FnnexpError):
-    """A user's function raised an exception, or returned something else than in the checks."""
+    """A user's function raised an exception, or returned a value of another type or shape than it must."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,10 @@ class Own:
             raise PieceError(f"{call} raised {raised(error)}") from error
 
     def array(self, shape: tuple[int, ...], *arguments: Any, **keywords: Any) -> Array:
-        """Return the array that the function returns. Unchecked, NumPy would repeat a smaller one."""
+        """Return the array that the function returns; raise PieceError if it has another shape.
+
+        Without this check, NumPy would broadcast a smaller array.
+        """
         returned: Array = self(*arguments, **keywords)
         if getattr(returned, "shape", None) != shape:
             given = getattr(returned, "shape", None)
@@ -97,19 +100,19 @@ def draws_array(function: Function) -> bool:
 
 
 def initializer(own: Own, exact: str) -> Initializer:
-    """Return the method of an initializer's function."""
+    """Return the table entry of a user's initializer."""
     if draws_array(own.function):
         return Initializer(unit, exact)
     return Initializer(own.number)
 
 
 def unit(n_in: int, n_out: int) -> float:
-    """Return 1: the weights are multiplied by ``init.gain`` only."""
+    """Return 1, the factor of weights that a user's function draws: only ``init.gain`` scales them."""
     return 1.0
 
 
 def weights(own: Own, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
-    """Return the weights (n_in, n_out) that an initializer draws."""
+    """Return the weights (n_in, n_out) that a user's initializer draws from a generator."""
     return own.array(shape, *shape, rng=rng).astype(np.float64)
 
 
@@ -117,19 +120,19 @@ def weights(own: Own, rng: np.random.Generator, shape: tuple[int, ...]) -> Array
 
 
 def activation(forward: Own, derivative: Own) -> Activation:
-    """Return the activation of two functions: A = forward(Z), and f′ = derivative(Z) or derivative(Z, A)."""
+    """Return the table entry of a user's activation, with f′ = derivative(Z) or derivative(Z, A)."""
     uses_a = len(parameters_of(derivative.function)) > 1
     return Activation(partial(activate, forward), partial(differentiate, derivative, uses_a), needs_z=True)
 
 
 def activate(forward: Own, Z: Array) -> None:
-    """Write A = forward(Z) over Z (K, B, H), lane by lane."""
+    """Write A = forward(Z) over Z (K, B, H), for one of the K networks after another."""
     for z in lanes_of(Z):
         z[...] = forward.array(z.shape, read_only(z))
 
 
 def differentiate(derivative: Own, uses_a: bool, Z: Array, A: Array, out: Array) -> None:
-    """Write f′(Z) to ``out``, lane by lane."""
+    """Write f′(Z) to ``out`` (K, B, H), for one of the K networks after another."""
     for z, a, slope in zip(lanes_of(Z), lanes_of(A), lanes_of(out), strict=True):
         returned = derivative(read_only(z), read_only(a)) if uses_a else derivative(read_only(z))
         shape = np.shape(returned)
@@ -142,7 +145,7 @@ def differentiate(derivative: Own, uses_a: bool, Z: Array, A: Array, out: Array)
 
 
 def lanes_of(array: Array) -> list[Array]:
-    """Return the lanes (B, H) of an array (K, B, H); an array without lanes is a single one."""
+    """Return the arrays (B, H) of the K networks in an array (K, B, H); an array (B, H) has one network."""
     return list(array) if array.ndim > 2 else [array]
 
 
@@ -150,7 +153,7 @@ def lanes_of(array: Array) -> list[Array]:
 
 
 def optimizer(own: Own, slots: int, hyperparameters: tuple[str, ...]) -> Optimizer:
-    """Return the optimizer of an update function."""
+    """Return the table entry of a user's optimizer."""
     return Optimizer(hyperparameters, slots, partial(update, own))
 
 
@@ -162,7 +165,7 @@ def update(
     step: int,
     hyper: Mapping[str, Array],
 ) -> None:
-    """Let a user's optimizer change the parameters (P,) and slots of each lane."""
+    """Let a user's optimizer change the parameters (P,) and slots of one network after another."""
     for k in range(len(theta)):
         numbers = {name: float(values[k, 0]) for name, values in hyper.items()}
         own(theta[k], grad[k], tuple(slot[k] for slot in slots), step, numbers)
@@ -173,14 +176,14 @@ def update(
 
 @dataclass(frozen=True)
 class OwnLoss:
-    """A user's loss: ``value(Z, T)`` and ``gradient(Z, T)`` of the logits and targets (B, C) of one lane."""
+    """A user's loss: ``value(Z, T)`` and ``gradient(Z, T)`` of one network's logits and targets (B, C)."""
 
     value: Own
     gradient: Own
     output: str
 
     def losses_and_hits(self, Z: Array, T: Array, epsilon: float, row: Array) -> tuple[Array, Array]:
-        """Return each row's loss (K, B) and whether the largest logit is its label's; Z is kept."""
+        """Return each row's loss (K, B), and whether its largest logit is the label's; Z is not changed."""
         losses = np.empty(Z.shape[:2])
         for k in range(len(Z)):
             losses[k] = self.value.array(Z.shape[1:2], *self._of_lane(Z, T, k))
@@ -188,7 +191,7 @@ class OwnLoss:
         return losses, hits
 
     def write_gradient(self, Z: Array, T: Array, epsilon: float, row: Array) -> None:
-        """Overwrite the logits Z with dZ."""
+        """Overwrite the logits Z with dZ, the gradient of each row's loss."""
         for k in range(len(Z)):
             Z[k] = self.gradient.array(Z.shape[1:], *self._of_lane(Z, T, k))
 
@@ -200,12 +203,12 @@ class OwnLoss:
 
     @staticmethod
     def _of_lane(Z: Array, T: Array, k: int) -> tuple[Array, Array]:
-        """Return copies of a lane's logits and targets, with the classes of a row side by side."""
+        """Return copies of network k's logits and targets (B, C), C-ordered."""
         return np.array(Z[k], order="C"), np.array(T[k], order="C")
 
 
 def loss(value: Own, gradient: Own, output: str) -> dict[str, Loss]:
-    """Return the loss of two functions, as the table of losses has it."""
+    """Return the table entry of a user's loss: the name of its output function, and the loss with it."""
     both = OwnLoss(value, gradient, output)
     return {output: Loss(both.losses_and_hits, both.write_gradient, both.outputs)}
 
@@ -214,7 +217,7 @@ def loss(value: Own, gradient: Own, output: str) -> dict[str, Loss]:
 
 
 def schedule(own: Own) -> Rule:
-    """Return the schedule of a function of the step and the number of steps."""
+    """Return the table entry of a user's schedule, a function of the step and the number of steps."""
     return Rule((), partial(factors, own))
 
 
@@ -227,5 +230,5 @@ def factors(own: Own, t: Array, count: int, steps_per_epoch: int, parameters: Ma
 
 
 def measure(own: Own, P: Array, labels: Array) -> Array:
-    """Return a user's metric of each row, for the outputs P (B, C) and labels (B,) of one lane."""
+    """Return a user's metric for each row, given the outputs P (B, C) and labels (B,) of one network."""
     return own.array(labels.shape, read_only(P), read_only(labels))

@@ -31,14 +31,14 @@ STEP, ALLOWED = 1e-6, 1e-5
 """The step of the central differences, and the largest relative difference from a derivative."""
 
 AGAIN = "returned other numbers when it was called again with the same arguments"
-ALONE = "gave a lane other numbers beside another lane than alone"
+ALONE = "gave a network other numbers when it was trained together with another network than alone"
 
 STEPS = 20
 """The number of steps with which a schedule is called."""
 
 
 def initializer(name: str, function: Function) -> None:
-    """Check an initializer."""
+    """Check what a user's initializer returns, and that it returns the same again."""
     what = f"initializer '{name}'"
     draws = adapters.draws_array(function)
     _takes(what, function, "n_in, n_out, *, rng" if draws else "n_in, n_out", keywords=("rng",))
@@ -89,7 +89,7 @@ def activation(name: str, forward: Function, derivative: Function) -> None:
 
 
 def optimizer(name: str, function: Function, slots: int, hyper: Mapping[str, float]) -> None:
-    """Check an optimizer: three steps of two lanes, together and alone."""
+    """Check an optimizer: take three steps of two networks together, and of one of them alone."""
     what = f"optimizer '{name}'"
     _takes(what, function, "theta, grad, slots, step, hyper")
     for dtype in DTYPES:
@@ -115,7 +115,7 @@ def _after_steps(
     dtype: Any,
     lanes: Sequence[int],
 ) -> list[Array]:
-    """Return θ and the slots of some lanes after three steps."""
+    """Return θ and the slots of some networks, numbered by ``lanes``, after three steps."""
     theta = np.stack([_spread(3, 4).ravel() + k for k in lanes]).astype(dtype)
     kept = tuple(np.zeros_like(theta) for _ in range(slots))
     before = theta.copy()
@@ -191,7 +191,7 @@ def dataset(name: str, function: Function, scale: str) -> None:
 
 
 def metric(name: str, function: Function) -> None:
-    """Check a metric."""
+    """Check a metric: a value for each row, which depends on that row alone and is always the same."""
     what = f"metric '{name}'"
     _takes(what, function, "P, labels")
     for dtype in DTYPES:
@@ -216,7 +216,10 @@ def metric(name: str, function: Function) -> None:
 def section(title: str, function: Function) -> None:
     """Check the signature of a section's function."""
     if not title.strip() or not title.isprintable():
-        raise ConfigError(f"section {title!r}: the title must have visible characters; write 'My section'")
+        raise ConfigError(
+            f"section {title!r}: the title must have visible characters; write "
+            "pieces.section('My section', function)"
+        )
     _takes(f"section '{title}'", function, "runs")
 
 
@@ -291,9 +294,9 @@ def _differentiated(what: str, derivative: Function, Z: Array, A: Array) -> Floa
     call, named = f"Z of shape {Z.shape}", f"{what}, its derivative"
     slope = _called(named, call, derivative, *arguments)
     if is_number(slope):
-        slope = np.full(Z.shape, slope, Z.dtype)  # as for a derivative that is the same everywhere
+        slope = np.full(Z.shape, slope, Z.dtype)  # the derivative is the same everywhere
     if isinstance(slope, np.ndarray) and slope.dtype.kind in "bi":
-        slope = slope.astype(Z.dtype)  # as of Z > 0
+        slope = slope.astype(Z.dtype)  # such as the booleans of Z > 0
     return _is_array(named, call, slope, Z.shape, "f′")
 
 
@@ -323,9 +326,9 @@ def _is_array(
 
 
 def _same(what: str, first: Any, second: Any, problem: str = AGAIN, cause: str = "its arguments") -> None:
-    """Raise with this problem if the same call gave other numbers."""
+    """Raise with the text ``problem`` if two calls that must give the same numbers did not."""
     if not np.array_equal(first, second, equal_nan=True):
-        raise ConfigError(f"{what}: {problem}; the numbers must follow from {cause} alone")
+        raise ConfigError(f"{what}: {problem}; the numbers must depend on {cause} alone")
 
 
 def _close(first: Array, second: Array) -> bool:

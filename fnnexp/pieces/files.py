@@ -28,7 +28,7 @@ FEWEST_DIGITS = 8
 
 
 def load(written: str | Path) -> str:
-    """Run a file of pieces, unless it has been run, and return its name with its checksum.
+    """Run a file of the user's pieces, unless it has been run, and return its name with its checksum.
 
     Parameters
     ----------
@@ -61,8 +61,8 @@ def load(written: str | Path) -> str:
     sha256 = hashlib.sha256(content).hexdigest()
     if separator and (len(wanted) < FEWEST_DIGITS or not re.fullmatch("[0-9a-f]+", wanted)):
         raise ConfigError(
-            f"--pieces {written}: after {CHECKSUM} must stand at least {FEWEST_DIGITS} digits of a checksum; "
-            f"write --pieces {text}"
+            f"--pieces {written}: {CHECKSUM} must be followed by at least {FEWEST_DIGITS} digits (0-9, a-f), "
+            f"the first of the file's checksum; write --pieces {text}"
         )
     if not sha256.startswith(wanted):
         raise ConfigError(
@@ -81,7 +81,10 @@ LOADED: dict[str, str] = {}
 
 
 def options() -> str:
-    """Return the options of a command that loads the files of the announced pieces, or an empty text."""
+    """Return the ``--pieces`` options with which a command loads the files of all announced pieces.
+
+    The text is empty if no file has announced a piece.
+    """
     sources = {piece.source.name for piece in ANNOUNCED.values()}
     return "".join(f" --pieces {shlex.quote(LOADED[name])}" for name in LOADED if name in sources)
 
@@ -142,7 +145,7 @@ def _refuse_files_beside(file: str, content: bytes, text: str) -> None:
 
 
 def _reason(error: BaseException, file: str) -> str:
-    """Return an exception of a file, with the last line of the file that led to it."""
+    """Return why a file failed: its exception as a text, with the line of the file that led to it."""
     if isinstance(error, SyntaxError):
         return error.msg if error.lineno is None else f"line {error.lineno}: {error.msg}"
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]

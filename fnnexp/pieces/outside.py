@@ -45,7 +45,7 @@ def used_by(functions: Iterable[Callable[..., Any]]) -> str:
 
 
 def _lines(value: Any, seen: set[int]) -> Iterator[str]:
-    """Yield the text of a value; of a function, its place, its text and the values that it uses."""
+    """Yield lines that describe a value; for a function, its name, source and the outside values it uses."""
     if isinstance(value, PLAIN):
         yield repr(value)
         return
@@ -64,14 +64,15 @@ def _lines(value: Any, seen: set[int]) -> Iterator[str]:
         yield from _lines([*value.items()], seen)
     elif isinstance(value, partial):
         yield from _lines((value.func, value.args, value.keywords), seen)
-    elif isinstance(function := getattr(value, "py_func", value), FunctionType):  # Numba keeps the original
+    # A function that Numba compiled has the original function as `py_func`.
+    elif isinstance(function := getattr(value, "py_func", value), FunctionType):
         yield from _of_function(function, seen)
     elif isinstance(value, type) and value.__module__ != "__main__":
         yield f"{value.__module__}.{value.__qualname__}"
-    elif callable(value) and hasattr(value, "__name__") and not isinstance(value, type):  # built in
+    elif callable(value) and hasattr(value, "__name__") and not isinstance(value, type):  # such as `len`
         yield value.__name__
-    else:  # another object: at worst its pickle differs in another session, and trials run again
-        with contextlib.suppress(Exception):  # it can't be sent to workers: a check reports that
+    else:  # any other object counts by its pickle; if that differs in another session, trials run again
+        with contextlib.suppress(Exception):  # a check reports an object that can't be pickled for workers
             yield hashlib.sha256(cloudpickle.dumps(value)).hexdigest()
 
 

@@ -58,7 +58,7 @@ DIGITS = 12
 
 @dataclass(frozen=True)
 class Source:
-    """The file or notebook cell that announced a piece, and the SHA-256 of its content."""
+    """The file or notebook cell in which a user announced a piece, and the SHA-256 of its content."""
 
     name: str
     sha256: str
@@ -72,7 +72,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Piece:
-    """A piece that the user announced.
+    """A piece: a function of the user's that fnnexp uses as an initializer, a loss, a data set and so on.
 
     Attributes
     ----------
@@ -95,7 +95,7 @@ class Piece:
 
     @property
     def exact(self) -> str:
-        """Its exact name, which ends in the checksum of its file."""
+        """Its name with the first digits of the checksum of its file, as in ``mine@1a2b3c4d5e6f``."""
         return f"{self.name}@{self.source.sha256[:DIGITS]}"
 
     def __str__(self) -> str:
@@ -170,7 +170,7 @@ def withdraw(source_name: str) -> None:
 
 @contextmanager
 def world_as_it_was() -> Iterator[None]:
-    """Let a user's code run, and then undo what it changed in this process beside the pieces."""
+    """Run a user's code in the ``with`` block; then restore the folder, environment, generators and so on."""
     folder, words, paths, environment = Path.cwd(), list(sys.argv), list(sys.path), dict(os.environ)
     generators = random.getstate(), np.random.get_state()  # noqa: NPY002
     with warnings.catch_warnings(), np.errstate():
@@ -187,7 +187,7 @@ def world_as_it_was() -> Iterator[None]:
 
 
 def source_of(what: str, *functions: Callable[..., Any]) -> Source:
-    """Return the file or notebook cell that defines a piece, whose first function is given first.
+    """Return the file or notebook cell that defines the functions of a piece.
 
     Outside of a file of pieces, the checksum includes what the functions use from other cells or modules.
 
@@ -253,7 +253,7 @@ def pickled(entries: Any) -> bytes:
 
 
 def unpickled(content: bytes) -> Any:
-    """Return the objects of :func:`pickled` as a worker gets them, which lacks the modules of pieces."""
+    """Return the objects in bytes of :func:`pickled`, loaded as in a worker, without the user's modules."""
     with _hidden_modules():
         return cloudpickle.loads(content)
 
@@ -263,7 +263,10 @@ MODULES: list[ModuleType] = []
 
 
 def remember_module(function: Callable[..., Any]) -> None:
-    """Let workers get the code of the functions in a function's module, unless it is installed."""
+    """Note a user's module, which workers lack, so that they get the code of its functions.
+
+    Installed modules are not noted, as workers can import them.
+    """
     while isinstance(function, partial):
         function = function.func
     module = sys.modules.get(getattr(function, "__module__", None) or "__main__")
@@ -276,9 +279,10 @@ def remember_module(function: Callable[..., Any]) -> None:
 
 @contextmanager
 def _hidden_modules() -> Iterator[None]:
-    """Remove the modules of pieces from those that are loaded, so that nothing in them is pickled by name.
+    """Take the user's modules out of ``sys.modules`` for the ``with`` block.
 
-    Otherwise pickle may also refer to a function of SciPy by the module of a piece that imports it.
+    So nothing in them is pickled by the name of its module. Otherwise pickle may even refer to a function of
+    SciPy by a user's module that imports it.
     """
     with _HIDING:
         own = set(map(id, MODULES))
@@ -297,7 +301,7 @@ _RECEIVED: set[str] = set()
 
 
 def receive(content: Shipped | None) -> None:
-    """Enter the pieces that the parent sent in this worker's tables, under their exact names."""
+    """Enter the user's pieces in the tables of this worker, under their exact names (``name@checksum``)."""
     if content is None or content.digest in _RECEIVED:
         return
     for kind, exact, value in cloudpickle.loads(content.content):

@@ -27,7 +27,7 @@ ROUNDING = 1e-9
 """An epoch that exceeds the budget by less than this fraction counts as within the budget."""
 
 UNKNOWN = {
-    "updates": "how many it made is unknown, because its runs do not record how many images they train on",
+    "updates": "how many it made is unknown, because its runs do not record how many rows they train on",
     "seconds": "how long its epochs took is not recorded",
 }
 """Reasons why the cost of an epoch is unknown, by unit."""
@@ -92,24 +92,29 @@ def at_equal(runs: pd.DataFrame, curves: pd.DataFrame, unit: str) -> pd.DataFram
         )
     if not batching_varies(runs):
         these = "this trial" if len(runs) == 1 else f"these {len(runs)} trials"
-        raise FnnexpError(f"batching does not vary in {these}, so at_equal has no modes to compare")
+        raise FnnexpError(
+            f"batching does not vary in {these}, so at_equal has no modes to compare; pass trials of several "
+            "batching modes, as from a sweep with batching=full,mini"
+        )
     cut, costs = cut_at_equal_cost(runs, curves, unit)
     about = " ".join(omitted_modes(costs, unit))
     if not batching_varies(cut[cut["status"] == "finished"]):
         raise FnnexpError(
-            about or f"no two batching modes have a finished trial with curves, at equal {unit}"
+            about
+            or f"no two batching modes have a finished trial with curves to compare at equal {unit}; pass "
+            "the runs and the curves of finished trials of several modes"
         )
     cut.attrs["about"] = about
     return cut
 
 
 def batching_varies(runs: pd.DataFrame) -> bool:
-    """Return whether these trials have several batching options that differ numerically."""
+    """Return whether these trials have several batching options that do not all train identically."""
     return len(runs) > 0 and "batching" in comparisons.levels(filters.once(runs))
 
 
 def cut_at_equal_cost(runs: pd.DataFrame, curves: pd.DataFrame, unit: str) -> AtEqual:
-    """Return trials of several batching modes at equal cost (:func:`at_equal`), and the costs."""
+    """Return trials of several batching modes at equal cost, as :func:`at_equal` does, and the costs."""
     runs = filters.once(runs)
     options = comparisons.levels(runs)
     factors = [str(name) for name in options.columns]

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 
 def of_curves(runs: pd.DataFrame, curves: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Return `mean`, `low` and `high` over seeds for each arch, init, batching (labels) and epoch.
+    """Return a metric's `mean`, `low` and `high` over seeds for each arch, init and batching label and epoch.
 
-    A trial that stopped early keeps its last value, as :func:`carried_forward` says. `low` and `high` are the
-    95% interval of Student's t, because thousands of points are too many to resample. The interval is cut at
-    0 and, for an accuracy, at 1. With one seed both ends equal the mean.
+    A trial that stopped early keeps its last value (:func:`carried_forward`). `low` and `high` are the ends
+    of Student's 95% interval, because thousands of points are too many to resample. The interval is cut at 0
+    and, for an accuracy, at 1. With one seed both ends equal the mean.
     """
     runs = filters.once(runs)
     joined = carried_forward(of_trials(runs, curves, metric), runs, AXES, ["trial"])
@@ -28,7 +28,7 @@ def of_curves(runs: pd.DataFrame, curves: pd.DataFrame, metric: str) -> pd.DataF
 
 
 def of_trials(runs: pd.DataFrame, curves: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Return the curves of trials: `trial`, `seeds` (text), the labels of `AXES`, `epoch` and `value`."""
+    """Return a metric's curves: `trial`, `seeds` (text), arch, init and batching label, `epoch`, `value`."""
     runs = filters.once(runs)
     labels = runs[["trial"]].assign(**{axis: labels_of(runs, axis) for axis in AXES})
     seeds = [name for name in ("seed", *frames.SEEDS) if name in runs]
@@ -45,8 +45,8 @@ def carried_forward(
 ) -> pd.DataFrame:
     """Return points with the last values of trials that stopped early repeated to the end of their lines.
 
-    A mean over the trials that remain would jump where another trial stops. With the last values, a line ends
-    at the mean that ranks it.
+    A mean over the trials that remain would jump where another trial stops. With the last values repeated, a
+    line ends at the mean by which its trials are ranked.
 
     Parameters
     ----------
@@ -71,9 +71,10 @@ def carried_forward(
 
 
 def last_epochs(runs: pd.DataFrame) -> pd.Series:
-    """Return the last epoch of each finished trial (float64): where it stopped, or else `epochs`.
+    """Return the last epoch of each finished trial (float64): where it stopped early, or else `epochs`.
 
-    Where epochs are a numeric factor, the trials have their best number of epochs. NaN if it is unknown.
+    In a frame of :func:`fnnexp.results.numeric.at_best`, `epochs` can be the column `best epochs`. The result
+    is NaN where the last epoch is unknown.
     """
     unknown = pd.Series(float("nan"), runs.index)
     epochs = next((runs[column] for column in ("epochs", "best epochs") if column in runs), unknown)

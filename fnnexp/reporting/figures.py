@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from fnnexp.results.ranking import Ranking
 
 MOST_COMBINATIONS = 12
-"""The largest number of combinations that are drawn; curves.csv has the curves of all."""
+"""The largest number of combinations of other factors that are drawn; curves.csv has the curves of all."""
 
 
 MOST_OPTIONS = 24

@@ -1,7 +1,7 @@
 """The handout: the answer of a report, one figure, one table and how it was run, on one printed page.
 
-It has the blocks of the report and computes nothing. The lines of text are counted, so that they leave room
-for the figure. What does not fit is in the report beside it.
+It consists of parts of the report and computes nothing. The lines of text are counted, so that they leave
+room for the figure. What does not fit is only in the report.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ ROWS, TEXT = 8, 26
 """The largest numbers of lines of the table, and of the answer, the table and the facts together."""
 
 LEAST_ROWS = 3
-"""A table has so many rows, if it has them, also if other texts are long."""
+"""The table shows this many rows (or all, if it has fewer) even if the other texts are long."""
 
 HOW = "How it was run"
 
@@ -40,8 +40,8 @@ HOW = "How it was run"
 def of_report(document: Document, runs: pd.DataFrame) -> Document:
     """Return the handout of a report on some trials.
 
-    The answer and the table are those that the terminal shows. The figure is that of the answer, or the first
-    of the curves, or the first of all.
+    The answer and the table are those that the terminal shows. The figure is that of the answer; if the
+    answer has none, the first of the curves, or else the first of the report.
     """
     headlines = [
         Text(block.text)
@@ -79,7 +79,7 @@ def _facts(document: Document, runs: pd.DataFrame) -> list[Block]:
 
 
 def _table(document: Document, most: int) -> list[Block]:
-    """Return the first table that the terminal shows, in so many lines at most, and what ranks it."""
+    """Return the terminal's first table, cut to `most` lines, and the sentence on the ranking metric."""
     tables = [
         block
         for section in document.sections
@@ -95,9 +95,10 @@ def _table(document: Document, most: int) -> list[Block]:
     count = max(LEAST_ROWS, sum(end <= most for end in ends))
     total = max(whole.size, len(document.data.get(Path(whole.file).stem, ())))
     ranked = [text for text in document.section(overview.TITLE).sentences if text.startswith("Ranked by")]
+    apart = [text for text in document.section(summary.TITLE).sentences if text.startswith(summary.APART)]
     return [
         table._replace(rows=table.rows[:count], total=total),
-        *(Text(text, quiet=True) for text in ranked),
+        *(Text(text, quiet=True) for text in [*ranked, *apart]),
     ]
 
 
@@ -108,7 +109,7 @@ def _width(table: Table) -> int:
 
 
 def _first(blocks: Sequence[Block], most: int, what: str, where: str) -> list[Block]:
-    """Return the first blocks, in so many lines at most, and a remark on how many more there are."""
+    """Return as many of the first blocks as fit into `most` lines, and a remark on how many are left out."""
     ends = accumulate(sum(map(_lines, _texts(block))) for block in blocks)
     count = sum(end <= most for end in ends)
     if count == len(blocks):

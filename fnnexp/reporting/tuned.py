@@ -35,10 +35,10 @@ from fnnexp.results.ranking import Ranking
 from fnnexp.tracking.run_format import AND, DONE
 
 FEW = 4
-"""So many options are named in a sentence; more are counted."""
+"""If there are more options than this, a sentence counts them instead of naming them."""
 
 CONTENDERS = 3
-"""How many of a level's draws, the best in tuning, another level must beat to be better."""
+"""The number of a level's draws, the best in tuning, that another level must beat to be called better."""
 
 PASSED, FAILED, MISSING = "passed", "failed", "not trained"
 """The results of a check: the winner beats all contenders of the other level, or does not; not all of their
@@ -62,16 +62,16 @@ PHRASES = {
 
 @dataclass(frozen=True)
 class Level:
-    """An option that is compared.
+    """An option that was tuned and is compared with others.
 
     Attributes
     ----------
     name
-        Its name.
+        The option's name.
     draws
-        A row for each draw, sorted by its values: the tuned keys; `trials`, the ids of its tuning trials;
-        `epochs_trained`, how many epochs they trained; `diverged`, how many diverged; `mean`, of the ranking
-        metric, NaN unless all of them finished.
+        A row for each draw (a configuration that tuning tried), sorted by its values: the tuned keys;
+        `trials`, the ids of its tuning trials; `epochs_trained`, how many epochs they trained; `diverged`,
+        how many diverged; `mean`, of the ranking metric, NaN unless it finished with all tuning seeds.
     chosen
         The row of the best draw; of several, the first. None if no draw has a mean.
     """
@@ -81,14 +81,14 @@ class Level:
     chosen: int | None
 
     def contenders(self, ranking: Ranking) -> list[int]:
-        """Return the rows of the :data:`CONTENDERS` draws with the best means, the choice first."""
+        """Return the rows of the :data:`CONTENDERS` draws (tried values) with the best means, best first."""
         goodness = ranking.goodness(self.draws["mean"]).dropna()
         return [int(row) for row in goodness.sort_values(ascending=False, kind="stable").index[:CONTENDERS]]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A tuned comparison and its trials.
+    """A comparison of options (the levels) that were each tuned first, and its trials.
 
     Attributes
     ----------
@@ -102,7 +102,7 @@ class Comparison:
         The trials that have one of the draws and no tuning seed; the columns `level` and `draw` are the
         numbers of the level, and of its draw.
     where
-        The other params of these trials in which the comparisons of the experiment differ, as `epochs=4`.
+        The other params, such as `epochs=4`, in which this comparison differs from others of the experiment.
     """
 
     asked: Tuned
@@ -113,34 +113,34 @@ class Comparison:
 
     @property
     def keys(self) -> list[str]:
-        """The tuned keys that trials have."""
+        """The tuned keys that are params of the trials."""
         return [key for key in self.asked.tune if key in self.levels[0].draws]
 
     def values(self, level: int) -> dict[str, Any]:
-        """Return the values that a level chose."""
+        """Return the values of the tuned keys that tuning chose for a level (an option)."""
         chosen = self.levels[level].chosen
         draws = self.levels[level].draws
         return {} if chosen is None else {key: draws[key].iloc[chosen] for key in self.keys}
 
     def at(self, level: int, draw: int | None) -> pd.DataFrame:
-        """Return the trials of a level with one of its draws, one for each seed."""
+        """Return the trials of a level (an option) with one draw (tried values), one for each seed."""
         of_level = self.rows["level"] == level
         return self.rows[of_level & (self.rows["draw"] == (-1 if draw is None else draw))]
 
     def own(self, level: int) -> pd.DataFrame:
-        """Return the trials of a level with the draw that it chose."""
+        """Return the trials of a level (an option) with the values that tuning chose for it."""
         return self.at(level, self.levels[level].chosen)
 
 
 class Check(NamedTuple):
-    """The comparison of a level with the contenders of another.
+    """Whether a level (an option) beats the contenders of another: its best draws (values that tuning tried).
 
     Attributes
     ----------
     result
         One of :data:`PASSED`, :data:`FAILED` and :data:`MISSING`, or "" if there was no check.
     p
-        The largest p value.
+        The largest p value of the tests against these draws.
     """
 
     result: str
@@ -151,14 +151,14 @@ class Check(NamedTuple):
 
 
 def all_of(runs: pd.DataFrame, ranking: Ranking) -> list[Comparison]:
-    """Return every tuned comparison of a frame of runs."""
+    """Return all comparisons of tuned options to which trials of a frame of runs belong."""
     texts = sorted(runs["tuning"].dropna().unique()) if "tuning" in runs else []
     names = dict.fromkeys(name for text in texts for name in str(text).split(AND))
     return [found for asked in filter(None, map(parsed, names)) for found in of(runs, asked, ranking)]
 
 
 def of(runs: pd.DataFrame, asked: Tuned, ranking: Ranking) -> list[Comparison]:
-    """Return the comparisons that some keys ask for: one for each combination of what is fixed."""
+    """Return the tuned comparisons that `asked` describes, one for each combination of the other settings."""
     runs = filters.once(runs)
     params = params_of(runs)
     by_level = [*(key for key in params if is_of_level(asked, key)), PIECES]
@@ -196,7 +196,7 @@ def _texts(frame: pd.DataFrame, keys: Sequence[str]) -> pd.Series:
 
 
 def _level(rows: pd.DataFrame, asked: Tuned, keys: Sequence[str], ranking: Ranking) -> Level:
-    """Return a level, given the trials that tuned it."""
+    """Return a :class:`Level` (an option), given the trials that tuned it."""
     rows = rows.sort_values([*keys, "seed"], kind="stable")
     finished, metric = rows["status"] == "finished", rows[ranking.metric].astype("float64")
     rows = rows.assign(epochs_trained=_epochs(rows), value=metric.where(finished))
@@ -217,7 +217,7 @@ def _level(rows: pd.DataFrame, asked: Tuned, keys: Sequence[str], ranking: Ranki
 
 
 def _epochs(rows: pd.DataFrame) -> pd.Series:
-    """Return how many epochs each trial that is done has trained; 0 for others."""
+    """Return how many epochs each finished or diverged trial has trained; 0 for other trials."""
     epochs = pd.Series(math.nan, rows.index)
     for column in ("diverged_epoch", "stopped_epoch", "epochs"):
         if column in rows:
@@ -226,7 +226,7 @@ def _epochs(rows: pd.DataFrame) -> pd.Series:
 
 
 def _distinct(levels: Sequence[Level]) -> list[Level]:
-    """Return levels with different names: those that share one are numbered."""
+    """Return the levels (options) with different names: levels that share a name are numbered."""
     names = [level.name for level in levels]
     return [
         level if names.count(level.name) == 1 else Level(f"{level.name} ({i})", level.draws, level.chosen)
@@ -234,18 +234,53 @@ def _distinct(levels: Sequence[Level]) -> list[Level]:
     ]
 
 
-# Comparing the levels
+def parts(runs: pd.DataFrame, found: Sequence[Comparison]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the trials that a report compares, and those that it shows over the values of numeric factors.
+
+    Trials that were trained to tune options are not compared. If all others belong to comparisons of tuned
+    options, those with the chosen values are compared, and the trials that tuned are shown over the values.
+    Otherwise both are the same frame.
+    """
+    compared = filters.compared(runs)
+    rows = [comparison.rows["trial"] for comparison in found]
+    if compared is runs or not rows or not compared["trial"].isin(pd.concat(rows)).all():
+        return compared, compared
+    own = [comparison.own(level)["trial"] for comparison in found for level in range(len(comparison.levels))]
+    tuning = runs["tuning"].notna() & runs["seed"].isin(TUNING_SEEDS)
+    return filters.part(compared, compared["trial"].isin(pd.concat(own))), filters.part(runs, tuning)
+
+
+def keys(found: Sequence[Comparison]) -> list[str]:
+    """Return the keys that were tuned. Among the chosen values they follow from the options."""
+    return list(dict.fromkeys(key for comparison in found for key in comparison.keys))
+
+
+def answers(found: Sequence[Comparison]) -> list[str]:
+    """Return the sentences of all comparisons, each after its name if there are several."""
+    texts = []
+    for comparison in found:
+        texts += [name_of(comparison)] if len(found) > 1 else []
+        texts += sentences(comparison, pairs(comparison))
+    return texts
+
+
+def name_of(comparison: Comparison) -> str:
+    """Return what a comparison asked, and where it differs from the others of the experiment."""
+    return f"{comparison.asked} {comparison.where}".strip()
+
+
+# Comparing the tuned options
 
 
 def pairs(comparison: Comparison) -> pd.DataFrame:
-    """Compare the best level, once each is tuned, with every other.
+    """Compare the best tuned option (level) with every other.
 
     Returns
     -------
     DataFrame
-        The columns of :func:`fnnexp.compare`, and `check`: the result of the check of a pair that the fresh
-        seeds call better, "" for other pairs. The verdict is `better` only if the check is passed too. Both
-        tests count for the correction: the larger of their p values does.
+        The columns of :func:`fnnexp.compare`, and `check`: the result of the check (:class:`Check`) of a pair
+        that the fresh seeds call better, "" for other pairs. The verdict is `better` only if the check is
+        passed too. The correction for several pairs is applied to the larger of both p values.
     """
     ranking, groups = comparison.ranking, _groups(comparison)
     if len(groups) < 2:
@@ -270,9 +305,10 @@ def pairs(comparison: Comparison) -> pd.DataFrame:
 
 
 def checked(findings: Findings, found: Sequence[Comparison]) -> Findings:
-    """Return the findings about tuned options without the verdicts `better` whose check is not passed.
+    """Return the findings with `open` for `better` on pairs of tuned options that did not pass their check.
 
-    The options have the same names in both. Findings about other trials are returned as they are.
+    The options have the same names in the findings and in the comparisons. Findings about other trials are
+    returned as they are.
     """
     doubtful = {
         frozenset((row["a"], row["b"]))
@@ -295,7 +331,10 @@ def checked(findings: Findings, found: Sequence[Comparison]) -> Findings:
 
 
 def needed(comparison: Comparison) -> list[tuple[int, int]]:
-    """Return the levels and draws whose trials the checks need: the contenders of the levels that lose."""
+    """Return the numbers of the options (levels) and draws (tried values) whose trials the checks need.
+
+    These are the contenders, without the chosen draw, of each level that the best level seems to beat.
+    """
     groups = _groups(comparison)
     if len(groups) < 2:
         return []
@@ -311,7 +350,7 @@ def needed(comparison: Comparison) -> list[tuple[int, int]]:
 
 
 def best(comparison: Comparison) -> str | None:
-    """Return the name of the level with the best mean on fresh seeds, None if no trial has finished."""
+    """Return the name of the tuned option with the best mean on fresh seeds, None if there are no results."""
     means = {
         name: statistics.mean(comparison.ranking.goodness(_values(comparison, comparison.own(level))))
         for name, level in _groups(comparison).items()
@@ -320,7 +359,10 @@ def best(comparison: Comparison) -> str | None:
 
 
 def _groups(comparison: Comparison) -> dict[str, int]:
-    """Return the levels with results on fresh seeds, by name; numerically identical levels share one."""
+    """Return the numbers of the options (levels) with results on fresh seeds, by name.
+
+    Numerically identical options share a name such as `sqrtmax = xavier`, and have the number of the first.
+    """
     by_training: dict[frozenset[tuple[Any, Any]], list[int]] = {}
     for level in range(len(comparison.levels)):
         rows = comparison.own(level)
@@ -349,7 +391,7 @@ def _against_others(by_name: Mapping[str, pd.DataFrame], ranking: Ranking) -> li
 
 
 def _check(comparison: Comparison, winner: int, loser: int) -> Check:
-    """Compare a level with each contender of another, except the one that the other chose."""
+    """Compare the option (level) `winner` with each contender of `loser` except its chosen values."""
     own, p_values = comparison.own(winner), [0.0]
     own = own[own["status"] == "finished"]
     for draw in comparison.levels[loser].contenders(comparison.ranking)[1:]:
@@ -357,7 +399,7 @@ def _check(comparison: Comparison, winner: int, loser: int) -> Check:
         rows = rows[rows["seed"].isin(own["seed"]) & rows["status"].isin(DONE)]
         if len(rows) < len(own):
             return Check(MISSING, 1.0)
-        if (rows["status"] == "finished").sum() > 1:  # else it diverged, and is no contender after all
+        if (rows["status"] == "finished").sum() > 1:  # a draw that diverges on fresh seeds needs no test
             (pair,) = _against_others({"winner": own, "loser": rows}, comparison.ranking)
             p_values.append(float(pair["p"]) if pair["a"] == "winner" and pair["difference"] > 0 else 1.0)
     return Check(PASSED if max(p_values) <= ERROR_RATE else FAILED, max(p_values))
@@ -367,13 +409,14 @@ def _check(comparison: Comparison, winner: int, loser: int) -> Check:
 
 
 def best_found(comparison: Comparison) -> pd.DataFrame:
-    """Return the best mean that tuning is expected to find with fewer draws.
+    """Return the best mean that tuning is expected to find with fewer tuning trials, for each option.
 
     Returns
     -------
     DataFrame
-        `level`; `trials`, the number of tuning trials; `best`: the mean, over all orders of the draws, of the
-        best mean among the first so many. A draw that diverged counts as the worst that did not.
+        `level`, the option; `trials`, the number of tuning trials; `best`: the best mean among so many
+        trials, averaged over all orders of the draws (tried values). A draw that diverged counts as the worst
+        that did not.
     """
     rows = []
     for level in comparison.levels:
@@ -388,9 +431,9 @@ def best_found(comparison: Comparison) -> pd.DataFrame:
 
 
 def expected_best(values: Sequence[float] | np.ndarray, count: int) -> float:
-    r"""Return the expected largest of so many values, drawn without replacement from some ascending values.
+    r"""Return the expected largest of `count` values, drawn without replacement from ascending `values`.
 
-    The i-th of n values is the largest of k with the probability C(i − 1, k − 1) / C(n, k).
+    The i-th of n values is the largest of k drawn values with the probability C(i − 1, k − 1) / C(n, k).
 
     >>> expected_best([1.0, 2.0, 6.0], 1), expected_best([1.0, 2.0, 6.0], 3)
     (3.0, 6.0)
@@ -401,7 +444,7 @@ def expected_best(values: Sequence[float] | np.ndarray, count: int) -> float:
 
 
 def end_of_range(level: Level, key: str) -> str:
-    """Return "lowest tried" or "highest tried" if the level chose an end of what it tried of a key, or ""."""
+    """Return "lowest tried" or "highest tried" if tuning chose an end of a key's tried values, else ""."""
     tried = level.draws[key]
     if level.chosen is None or is_bool_dtype(tried) or not is_numeric_dtype(tried) or tried.nunique() < 3:
         return ""
@@ -410,7 +453,7 @@ def end_of_range(level: Level, key: str) -> str:
 
 
 def marks(level: Level, keys: Sequence[str]) -> str:
-    """Return which of a level's chosen values are at an end of what was tried."""
+    """Return which of the values that tuning chose for an option are at an end of the tried values."""
     ends = {key: mark for key in keys if (mark := end_of_range(level, key))}
     return ", ".join(ends.values() if len(keys) == 1 else (f"{key}: {mark}" for key, mark in ends.items()))
 
@@ -426,7 +469,7 @@ def sentences(comparison: Comparison, table: pd.DataFrame) -> list[str]:
     if leader is None or table.empty:
         return [f"{tuned_for}, no two options have results on fresh seeds yet.", *notes]
     behind = table[table["a"] == leader]
-    # A check that is not passed makes a verdict open; the answer is then more than "open".
+    # If a verdict is open only because its check was not passed, the answer says so.
     answers = behind["verdict"].mask((behind["verdict"] == "open") & (behind["low"] > 0), UNSURE)
     answers = answers.mask(behind["check"].isin([FAILED, MISSING]), behind["check"])
     texts = [
@@ -442,7 +485,7 @@ def sentences(comparison: Comparison, table: pd.DataFrame) -> list[str]:
 
 
 def _unequal(comparison: Comparison) -> list[str]:
-    """Return a sentence if tuning tried other configurations of some options than of others."""
+    """Return a sentence if tuning did not try the same configurations for all options."""
     tried = [frozenset(_texts(level.draws, comparison.keys)) for level in comparison.levels]
     if len({*tried}) == 1:
         return []

@@ -21,7 +21,6 @@ from pandas.api.types import is_numeric_dtype
 
 from fnnexp import console as notebook
 from fnnexp.config.commands import file_name, ranking_options, report_command
-from fnnexp.config.grids.tuned import TUNING_SEEDS
 from fnnexp.data import sources
 from fnnexp.errors import FnnexpError, plural, printable
 from fnnexp.pieces import files as files_of_pieces
@@ -101,7 +100,7 @@ def write(
     Returns
     -------
     Path
-        The HTML page.
+        The path of the HTML page.
 
     Raises
     ------
@@ -120,26 +119,35 @@ def write(
         if whole.runs.empty:
             if reader.map_runs(experiment, tracking_uri):
                 raise FnnexpError(
-                    f"The experiment '{experiment}' has only maps, which have no report; "
+                    f"The experiment '{experiment}' has only maps (of fnnexp map), which have no report; "
                     f"fnnexp.read_map({experiment!r}) returns the arrays of the newest"
                 )
             if reader.map_runs(experiment, tracking_uri, RANGE_TEST):
                 raise FnnexpError(
-                    f"The experiment '{experiment}' has only range tests, which have no report; the command "
-                    "that made one prints it again and trains nothing"
+                    f"The experiment '{experiment}' has only range tests of learning rates, which have no "
+                    "report; to see one again, write the command that made it, which trains nothing"
                 )
             raise FnnexpError(f"The experiment '{experiment}' has no fnnexp trials yet; run a sweep first.")
         if where:
             whole = _selected(whole, where)
+        options = [f"{key}={value}" for key, value in (where or {}).items()]
+        notes: list[str] = []
+        if "epochs" not in {*compare, *(where or {})}:
+            kept = filters.longest(whole.runs)
+            if kept is not whole.runs:
+                stored = store.option(tracking_uri) + files_of_pieces.options()
+                command_of = partial(report_command, experiment, store=stored)
+                notes = _about_longest(whole.runs, kept, command_of, options)
+                whole = _with_runs(whole, kept)
         asked = reader.asked(experiment, tracking_uri)
         if compare and level_of(metric) is not None:
             raise FnnexpError(
-                f"--compare {','.join(compare)}: times are not tested, because trials that train in one "
-                "stack share a clock; omit --compare, or rank by another metric"
+                f"--compare {','.join(compare)}: --metric {metric} is a time, and times are not tested, "
+                "because trials that train together share one measured time; omit --compare, or write "
+                "another --metric"
             )
         if compare:
             asked = questions_asked.by_compare(whole.runs, compare)
-        options = [f"{key}={value}" for key, value in (where or {}).items()]
         rank_options = ranking_options(metric, margin, compare)
         show_stage(f"comparing and drawing {plural(len(whole.runs), 'trial')}")
         document = make(
@@ -153,6 +161,7 @@ def write(
             asked=asked,
             compare=compare,
             handout=handout,
+            notes=notes,
         )
         name = file_name("\0".join([experiment, *options]) + rank_options.replace(" --", "\0"))
         target = given_folder or Path("reports", name)
@@ -291,6 +300,16 @@ def _selected(whole: frames.ExperimentFrames, where: Mapping[str, str]) -> frame
     return _with_runs(whole, filters.where(whole.runs, where))
 
 
+def _about_longest(
+    runs: pd.DataFrame, kept: pd.DataFrame, command: Callable[..., str], options: Sequence[str]
+) -> list[str]:
+    """Return sentences on the trials that were trained for more epochs, and how to report on the others."""
+    left_out = sorted(runs.loc[~runs["trial"].isin(kept["trial"]), "epochs"].unique())
+    shorter = command([*options, f"epochs={','.join(map(str, left_out))}"])
+    both = command(options, ranked=ranking_options(None, None, ["epochs"]))
+    return [f"{filters.about_longest(runs, kept)} The others: {shorter}. To compare both: {both}"]
+
+
 def make(
     experiment: str,
     where: Sequence[str],
@@ -303,6 +322,7 @@ def make(
     asked: Asked | None = None,
     compare: Sequence[str] = (),
     handout: bool = False,
+    notes: Sequence[str] = (),
 ) -> Document:
     """Return the report on some trials as data.
 
@@ -319,10 +339,12 @@ def make(
     metric, margin, compare, handout
         As for :func:`write`.
     asked
-        What the answer begins with, if anything was asked.
+        The questions whose answers come first, if any were asked.
+    notes
+        Sentences on what is compared.
     """
     with frames.remembering():
-        runs, sections = _sections(whole, tracking_uri, metric, margin, asked)
+        runs, sections = _sections(whole, tracking_uri, metric, margin, asked, notes)
     sections += own.sections(filters.compared(runs))
     rank_options = ranking_options(metric, margin, compare)
     options = store.option(tracking_uri) + files_of_pieces.options()
@@ -338,6 +360,7 @@ def _sections(
     metric: str | None,
     margin: float | None,
     asked: Asked | None,
+    notes: Sequence[str],
 ) -> tuple[pd.DataFrame, list[Section]]:
     """Return the runs as the report shows them, and its sections except the user's and the last."""
     whole = whole._replace(runs=by_version(whole.runs))
@@ -351,15 +374,16 @@ def _sections(
     )
     ranking = ranking_of(everything, metric, margin if answers is None else answers.margin)
     found = tuned.all_of(everything, ranking)
-    runs, over_values = _parts(everything, found)
+    runs, over_values = tuned.parts(everything, found)
     what_was_run = overview.section(whole.runs, whole.curves, ranking)
     whole = _with_runs(whole, runs)
     shows_tuning, is_default = over_values is not runs, ranking.metric == frames.ranking(runs)
-    rows, findings = questions.rows_and_findings(runs, ranking)
+    keys = tuned.keys(found) if shows_tuning else []
+    rows, findings = questions.rows_and_findings(runs.drop(columns=keys), ranking)
     findings = tuned.checked(findings, found)
     return everything, [
         tuned_options.section(found, ranking, len(filters.compared(everything)) - len(runs)),
-        summary.section(rows, findings, answers),
+        summary.section(rows, findings, answers, notes, tuned=keys),
         layers.section(runs, whole.diagnostics, ranking, partial(histograms.of_runs, uri=tracking_uri)),
         *(numeric_factors.sections(over_values, tested=not shows_tuning) if is_default else []),
         what_was_run,
@@ -375,21 +399,6 @@ def _sections(
         mistakes.section(rows, findings, tracking_uri),
         troubles.section(everything),
     ]
-
-
-def _parts(runs: pd.DataFrame, found: Sequence[tuned.Comparison]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the trials that a report compares, and those that it shows over the values of numeric factors.
-
-    Trials that tuned are not compared. If all others belong to tuned comparisons, those with the chosen
-    values are compared, and the trials that tuned show the values.
-    """
-    compared = filters.compared(runs)
-    rows = [comparison.rows["trial"] for comparison in found]
-    if compared is runs or not rows or not compared["trial"].isin(pd.concat(rows)).all():
-        return compared, compared
-    own = [comparison.own(level)["trial"] for comparison in found for level in range(len(comparison.levels))]
-    tuning = runs["tuning"].notna() & runs["seed"].isin(TUNING_SEEDS)
-    return filters.part(compared, compared["trial"].isin(pd.concat(own))), filters.part(runs, tuning)
 
 
 def _with_runs(whole: frames.ExperimentFrames, runs: pd.DataFrame) -> frames.ExperimentFrames:
@@ -425,7 +434,8 @@ def write_files(
             for_spreadsheets(frame).to_csv(folder / file, index=False, encoding="utf-8")
     except OSError as error:
         raise FnnexpError(
-            f"The report cannot be written to {folder}: {error}. Name another folder."
+            f"The report cannot be written to {folder}: {error}. Name another folder: --folder FOLDER, or in "
+            "Python folder=FOLDER."
         ) from error
     return [folder / file for file in (*texts, *images, *tables)]
 
@@ -445,7 +455,7 @@ def for_spreadsheets(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _each_harmless(column: pd.Series) -> pd.Series:
     """Return a column with harmless texts. A text that occurs in many rows is looked at once."""
-    if column.dtype == object:  # it can contain values that are not hashable
+    if column.dtype == object:  # pd.factorize needs hashable values
         return column.map(_harmless)
     codes, values = pd.factorize(column)
     harmless = pd.Series([_harmless(value) for value in values], dtype=object)
@@ -482,7 +492,8 @@ def log_files(
 def record_look(experiment: str, uri: str | None, runs: pd.DataFrame, when: int) -> list[str]:
     """Record in the store that results were seen at a time in milliseconds, if any of them are new.
 
-    Return the lines to print: none, or one line with the reason if this could not be recorded.
+    Tests of seeds that are added later depend on it. Return the lines to print: none, or one line with the
+    reason if this could not be recorded.
     """
     if not (runs["look"].isna() & (runs["status"] == "finished")).any():
         return []

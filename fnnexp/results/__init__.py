@@ -7,7 +7,7 @@
 - ``statistics``: functions from an array to a number or an interval.
 - ``comparisons``: pairs, leaders and shares of variance.
 - ``race``: which questions of a sweep are settled, while seeds are added.
-- ``budgets``: batching modes after equal numbers of epochs, updates or seconds of training.
+- ``seeds``: how much each seed changes the results.
 - ``numeric``: numeric factors as axes, and the best values on them.
 - ``questions``: which rows to compare, and ``fnnexp.compare``.
 - ``networks``: the networks of finished trials, and networks that are trained without a store.

@@ -84,7 +84,7 @@ def _problem(argument: Any, required: tuple[str, ...]) -> str:
 def column_types(name: str) -> dict[str, Any]:
     """Return the types of the columns of a frame, `runs` or `curves`.
 
-    Categories and times are converted from text.
+    Columns of categories and of times are `str`, because they are converted from text.
     """
     if name == "curves":
         return {"trial": "str", "epoch": "Int64", "metric": "str", "value": "float64"}
@@ -150,7 +150,7 @@ def _restored(column: pd.Series, name: str, wanted_dtype: Any) -> pd.Series:
 
 
 def _converted(column: pd.Series, dtype: Any) -> pd.Series:
-    """Return a column converted to `dtype`; None: the type that suits a setting with these values."""
+    """Return a column converted to `dtype`, or if it is None, to the type that a setting's values have."""
     values = [None if pd.isna(value) else value for value in column]
     dtype = dtype or _param_type([value for value in values if value is not None])
     if dtype == "str":
@@ -161,7 +161,7 @@ def _converted(column: pd.Series, dtype: Any) -> pd.Series:
 
 
 def _param_type(values: Sequence[Any]) -> Any:
-    """Return the type of a param's column with these values."""
+    """Return the type of a column with these values of a setting: boolean, Int64, float64 or str."""
     for classes, dtype in (((bool,), "boolean"), ((int,), "Int64"), ((int, float), "float64")):
         if values and all(isinstance(value, classes) for value in values):
             return dtype

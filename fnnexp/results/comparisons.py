@@ -59,7 +59,7 @@ MOST_TESTED = 40
 """For a question with more options than this, only the pairs with its best option are tested."""
 
 MOST_CELLS = 200
-"""With more combinations of the other factors than this, none of them gets its best option."""
+"""With more combinations of the other factors than this, the best option of each is not computed."""
 
 CLASSES = 10
 """The number of classes, as in MNIST, that is assumed for runs that do not record it."""
@@ -93,7 +93,7 @@ class Configuration(NamedTuple):
     failed
         Whether each finished trial failed to learn, in the order of `metric`.
     look
-        The first report that showed each finished trial, in the same order; 0 for none.
+        The number of the first report that showed each finished trial, in the same order; 0 for none.
     pruned
         How many of the trials a search stopped.
     """
@@ -112,9 +112,9 @@ def levels(runs: pd.DataFrame) -> pd.DataFrame:
     """Return each trial's option (value) of each factor (a setting that varies), as printed.
 
     There is a column (an ordered category) for each factor that varies and is not determined by another:
-    first the axes, whose labels include the params that vary, then the other factors. Options whose trials
-    are all numerically identical are joined. Factors that vary together, so that no trial can tell their
-    effects apart, share a column such as `arch with init`.
+    first arch, init and batching, whose labels include the params that vary, then the other factors. Options
+    whose trials are all numerically identical are joined. Factors that vary together, so that no trial can
+    tell their effects apart, share a column such as `arch with init`.
     """
     other_factors = others(runs)
     sections = {factor: factor.partition(".")[0] for factor in factors_of(runs)}
@@ -141,7 +141,7 @@ def _merged(options: pd.DataFrame) -> pd.DataFrame:
             rows = options[names].loc[~first.duplicated()].sort_values(names[0])
             values = tuples_of(rows.astype("str"))
             texts = [name_of(dict(zip(names, row, strict=True))) for row in values]
-            if len(set(texts)) < len(texts):  # spaces in options: `p` with `q r` reads as `p q` with `r`
+            if len(set(texts)) < len(texts):  # options with spaces: `p` with `q r` reads as `p q` with `r`
                 texts = list(map(repr, values))
             merged[WITH.join(names)] = first.cat.remove_unused_categories().cat.rename_categories(texts)
     return pd.DataFrame(merged, index=options.index)
@@ -252,9 +252,9 @@ def failed_to_learn(runs: pd.DataFrame, ranking: Ranking | None = None) -> pd.Se
 def learning_limit(classes: int) -> float:
     """Return the accuracy below which a trial failed to learn, with this number of classes.
 
-    From ten classes on it is twice the accuracy of guessing, 2/C for C classes. That would be 100% for two
-    classes. So with fewer than ten, it is a ninth of the way from guessing to 100%, which is as far as 20%
-    is with ten: where noise limits the accuracy, the rest of the way may be out of reach.
+    With ten classes or more, it is twice the accuracy of guessing: 2/C for C classes. With two classes, this
+    would be 100%. So with fewer than ten, it is a ninth of the way from guessing to 100%, as 20% is with ten
+    classes. It is not higher because noise may limit the accuracy that can be reached.
 
     >>> [round(learning_limit(classes), 3) for classes in (2, 5, 10, 100)]
     [0.556, 0.289, 0.2, 0.02]
@@ -284,7 +284,7 @@ def finished_trials(runs: pd.DataFrame, configuration: Configuration) -> pd.Data
 
 
 def name_of(options: Mapping[str, str]) -> str:
-    """Return the name of a configuration or a cell: `he`, `optimizer.lr=0.1`, … for each factor."""
+    """Return the name of a combination of options, such as `he optimizer.lr=0.1`."""
     texts = [text if name in CHOICES or WITH in name else f"{name}={text}" for name, text in options.items()]
     return " ".join(texts)
 
@@ -301,9 +301,10 @@ def with_leader(runs: pd.DataFrame, ranking: Ranking | None = None) -> pd.DataFr
 class _Option(NamedTuple):
     """An option of a factor, with the results of its finished trials as arrays of seeds × cells.
 
-    A cell is a combination of the other factors. `metric` is :meth:`Ranking.goodness`, NaN where no trial
-    finished; `mean` is its mean over all of the option's trials; `failed` and `look` are as in
-    :class:`Configuration`. The arrays of all options that are compared have the same seeds and cells.
+    A cell is a combination of the other factors. `metric` is the ranking metric as a number of which more is
+    better (:meth:`Ranking.goodness`), NaN where no trial finished; `mean` is its mean over all of the
+    option's trials; `failed` and `look` are as in :class:`Configuration`. The arrays of all options that are
+    compared have the same seeds and cells.
     """
 
     name: str
@@ -397,7 +398,7 @@ class Results(NamedTuple):
     option, seed
         The numbers, from 0, of each trial's option and seed.
     metric
-        Its :meth:`Ranking.goodness`.
+        The ranking metric as a number of which more is better (:meth:`Ranking.goodness`).
     failed, look
         As in :class:`Configuration`.
     """
@@ -409,7 +410,7 @@ class Results(NamedTuple):
     look: NDArray[np.int64]
 
     def at(self, places: NDArray[Any]) -> Results:
-        """Return the results at some places."""
+        """Return the results of some trials, by index or by mask."""
         return Results(*(array[places] for array in self))
 
 
@@ -441,7 +442,7 @@ def best_against_others(names: Sequence[str], results: Results, ranking: Ranking
 
 
 def inseparable(pairs: pd.DataFrame) -> pd.Series:
-    """Return which pairs have too few seeds for any result to settle them, in the rows of a frame of pairs.
+    """Return which rows of a frame of pairs have too few seeds for any result to settle the pair.
 
     Where a network failed to learn in some seeds, a test of signs compares the options. With n seeds the
     least p of a sign-flip test is 2/2ⁿ, and that of a safe sign test is (n + 1)/2ⁿ.
@@ -479,7 +480,7 @@ def of_options(runs: pd.DataFrame, ranking: Ranking | None = None) -> pd.DataFra
 def in_each_cell(runs: pd.DataFrame, factor: str = "init", ranking: Ranking | None = None) -> pd.DataFrame:
     """Return the best option of a factor, compared with the next best, for each combination of other factors.
 
-    Each row is a separate question: its family is the pairs of options in that cell.
+    Each row is a separate question: p is corrected for the pairs of options in that combination.
 
     Returns
     -------
@@ -531,8 +532,8 @@ def _as_options(
 ) -> list[_Option]:
     """Return options from the columns `metric`, `failed` and `look` of trials.
 
-    `place` has the positions of each trial's option, seed and cell; `shape` is the number of seeds and of
-    cells.
+    `place` has the positions of each trial's option, seed and cell (combination of the other factors);
+    `shape` is the number of seeds and of cells.
     """
     metric = np.full((len(names), *shape), np.nan)
     failed, look = np.zeros(metric.shape, bool), np.zeros(metric.shape, np.int64)
@@ -580,8 +581,8 @@ def _question(
 def _paired(a: _Option, b: _Option) -> _Pair:
     """Return the pair of two options, the better first.
 
-    The pair has the cells that both options finished for all seeds. If there are none, it has the seeds for
-    which both options finished all cells.
+    The pair has the cells (combinations of the other factors) that both options finished for all seeds. If
+    there are none, it has the seeds for which both options finished all cells.
     """
     both = ~(np.isnan(a.metric) | np.isnan(b.metric))
     if not both.all():
@@ -603,7 +604,7 @@ def _paired(a: _Option, b: _Option) -> _Pair:
     failed = np.hstack([a.failed, b.failed])
     look = np.hstack([a.look, b.look])
     # A report can compare two trials once it shows both, so the later of the first reports that showed them
-    # counts. 0 means that no earlier report showed the trial, so the present report, the last, is the first.
+    # counts. 0 means that no earlier report showed the trial: the present report, the last one, is the first.
     last = np.where(look == 0, np.iinfo(np.int64).max, look).max(axis=1) if look.size else look
     return _Pair(
         a.name,
@@ -629,9 +630,10 @@ def _shared_variance(
 def _numbers(
     pair: _Pair, d: NDArray[np.float64], ranking: Ranking, pool: statistics.SharedVariance | None
 ) -> dict[str, Any]:
-    """Return the columns of a pair but p values and verdict.
+    """Return the columns of a pair, except its p values and its verdict.
 
-    `d` are its differences, and `pool` is the variance that it shares with other pairs, if it does.
+    `d` has its differences by seed. `pool` is the variance that it shares with other pairs; None if it shares
+    none.
     """
     (difference,) = _without_rounding(np.array([statistics.mean(d)]))
     within = ranking.difference_bounds
@@ -672,11 +674,12 @@ def _verdicts(
 ) -> list[dict[str, Any]]:
     """Return a row for each of some pairs of a question, with corrected p values, seeds needed and verdicts.
 
-    `without_row` are the other tested pairs, and `untested` is the number of pairs that are not tested.
+    A question is, for example, which initializer is best; p is corrected for all its pairs. `without_row` are
+    its other tested pairs, and `untested` is the number of its pairs that are not tested.
     """
     tested = [*pairs, *without_row]
     family = untested + sum(len(pair.x) > 0 for pair in tested)
-    timed = ranking.is_time  # trials of one stack share a clock, so times cannot be tested
+    timed = ranking.is_time  # trials that train together share one measured time, so no test is valid
     differences = [pair.differences for pair in tested]
     flipped = [
         i for i, pair in enumerate(tested) if not timed and (i < len(pairs) or pair.test == "sign flip")
@@ -776,7 +779,7 @@ def shares(runs: pd.DataFrame, *, metric: str | None = None) -> pd.DataFrame:
     --------
     >>> fnnexp.shares(runs).set_index("effect")  # doctest: +SKIP
     """
-    runs = by_version(filters.compared(runs))
+    runs = by_version(filters.longest(filters.compared(runs)))
     shares_of_effects, about = shares_by(runs, ranking_of(runs, metric))
     shares_of_effects.attrs["about"] = about
     return shares_of_effects

@@ -48,16 +48,17 @@ def factors_of(runs: pd.DataFrame) -> list[str]:
 
 
 def by_version(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return the trials with options such as `mine@96e63b` where a file of pieces was edited between them.
+    """Return the trials with options such as `mine@96e63b` where the user's file was edited between trials.
 
-    Otherwise `pieces` would be a factor that only some options have. The digits are the start of the file's
-    checksum. The versions take the place of their option, the first trained first.
+    The file is the one that defines the option; the digits are the start of its checksum. Otherwise the
+    column `pieces`, which names such files, would be a factor that only some options have. The versions take
+    the place of their option, the first trained first.
 
     Returns
     -------
     DataFrame
-        `runs` itself if `pieces` is not a factor, or if no group has both options whose trials all use pieces
-        and options whose trials use none, so that it is unknown which option is the user's.
+        `runs` itself if `pieces` is not a factor, or if it is unknown which options are the user's: all
+        trials use files of the user, or every group has an option of which only some trials use them.
     """
     if PIECES not in runs or not varies_within(runs, params := params_of(runs), PIECES):
         return runs
@@ -75,7 +76,10 @@ def by_version(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _versions(runs: pd.DataFrame, choice: str) -> pd.Series:
-    """Return `@` and the checksums' first digits for trials of options with several versions, else ""."""
+    """Return `@` and the first digits of file checksums for trials of options with several versions, else "".
+
+    Trials of other options have no versions to tell apart.
+    """
     several = _values_within(runs, choice, PIECES) > 1
     checksums = runs[PIECES].astype("str").str.findall("@([0-9a-f]+)").str.join("+")
     short = checksums.str.replace(r"([0-9a-f]{6})[0-9a-f]*", r"\1", regex=True)
@@ -99,7 +103,7 @@ def group_numbers(runs: pd.DataFrame, factors: Sequence[str]) -> pd.Series:
 
 
 def tuples_of(rows: pd.DataFrame) -> list[tuple[Any, ...]]:
-    """Return the rows of a frame as tuples. Without columns, itertuples of pandas 2 has no rows."""
+    """Return the rows of a frame as tuples: () for each row of a frame without columns, unlike itertuples."""
     columns = [rows[name].tolist() for name in rows.columns]
     return list(zip(*columns, strict=True)) if columns else [()] * len(rows)
 

@@ -9,8 +9,8 @@ import pandas as pd
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 from fnnexp.config.resolve import label_in_full, label_now
-from fnnexp.errors import FnnexpError, did_you_mean
-from fnnexp.results.factors import as_text
+from fnnexp.errors import FnnexpError, did_you_mean, plural
+from fnnexp.results.factors import as_text, group_numbers
 from fnnexp.results.frames import (
     CHECKSUM,
     PIECES,
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 MOST = 10_000
 """Maximum number of values that one KEY=VALUE may name, the same as the maximum number of jobs in a sweep."""
+
+SEVERAL_EPOCHS = r"\bepochs=[^\s']*[,(]"
+"""Matches a command that sweeps over the number of epochs."""
 
 TRUTHS = {
     "true": True, "yes": True, "y": True, "on": True, "1": True,
@@ -45,10 +48,56 @@ def part(runs: pd.DataFrame, chosen: pd.Series) -> pd.DataFrame:
 def compared(runs: pd.DataFrame) -> pd.DataFrame:
     """Return the rows that enter comparisons: all but those of trials that were trained to tune options.
 
-    If there are no others, as in a selection of the tuning, the result is `runs` itself.
+    If all trials were trained to tune options, the result is `runs` itself.
     """
     tuning = runs["tuning"].notna() if "tuning" in runs else pd.Series(False, runs.index)
     return part(runs, ~tuning) if tuning.any() and not tuning.all() else runs
+
+
+def longest(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows without trials that a later command trained for more epochs; `runs` itself if none.
+
+    The trials of a number of epochs are left out if each of them has a longer trial, with everything else
+    equal, that began after it had ended and is done. They stay if one command trained several numbers of
+    epochs, since it asked to compare them, and in frames with trials that tuned.
+    """
+    commands = runs.get("command", pd.Series(dtype="str"))
+    columns = {"epochs", "seed", "status", "started", "seconds"}
+    if not columns <= {*runs.columns} or runs["epochs"].nunique() < 2 or commands.nunique() < 2:
+        return runs
+    if "tuning" in runs and runs["tuning"].notna().any():
+        return runs
+    asking = commands.str.contains(SEVERAL_EPOCHS, na=True)
+    asking |= runs.groupby("command", dropna=False)["epochs"].transform("nunique").gt(1)
+    content = [*params_of(runs), *(column for column in ("seed", CHECKSUM, PIECES) if column in runs)]
+    trials = pd.DataFrame({
+        "same": group_numbers(runs, [column for column in content if column != "epochs"]),
+        "epochs": runs["epochs"],
+        "started": runs["started"],
+        "ended": runs["started"] + pd.to_timedelta(runs["seconds"].fillna(0.0), unit="s"),
+    })  # fmt: skip
+    later = trials[runs["status"].isin(DONE) & ~asking]
+    pairs = trials.reset_index(names="row").merge(later, on="same", suffixes=("", "_later"))
+    longer = (pairs["epochs_later"] > pairs["epochs"]) & (pairs["started_later"] >= pairs["ended"])
+    has_longer = pd.Series(runs.index.isin(pairs.loc[longer, "row"]), runs.index)
+    left_out = has_longer.groupby(runs["epochs"]).transform("all").astype("bool")
+    return part(runs, ~left_out) if left_out.any() else runs
+
+
+def about_longest(runs: pd.DataFrame, kept: pd.DataFrame) -> str:
+    """Return a sentence on the rows that :func:`longest` left out; "" if there are none."""
+    if kept is runs:
+        return ""
+    left_out = runs[~runs["trial"].isin(kept["trial"])]
+    values = sorted(int(epochs) for epochs in left_out["epochs"].unique())
+    longer = sorted(int(epochs) for epochs in kept["epochs"].dropna().unique() if epochs > values[0])
+    several = len(left_out) > 1
+    return (
+        f"{plural(len(left_out), 'trial')} of {' and '.join(map(str, values))} "
+        f"{'epoch' if values == [1] else 'epochs'} {'were' if several else 'was'} later trained for "
+        f"{' and '.join(map(str, longer))}: only the {'longer ones are' if several else 'longer one is'} "
+        "compared."
+    )
 
 
 def where(runs: pd.DataFrame, wanted: Mapping[str, str]) -> pd.DataFrame:
@@ -200,6 +249,6 @@ def _text(value: Any) -> str:
 
 
 def _known_values(shown: pd.Series, requested: str) -> str:
-    values = list(dict.fromkeys(shown))
     """Return the end of a message: the values that occur, and a suggestion."""
+    values = list(dict.fromkeys(shown))
     return f"trials have {', '.join(values)}.{did_you_mean(requested, values)}"

@@ -157,7 +157,7 @@ def remembered(
 
 
 def in_order(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows sorted by options, seed, name and trial, with a new index; `runs` itself if they are.
+    """Return the rows sorted by options, seed, name and trial, with a new index; `runs` itself if sorted.
 
     The order depends only on the trials. So random draws and sums over seeds give the same result for any
     order of the input rows.
@@ -186,11 +186,14 @@ def experiments(*, tracking_uri: str | None = None) -> pd.DataFrame:
     -------
     DataFrame
         - `name` (str), for :func:`runs` and the others.
-        - `trials` (int64), and how many of them are `done` (int64): finished or diverged.
+        - `trials` (int64), how many of them are `done` (int64): finished or diverged, and how many are
+          `pruned` (int64): stopped by a search because others were better. The others are unfinished.
+        - `maps` and `range_tests` (int64), of :func:`fnnexp.read_map` and :func:`fnnexp.lr_range`: how many
+          complete ones the experiment has. They have no trials.
         - `changed` (datetime, UTC): the last time at which a run ended, or started if it has not ended.
         - `data` (str), the names of the data sets, joined by commas.
 
-        Experiments without trials of fnnexp have no row.
+        Experiments without trials, maps or range tests of fnnexp have no row.
 
     Raises
     ------
@@ -199,14 +202,14 @@ def experiments(*, tracking_uri: str | None = None) -> pd.DataFrame:
 
     Examples
     --------
-    >>> fnnexp.experiments().query("done < trials")  # doctest: +SKIP
+    >>> fnnexp.experiments().query("done + pruned < trials")  # doctest: +SKIP
     """
     summaries = reader.experiment_summaries(tracking_uri)
-    names, trials, done, changed, data = zip(*summaries, strict=True) if summaries else [()] * 5
+    names, *counts, changed, data = zip(*summaries, strict=True) if summaries else [()] * 8
+    counted = zip(("trials", "done", "pruned", "maps", "range_tests"), counts, strict=True)
     return pd.DataFrame({
         "name": pd.Series(names, dtype="str"),
-        "trials": pd.Series(trials, dtype="int64"),
-        "done": pd.Series(done, dtype="int64"),
+        **{column: pd.Series(count, dtype="int64") for column, count in counted},
         "changed": pd.to_datetime(pd.Series(changed, dtype="Int64"), unit="ms", utc=True),
         "data": pd.Series(data, dtype="str"),
     })  # fmt: skip
@@ -251,8 +254,8 @@ def runs(experiment: str, *, tracking_uri: str | None = None) -> pd.DataFrame:
         - `look` (Int64): the number of the first report that showed the trial's result, missing if none did.
           If seeds were added after a report had shown results, :func:`fnnexp.compare` uses tests that are
           valid at every look (each report that shows the results).
-        - `train_images` (Int64), the number of images that an epoch trains on, without held-out images;
-          `test_images` (Int64), the number of images of the test metrics; `classes` (Int64).
+        - `train_images` (Int64), the number of rows that an epoch trains on, without held-out rows;
+          `test_images` (Int64), the number of rows of the test metrics; `classes` (Int64).
         - `parameters` (Int64): the number of weights and biases. A layer of n units with m inputs has m · n
           weights, and n biases unless it has none: 784-100-10 has 78,400 + 100 + 1,000 + 10 = 79,510.
         - `updates` (Int64): the number of optimizer steps, epochs · ⌈`train_images` / batch size⌉. The
@@ -476,7 +479,7 @@ def refuse_other_than_a_name(experiment: Any, function: str) -> None:
 def _runs_frame(
     trials: TrialRuns, val_accuracy: reader.Points | None = None, looks: Sequence[int] = ()
 ) -> pd.DataFrame:
-    """Return the frame of :func:`runs`, given the points of `val_accuracy` and the reports' times."""
+    """Return the frame of :func:`runs`, given the points of `val_accuracy` and the times of the reports."""
     started, ended = (pd.Series([*times], dtype="Int64") for times in (trials.started, trials.ended))
     tags = {key: pd.Series([*_tag(trials, key)], dtype="str") for key in ("trial", *TAGS)}
     best = _best(val_accuracy, len(trials))
@@ -551,7 +554,7 @@ def _tag(trials: TrialRuns, key: str) -> Sequence[str | None]:
 
 
 def _best(val_accuracy: reader.Points | None, count: int) -> pd.DataFrame:
-    """Return the best `value` of each of so many trials, and the first `epoch` with this value."""
+    """Return the best `value` of each of `count` trials, and the first `epoch` with this value."""
     points = () if val_accuracy is None else (val_accuracy.row, val_accuracy.value, val_accuracy.epoch)
     frame = pd.DataFrame(
         dict(zip(("row", "value", "epoch"), points, strict=False)), columns=["row", "value", "epoch"]
@@ -568,7 +571,7 @@ def _first_looks(ended: pd.Series, looks: Sequence[int]) -> pd.Series:
 
 
 def _joined(trials: TrialRuns, text: Callable[..., str | None], keys: Sequence[str]) -> list[str | None]:
-    """Return a text made from some tags of each trial. It is made once for trials with equal tags."""
+    """Return a text made from some tags of each trial; trials with equal tags share one call of `text`."""
     made = cache(text)
     return [made(*values) for values in zip(*(_tag(trials, key) for key in keys), strict=True)]
 
@@ -585,10 +588,10 @@ def _versions(*numbers: str | None) -> str | None:
 
 
 def _params(columns: Mapping[str, Sequence[str | None]], count: int) -> dict[str, pd.Series]:
-    """Return the typed columns of the params of so many runs: the options, the seed, the others by name.
+    """Return the typed columns of the params of `count` runs: the options, the seed, the others by name.
 
-    A run has no param for a key that was added later if its value is the default. If other runs have the
-    param, the column has this default, so that 0 is a value among others.
+    A run lacks the param of a key that was added to fnnexp later, if the key's value is the default. If other
+    runs have the param, the column has this default for runs that lack it.
     """
     recorded = {key for key, column in columns.items() if _is_recorded(column)}
     names = recorded - {*CHOICES, *result_columns(), "seed"}
@@ -616,7 +619,7 @@ def _filled(column: Sequence[str | None], default: str | None) -> pd.Series:
 def as_options(texts: pd.Series, group: str) -> pd.Series:
     """Return the options of a group as an ordered category, sorted as in tables: see :data:`ORDER`.
 
-    Networks have the labels that new runs have, also in runs of earlier versions.
+    Networks of runs that an earlier version recorded get the labels that this version gives them.
     """
     if group == "arch":
         labels = {text: label_now(text) for text in texts.dropna().unique()}
@@ -666,7 +669,7 @@ def _identity(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _about_trials(identity: pd.DataFrame, points: reader.Points) -> pd.DataFrame:
-    """Return the points with their trial's identity."""
+    """Return a row for each point: the columns that identify its trial, and `epoch`."""
     frame = identity.take(points.row).reset_index(drop=True)
     return frame.assign(epoch=pd.array(points.epoch, dtype="Int64"))
 
@@ -699,14 +702,14 @@ def _diagnostics_of(trials: TrialRuns) -> list[str]:
 
 
 def _layer_and_quantity(name: str) -> tuple[int, int]:
-    """Return the layer of a diagnostic, and the number of its quantity."""
+    """Return the layer in a diagnostic's name, and the index of its quantity in `QUANTITIES`."""
     match = NAME.fullmatch(name)
     assert match
     return int(match[1]), QUANTITIES.index(match[2])
 
 
 def _diagnostics_frame(identity: pd.DataFrame, points: reader.Points, names: Sequence[str]) -> pd.DataFrame:
-    """Return the frame of :func:`diagnostics`, given the points of the names of :func:`_diagnostics_of`."""
+    """Return the frame of :func:`diagnostics`, given the points of the diagnostics with these names."""
     frame = _about_trials(identity, points)
     layers, quantities = np.array([_layer_and_quantity(name) for name in names], "int64").reshape(-1, 2).T
     frame["layer"] = pd.array(layers[points.metric], dtype="Int64")

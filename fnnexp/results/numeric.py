@@ -140,7 +140,7 @@ def _without_widths(runs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     order = dict.fromkeys(names[runs["arch"].sort_values(kind="stable").index])
     arch = names.astype(pd.CategoricalDtype(list(order), ordered=True))
     values[WIDTH] = width.where(wide)
-    # Only merged names lose their widths, which are returned; all other names include them.
+    # `values` has the widths of merged networks, and the names of other networks include theirs.
     return runs.assign(arch=arch).drop(columns="arch.hidden"), values
 
 
@@ -188,7 +188,7 @@ def at_best(runs: pd.DataFrame, ranking: Ranking | None = None) -> pd.DataFrame:
 
 
 def axes_at_best(rows: pd.DataFrame) -> list[str]:
-    """Return the axes of a frame that :func:`at_best` returned; any other frame has none.
+    """Return the numeric factors of a frame that :func:`at_best` returned; any other frame has none.
 
     >>> axes_at_best(pd.DataFrame(columns=["trial", "best optimizer.lr", "best_val_accuracy"]))
     ['optimizer.lr']
@@ -203,7 +203,10 @@ def _cells(rows: pd.DataFrame) -> pd.Series:
 
 
 def _best(separated: Layout, ranking: Ranking | None = None) -> pd.DataFrame:
-    """Return the best numeric values for each trial's cell, chosen as :func:`at_best` describes."""
+    """Return, for each trial, the best numeric values of its combination of categorical factors.
+
+    They are chosen as :func:`at_best` describes.
+    """
     rows, values = separated
     ranking, cell = ranking or ranking_of(rows), _cells(rows).rename("cell")
     scores = values.assign(
@@ -233,9 +236,9 @@ def along(runs: pd.DataFrame, *axes: str) -> pd.DataFrame:
     -------
     DataFrame
         Rows as in :attr:`Layout.rows`. For each of `axes`, a column `at AXIS` has the trial's value. For
-        every axis of the frame, a column `best AXIS` has the best value of the trial's cell. Trials without a
-        value on one of `axes` are omitted. Empty if no cell has three values on each of `axes`, e.g. if the
-        values of all factors were drawn at random.
+        every axis of the frame, a column `best AXIS` has the best value of the trial's cell (combination of
+        categorical factors). Trials without a value on one of `axes` are omitted. Empty if no cell has three
+        values on each of `axes`, e.g. if the values of all factors were drawn at random.
     """
     rows, values = separated = layout(runs)
     best = _best(separated)
@@ -250,7 +253,8 @@ def along(runs: pd.DataFrame, *axes: str) -> pd.DataFrame:
 def at_all_values(runs: pd.DataFrame) -> pd.DataFrame:
     """Return all trials, with their values of the numeric factors in columns `at AXIS`.
 
-    Rows are as in :attr:`Layout.rows`. For every axis, `best AXIS` has the best value of the trial's cell.
+    Rows are as in :attr:`Layout.rows`. For every axis (numeric factor), `best AXIS` has the best value of the
+    trial's cell (combination of categorical factors).
     """
     rows, values = separated = layout(runs)
     best = _best(separated)
@@ -334,7 +338,7 @@ def optima(runs: pd.DataFrame, axis: str) -> list[Optimum]:
 
 
 def _ends(runs: pd.DataFrame, axis: str) -> dict[str, tuple[float, float]]:
-    """Return the smallest and the largest value of a numeric factor in each trial's cell, by trial."""
+    """Return the least and largest value of a numeric factor in each trial's categorical combination."""
     rows, values = layout(runs)
     tried = values[axis].where(rows["status"].isin((*DONE, PRUNED))).groupby(_cells(rows))
     return dict(
@@ -356,7 +360,9 @@ def options_of(rows: pd.DataFrame) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class _Trials:
-    """Trials along an axis, as arrays, because a frame for each of thousands of cells would take minutes.
+    """Trials along an axis (a numeric factor), as arrays.
+
+    A frame for each of thousands of cells (combinations of the categorical factors) would take minutes.
 
     Attributes
     ----------
@@ -367,11 +373,11 @@ class _Trials:
     metric, has_result
         The ranking metric of finished trials, and whether the trial has it.
     learned, held_out
-        Whether it learned, and whether it held out validation rows.
-    seed, training
-        The numbers of its seed, and of its training: that of numerically identical trials is the same.
+        Whether the trial learned, and whether it held out validation rows.
+    training
+        A number for the trial's training; numerically identical trials have the same number.
     by_metric
-        By the metric that may rank a cell: the results as :class:`fnnexp.results.comparisons.Results`.
+        The trials' results for each metric that may rank a cell.
     """
 
     value: NDArray[np.float64]
@@ -404,7 +410,7 @@ class _Trials:
         )
 
     def at(self, places: NDArray[Any]) -> _Trials:
-        """Return the trials at some places."""
+        """Return some of the trials, by index or by mask."""
         arrays = {
             field.name: getattr(self, field.name)[places]
             for field in fields(self)
@@ -414,7 +420,7 @@ class _Trials:
 
 
 def _optimum(cell: _Trials, axis: str, options: dict[str, str], ends: tuple[float, float]) -> Optimum:
-    """Return the best value of a numeric factor in one cell."""
+    """Return the best value of a numeric factor in one cell (a combination of the categorical factors)."""
     best, tried = float(cell.best[0]), np.unique(cell.value[cell.done]).tolist()
     diverged = Counter(cell.value[cell.diverged].tolist())
     of_best = (cell.value == best) & cell.has_result
@@ -441,7 +447,7 @@ def _optimum(cell: _Trials, axis: str, options: dict[str, str], ends: tuple[floa
 
 
 def _near(cell: _Trials, best: float) -> tuple[list[float], int, int]:
-    """Return :attr:`Optimum.near`, :attr:`Optimum.inseparable` and :attr:`Optimum.seeds_needed` of a cell."""
+    """Return the fields `near`, `inseparable` and `seeds_needed` of the :class:`Optimum` of these trials."""
     metric = "val_accuracy" if len(cell.held_out) and cell.held_out.all() else "test_accuracy"
     results, values = cell.by_metric[metric], np.unique(cell.value[cell.has_result])
     joined: dict[frozenset[tuple[int, int]], list[float]] = {}  # values that train identically
@@ -466,7 +472,10 @@ def _near(cell: _Trials, best: float) -> tuple[list[float], int, int]:
 
 
 def _guessing(cell: _Trials, values: NDArray[np.float64], best: float) -> list[float]:
-    """Return the values at which no seed of several learned, if all seeds of the best value did."""
+    """Return the values at which several seeds finished and none learned.
+
+    If a seed of the best value did not learn, return [].
+    """
     learned = {value: cell.learned[(cell.value == value) & cell.has_result] for value in values.tolist()}
     if not learned[best].all():
         return []
@@ -474,7 +483,7 @@ def _guessing(cell: _Trials, values: NDArray[np.float64], best: float) -> list[f
 
 
 def setting(axis: str, value: float) -> str:
-    """Return a value with the name of its axis.
+    """Return a value with the name of its numeric factor.
 
     >>> setting("optimizer.lr", 0.1), setting(WIDTH, 30.0)
     ('optimizer.lr=0.1', '30 hidden units')

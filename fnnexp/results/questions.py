@@ -39,7 +39,10 @@ def rows_to_compare(runs: pd.DataFrame, ranking: Ranking) -> pd.DataFrame:
 def rows_and_findings(
     runs: pd.DataFrame, ranking: Ranking | None = None
 ) -> tuple[pd.DataFrame, comparisons.Findings]:
-    """Return the rows to compare, and their comparisons; shares and spreads of variance are over all rows."""
+    """Return the rows to compare, and their comparisons.
+
+    The shares of variance and the spreads over seeds are computed from all rows of `runs`.
+    """
     ranking = ranking or ranking_of(runs)
     rows = rows_to_compare(runs, ranking)
     findings = comparisons.findings(rows, ranking)
@@ -59,7 +62,8 @@ def compare(
     Parameters
     ----------
     runs
-        The frame of :func:`fnnexp.runs` or :func:`fnnexp.sweep`, or some of its rows.
+        The frame of :func:`fnnexp.runs` or :func:`fnnexp.sweep`, or some of its rows. Trials that a later
+        command trained for more epochs are left out, unless `factor` is `epochs`.
     factor
         What varies, e.g. `init`, `batching` or `optimizer.lr`: every two of its options are compared,
         averaged over the combinations of the other factors. Default: the best configuration is compared with
@@ -92,7 +96,7 @@ def compare(
         - `test`: `t`, Student's paired t test; `shared t` with three or more options and at most five seeds,
           whose pairs share their variance; or `sign flip` if an option failed to learn in some seeds but
           not in others; from the second look on `safe t` and `safe signs`. For times it is `none` and all
-          verdicts are open: trials of one stack share a clock, so their times are not independent.
+          verdicts are open: trials that train together share one measured time, so times are not independent.
         - `p`, the p value of `test`; `p_sign_flip`, that of the sign-flip test for one look, which assumes
           only symmetric differences.
         - `family` (int64): the number of all pairs of options or configurations, also of pairs without a row,
@@ -115,13 +119,14 @@ def compare(
     >>> pairs = fnnexp.compare(runs, "init")  # doctest: +SKIP
     >>> pairs[["a", "b", "difference", "p_corrected", "verdict"]]  # doctest: +SKIP
     """
-    runs = by_version(filters.compared(runs))
+    runs = filters.compared(runs)
+    runs = by_version(runs if factor == "epochs" else filters.longest(runs))
     ranking = ranking_of(runs, metric, margin)
     rows = rows_to_compare(runs, ranking)
     if factor is None:
         return comparisons.with_leader(rows, ranking)
     factors = [list(comparisons.levels(frame.reset_index(drop=True)).columns) for frame in (rows, runs)]
-    # Factors that vary together are compared together, by the name of either.
+    # Factors that vary together are compared as one, which the name of any of them selects.
     varied = list(dict.fromkeys([*factors[0], *factors[1]]))
     factor = next((name for name in varied if factor in name.split(comparisons.WITH)), factor)
     compared = rows if factor in factors[0] else runs

@@ -58,7 +58,7 @@ It is a little below 5%, because real differences are somewhat skewed: see `benc
 """
 
 PLAUSIBLE = 0.975
-"""How sure it must be that no plausible spread or difference lets more seeds settle a question."""
+"""The one-sided confidence of the smallest spread and of the largest difference that count as plausible."""
 
 FROM_SEEDS = 4
 """With fewer seeds than this, no question is out of reach."""
@@ -80,7 +80,7 @@ def more_seeds(used: int) -> int:
 
 
 def rounds(first: Collection[int], most: int) -> Iterator[list[int]]:
-    """Yield the seeds of each round: the given ones, then the unused numbers from the lowest of them on.
+    """Yield the seeds of each round, `most` in all: the given ones, then unused numbers above the lowest.
 
     >>> list(rounds([5, 3], 6))
     [[3, 5], [4], [6], [7], [8]]
@@ -152,7 +152,7 @@ class Question:
     Attributes
     ----------
     factor
-        The factor.
+        The factor in which the two configurations differ.
     cell
         The options of all other factors.
     options
@@ -217,7 +217,7 @@ def count_questions(options: Sequence[Mapping[str, str]], factors: Iterable[str]
 
 @dataclass
 class Race:
-    """The questions of a sweep, and what the rounds so far say about them.
+    """The questions of a sweep (which of two options is better), and what the rounds of seeds say about them.
 
     Parameters
     ----------
@@ -228,7 +228,7 @@ class Race:
     most_seeds
         The largest number of seeds for an option.
     family
-        How many questions share the level, if these are only some of them.
+        The number of questions that share :data:`ERROR_RATE`, if `questions` are only some of them.
     """
 
     questions: list[Question]
@@ -239,7 +239,7 @@ class Race:
 
     @property
     def alpha(self) -> float:
-        """The largest p value of a verdict."""
+        """The largest p value that settles a question: the error rate, divided among all questions."""
         return ERROR_RATE / max(len(self.questions), self.family, 1)
 
     @property
@@ -249,17 +249,17 @@ class Race:
 
     @property
     def rows(self) -> list[int]:
-        """The configurations that need further seeds: those of the unsettled questions."""
+        """The configurations, by their rows in :class:`Results`, that open questions are about."""
         return sorted({row for question in self.unsettled for row in question.rows})
 
     def reopen(self) -> None:
-        """Open the questions that were out of reach, as there are more seeds than were planned."""
+        """Open again the questions that were out of reach, because there are more seeds than planned."""
         for question in self.questions:
             if question.verdict == OUT_OF_REACH:
                 question.verdict, question.needed = OPEN, None
 
     def look(self, results: Results) -> None:
-        """Decide which questions are settled by the results of all rounds so far."""
+        """Decide which questions (pairs of options) the results of all rounds of seeds so far settle."""
         self.rounds += 1
         unsettled = self.unsettled
         p_better, p_equivalent = (np.ones(len(unsettled)) for _ in range(2))
@@ -283,10 +283,10 @@ class Race:
                 question.needed = _needed(d, self.limit, self.alpha, mixed=mixed)
 
     def _can_be_settled(self, d: NDArray[np.float64], tried: int, *, mixed: bool) -> bool:
-        """Return whether seeds up to the largest number may settle a question with these differences.
+        """Return whether more seeds, up to `most_seeds` in all, may settle which of two options is better.
 
-        `tried` is the number of seeds that were trained. If hardly any finished for both options, because one
-        diverges, further seeds would not help.
+        `d` has their differences on the seeds so far, and `tried` is the number of seeds that were trained.
+        If hardly any finished for both options, because one diverges, further seeds would not help.
         """
         if tried >= FROM_SEEDS and len(d) < 2:
             return False
@@ -296,7 +296,7 @@ class Race:
 
 
 def _differences(question: Question, results: Results) -> tuple[NDArray[np.float64], bool]:
-    """Return the differences of a question's options on the seeds that both finished.
+    """Return the differences of a question's two options on the seeds that both finished.
 
     Also return whether an option failed to learn in some of these seeds but not in others.
     """
@@ -310,7 +310,7 @@ def _differences(question: Question, results: Results) -> tuple[NDArray[np.float
 
 
 def _p_values(d: NDArray[np.float64], limit: float, *, mixed: bool) -> tuple[float, float]:
-    """Return the p values of a difference and of equivalence, 1 where there is no test."""
+    """Return the p values of the tests for a difference and for equivalence, each 1 if there is no test."""
     if len(d) < 2:
         return 1.0, 1.0
     if mixed:
@@ -320,10 +320,10 @@ def _p_values(d: NDArray[np.float64], limit: float, *, mixed: bool) -> tuple[flo
 
 
 def _within_reach(d: NDArray[np.float64], limit: float, alpha: float, most: int, *, mixed: bool) -> bool:
-    """Return whether further seeds, up to `most` in all, may settle a question, in the most favourable case.
+    """Return whether further seeds, up to `most` in all, may settle which of two options is better.
 
-    That case has the smallest spread and the largest difference, or none, that these differences leave
-    plausible.
+    The most favourable case decides: the smallest spread, and the largest difference or none, that the
+    differences `d` so far leave plausible.
     """
     n = len(d)
     if (signs := _signs(d, limit, mixed=mixed)) is not None:
@@ -338,10 +338,11 @@ def _within_reach(d: NDArray[np.float64], limit: float, alpha: float, most: int,
 
 
 def _signs(d: NDArray[np.float64], limit: float, *, mixed: bool) -> NDArray[np.float64] | None:
-    """Return the numbers whose signs decide a question; None if the sizes of the differences do.
+    """Return the numbers whose signs decide which of two options is better; None if sizes count too.
 
     Signs decide if an option failed to learn in some seeds but not in others, or if all differences are
-    equal. Equal differences within ±limit show that the options are equivalent by their signs from the limit.
+    equal. If these equal differences are within ±limit, the signs of their distances from the limit show that
+    the options are equivalent.
     """
     if mixed:
         return d
@@ -357,7 +358,7 @@ def _sign_p(ahead: NDArray[np.int_], n: NDArray[np.int_]) -> NDArray[np.float64]
 
 
 def _needed(d: NDArray[np.float64], limit: float, alpha: float, *, mixed: bool) -> int | None:
-    """Return about how many seeds would settle a question if further differences are like these."""
+    """Return about how many seeds would settle which option is better if further differences are like `d`."""
     n = len(d)
     if n < 2:
         return None
@@ -375,7 +376,7 @@ def _needed(d: NDArray[np.float64], limit: float, alpha: float, *, mixed: bool) 
 
 
 def as_frame(race: Race) -> pd.DataFrame:
-    """Return the questions as a frame with a row for each, in the order of the questions."""
+    """Return a frame with a row for each question (pair of options) and what is known about it."""
     rows: list[dict[str, Any]] = [
         {
             "factor": question.factor,
@@ -394,7 +395,7 @@ def as_frame(race: Race) -> pd.DataFrame:
 
 
 def answer(question: Question, ranking: Ranking) -> str:
-    """Return a question's answer in words."""
+    """Return, in words, which of a question's two options is better, or that this is open."""
     a, b = (comparisons.name_of({question.factor: option}) for option in question.options)
     difference = f"{question.difference * ranking.scale:.2f} {ranking.unit}".strip()
     if question.verdict == BETTER:
@@ -403,7 +404,7 @@ def answer(question: Question, ranking: Ranking) -> str:
         return f"{a} and {b} are equivalent: they differ by {difference}, less than {ranking.margin:g}"
     if question.seeds == 0:
         return f"{a} or {b}: no seed finished for both"
-    so_far = f"{a} is ahead by {difference}" if question.difference else "they do not differ"
+    so_far = f"{a} is ahead by {difference}" if question.difference else "their means are equal so far"
     if question.verdict == OUT_OF_REACH:
         if question.seeds == 1:
             return f"{a} or {b} cannot be settled: only 1 seed finished for both"
@@ -423,7 +424,7 @@ def factor_named(name: str, factors: Sequence[str]) -> str | None:
     return next((each for each in factors if each == name or names & {*each.split(comparisons.WITH)}), None)
 
 
-# The race of a sweep that is over, or was stopped, as a report sees it
+# Deciding the questions again for a report, after the sweep
 
 
 def rows_of(runs: pd.DataFrame, asked: Asked) -> pd.DataFrame:
@@ -440,7 +441,7 @@ def rows_of(runs: pd.DataFrame, asked: Asked) -> pd.DataFrame:
 
 
 def replayed(rows: pd.DataFrame, ranking: Ranking, asked: Asked) -> Race | None:
-    """Return the race of a sweep, decided again round by round by the results of its trials.
+    """Return the questions of a sweep, decided again round by round from the results of its trials.
 
     If there are results of further seeds, as after a sweep over `seed`, one more look at all results decides
     what the rounds could not.
@@ -452,7 +453,7 @@ def replayed(rows: pd.DataFrame, ranking: Ranking, asked: Asked) -> Race | None:
     ranking
         The metric and the margin.
     asked
-        What the sweep asked.
+        The factors that the sweep compared, its margin and its seeds.
 
     Returns
     -------

@@ -125,16 +125,18 @@ def _checked(runs: pd.DataFrame, metric: str) -> str:
         )
     if name not in runs:
         advice = "" if level is None else f"; write fnnexp.seconds_to(runs, curves, {level:g}) to add it"
+        advice = advice or f"; write {', '.join(column for column in NAMES if column in runs)}"
         raise FnnexpError(f"metric={metric!r}: these runs have no such column{advice}")
     finished = runs[runs["status"] == "finished"]
     if len(finished) and level is not None and finished[name].isna().all():
         raise FnnexpError(
-            f"metric={metric!r}: no finished trial of {len(finished)} reached it; name a lower level"
+            f"metric={metric!r}: none of {plural(len(finished), 'finished trial')} reached this accuracy; "
+            "write a lower one"
         )
     if len(finished) and finished[name].isna().all():
         available = [column for column in NAMES if column in finished and finished[column].notna().any()]
         raise FnnexpError(
-            f"metric={metric!r}: no finished trial of {len(finished)} has it; "
+            f"metric={metric!r}: none of {plural(len(finished), 'finished trial')} has it; "
             f"they have {', '.join(available)}"
         )
     return name
@@ -224,7 +226,7 @@ LOSS_KEYS = ("loss", "loss.name", "loss.output", "loss.label_smoothing")
 
 
 def different_losses_note(runs: pd.DataFrame, ranking: Ranking) -> str:
-    """Return a sentence if a loss ranks finished trials that record different losses; "" otherwise."""
+    """Return a warning if a loss ranks trials that were trained with different loss functions, else ""."""
     columns = [column for column in frames.params_of(runs) if column in LOSS_KEYS]
     if not ranking.metric.endswith("loss") or not columns:
         return ""

@@ -427,14 +427,14 @@ def _over_all_patterns(d: NDArray[np.float64]) -> float:
     least = _least(d)
     first, second = _signed_sums(d[: d.size // 2]), _signed_sums(d[d.size // 2 :])
     second.sort()
-    first.sort()  # a search for sorted values is faster
+    first.sort()  # np.searchsorted is faster for sorted values
     above = len(second) - np.searchsorted(second, least - first, side="left")
     below = np.searchsorted(second, -least - first, side="right")
     return min(1.0, float((above + below).sum()) / float(2**d.size))
 
 
 def _over_random_patterns(lists: Sequence[NDArray[np.float64]]) -> list[float]:
-    """Return the estimate of the same fraction from random sign patterns, for lists of one length."""
+    """Estimate the fraction of :func:`_over_all_patterns` from random patterns, for lists of one length."""
     bounds = [_hoeffding(d) if d.any() else 1.0 for d in lists]
     drawn = [i for i, d in enumerate(lists) if d.any() and bounds[i] >= CERTAIN]
     as_far = [1] * len(lists)
@@ -462,7 +462,7 @@ def _as_far(d: NDArray[np.float64], least: NDArray[np.float64]) -> list[int]:
         step = max(1, AT_ONCE // size)
         for i in range(0, PATTERNS, step):
             signs = rng.integers(0, 2, (min(step, PATTERNS - i), size)) * 2.0 - 1
-            # The other lists change only the rounding of a list's sums, for which `least` leaves room.
+            # One product for all lists changes only the rounding of a list's sums, which `least` allows.
             counts += (np.abs(signs @ d.T) >= least).sum(axis=0)
         return [int(count) for count in counts]
     # A block of 16 signs has 65,536 patterns. Their sums are computed once and looked up.
@@ -711,10 +711,10 @@ def seeds_needed_by(
     def settles(i: NDArray[np.intp], n: NDArray[np.int_]) -> NDArray[np.bool_]:
         """Return whether n differences like those of list i settle its comparison."""
         shift, limit = effect[i] * np.sqrt(n), critical[n]
-        # The noncentral t distribution is slow, so it is not computed where the power is too low. T is
-        # (Z + shift)/s, and s is below 1 with a probability of at most 68%. So if the critical value exceeds
-        # the shift by 3, T exceeds it with a probability below 69%. For large effects the power is 1, but
-        # the noncentral t distribution underflows to NaN.
+        # The noncentral t distribution is slow, so it is computed only where the power is in doubt. If the
+        # limit exceeds the shift by 3, the power is below 69%: T is (Z + shift)/s, and s is below 1 with a
+        # probability of at most 68%. If the shift exceeds the limit by 6, the power is 1, and the
+        # distribution may underflow to NaN.
         reached = shift > limit + 6
         near = np.isfinite(limit) & (shift > limit - 3) & ~reached
         reached[near] = stats.nct.sf(limit[near], n[near] - 1, shift[near]) >= power
@@ -802,7 +802,10 @@ def variance_shares(values: ArrayLike, names: Sequence[str]) -> dict[tuple[str, 
     """
     x = np.asarray(values, dtype=np.float64)
     if x.ndim != len(names) + 1 or not x.size or not np.isfinite(x).all():
-        raise ValueError(f"{x.ndim} axes for {len(names)} factors and the seeds, or an empty cell")
+        raise ValueError(
+            f"values has the shape {x.shape}; it must have {len(names) + 1} axes, one for each factor and "
+            "one for the seeds, and no missing value"
+        )
     total = float(((x - x.mean()) ** 2).sum())
     if total <= 1e-24 * x.size:
         return {}

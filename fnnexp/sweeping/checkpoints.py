@@ -1,4 +1,6 @@
-"""Checkpoints: each lane has a file with its state, replaced atomically, and a file with its curve so far.
+"""Checkpoints: each lane (a network in training) has a file with its state and a file with its curve so far.
+
+The file with the state is replaced atomically.
 
 A curve only grows, so records are appended to its file. The state stores how many bytes of the file are
 valid; bytes that a killed process appended after them are ignored. Each process writes its own curve file: a
@@ -46,8 +48,9 @@ CELLS = Path(".fnnexp/cells")
 """The folder of the finished cells of maps, relative to the folder in which a map was started."""
 
 META, META_AN_EPOCH, META_A_METRIC = 1024, 1024, 128
-"""The largest size in bytes of a description: in all, plus per epoch, plus per diagnostic of an epoch. About
-300 bytes per epoch and 45 per diagnostic are written, and less than the size of the histograms for these."""
+"""Limits in bytes for the JSON in a checkpoint: a fixed part, a part for each epoch, and a part for each
+diagnostic of an epoch. fnnexp writes about 300 bytes for an epoch and 45 for a diagnostic. Histograms have a
+limit of their own, see :func:`largest_curve`."""
 
 
 class _Written(NamedTuple):
@@ -59,10 +62,10 @@ class _Written(NamedTuple):
 
 
 class Checkpoints:
-    """A folder with a checkpoint of each lane in training.
+    """A folder with a checkpoint of each lane (network of a stack) in training.
 
-    A file is named after the lane's key, a hash of everything the lane computes, and the engine. The last
-    bits of the results depend on the engine, so one engine trains a lane from beginning to end.
+    A file's name has the lane's key, which is a hash of everything that decides its numbers, and the engine.
+    The last bits of the results depend on the engine, so one engine trains a lane from beginning to end.
     """
 
     def __init__(self, folder: Path, engine: str = "numpy") -> None:
@@ -71,7 +74,7 @@ class Checkpoints:
         self._written: dict[str, _Written] = {}
 
     def save(self, stack: Stack, curves: Mapping[str, Sequence[Record]]) -> None:
-        """Write the state and the records of each lane of a stack."""
+        """Write the state of each lane (network) of a stack, and the records of its epochs."""
         self.folder.mkdir(parents=True, exist_ok=True)
         for k, lane in enumerate(stack.lanes):
             written = self._add(lane.key, curves[lane.key])
@@ -86,7 +89,7 @@ class Checkpoints:
     def _add(self, key: str, curve: Sequence[Record]) -> _Written:
         """Append new records to a curve's file, and return the size and checksum of its complete records.
 
-        What a killed process left after the complete records is overwritten.
+        Bytes that a failed call left after the complete records are overwritten.
         """
         file, written = self._curve(key, self._own), self._written.get(key, _Written())
         if not file.is_file() or file.stat().st_size < written.size:
@@ -99,13 +102,13 @@ class Checkpoints:
         return _Written(len(curve), written.size + len(added), zlib.crc32(added, written.checksum))
 
     def tidy(self) -> None:
-        """Remove what killed processes left unfinished."""
+        """Remove unfinished files of processes that were killed."""
         tidy(self.folder)
 
     def load(
         self, lane: Lane, recipe: Recipe, *, set_aside: bool = True
     ) -> tuple[Stack, list[Record]] | None:
-        """Return a lane's state as a stack of one lane, and its records; None if it has no checkpoint.
+        """Return a lane's (network's) state as a stack of one lane, and its records; None without checkpoint.
 
         Parameters
         ----------
@@ -136,14 +139,14 @@ class Checkpoints:
             ) from error
 
     def remove(self, keys: Collection[str]) -> None:
-        """Remove the files of finished lanes. Errors are ignored, since a leftover file does no harm."""
+        """Remove the files of finished lanes (networks), by key. Ignore errors: leftover files do no harm."""
         for file in list(self.folder.glob("*")) if keys else ():
             if file.suffix in (".npz", ".curve") and file.name.partition(".")[0] in keys:
                 with contextlib.suppress(OSError):
                     file.unlink()
 
     def engines_with_checkpoint(self, key: str) -> list[str]:
-        """Return the names of other engines that have a checkpoint of a lane."""
+        """Return the names of other engines by which a lane (network) was trained to a checkpoint."""
         others = [engine for engine in ENGINES if engine != self.engine]
         return [engine for engine in others if self._file(key, engine).exists()]
 
@@ -163,17 +166,19 @@ class Checkpoints:
         (text,), arrays = contents(file, {"meta": largest}, ["theta", *best_theta, *slots], dtype, shape)
         meta = parsed(text)
         if not isinstance(meta, dict) or meta.get("key") != lane.key:
-            raise DamagedError("it belongs to another trial")
+            raise DamagedError("the file belongs to another trial")
         parameters, values = arrays[: 1 + len(best_theta)], arrays[1 + len(best_theta) :]
         if not np.isfinite(parameters).all():
-            raise DamagedError("its parameters are not finite")
+            raise DamagedError("the parameters in the file are not finite")
         curve = meta.get("curve")  # checkpoints written by older versions contain the curve itself
         if isinstance(curve, dict):
             curve = self._rows(curve, lane, largest)
         records = records_from(curve, lane, recipe)
         epoch = meta.get("epoch")
         if type(epoch) is not int or epoch != records[-1].epoch:
-            raise DamagedError(f"its epoch is {epoch!r}, but its last record is of epoch {records[-1].epoch}")
+            raise DamagedError(
+                f"the state in the file has epoch {epoch!r}, but its last record has {records[-1].epoch}"
+            )
         best = best_from(recipe, records, parameters[1]) if best_theta else None
         return Stack((lane,), parameters[0][None], tuple(slot[None] for slot in values), epoch, best), records
 
@@ -181,21 +186,21 @@ class Checkpoints:
         """Return the valid rows of a curve's file."""
         name, size, checksum = (curve.get(key) for key in ("file", "size", "checksum"))
         if type(name) is not str or not re.fullmatch("[0-9a-f]{8}", name):
-            raise DamagedError(f"its curve's file name is {name!r}")
+            raise DamagedError(f"the file names {name!r} as the file of its curve")
         if type(size) is not int or not 0 <= size <= largest:
-            raise DamagedError(f"the size of its curve is {size!r} bytes")
+            raise DamagedError(f"the file says that its curve has {size!r} bytes")
         try:
             with self._curve(lane.key, name).open("rb") as stream:
                 text = stream.read(size)
         except OSError as error:
-            raise DamagedError(f"its curve can't be read: {error}") from error
+            raise DamagedError(f"the file of the curve can't be read: {error}") from error
         if len(text) < size or zlib.crc32(text) != checksum:
-            raise DamagedError("its curve has changed since it was saved")
+            raise DamagedError("the curve has changed since it was saved")
         return [parsed(line) for line in text.splitlines()]
 
 
 def begun_by(folder: Path, keys: Container[str]) -> Counter[str]:
-    """Return how many of these lanes have a checkpoint of each engine, by the engine's name."""
+    """Return how many of these lanes (networks) have a checkpoint of each engine, by the engine's name."""
     counts: Counter[str] = Counter()
     for file in folder.glob("*.npz"):
         key, _, engine = file.stem.partition(".")
@@ -213,10 +218,10 @@ def resume(
     set_aside: bool = True,
     is_told: bool = True,
 ) -> tuple[dict[str, Stack], dict[str, list[Record]]]:
-    """Return the state and the curve of each lane that has a checkpoint, by key; print how many resume.
+    """Return the state and the curve of each lane (network) with a checkpoint, by key; print how many resume.
 
-    With ``set_aside``, damaged checkpoints are renamed; without, nothing is written. Without ``is_told``, how
-    many resume is not printed, for a sweep that always resumes.
+    With ``set_aside``, damaged checkpoints are renamed; otherwise nothing is written. Without ``is_told``,
+    the number is not printed: the later rounds of a search always resume.
     """
     begun: dict[str, Stack] = {}
     curves: dict[str, list[Record]] = {}
@@ -250,7 +255,7 @@ def _tell_changed_diagnostics(
     wanted: Level,
     say: Callable[[str], None],
 ) -> None:
-    """Print of how many resumed trials diagnostics or histograms are recorded from now on, or no longer."""
+    """Print how many resumed trials begin or cease to record diagnostics or histograms."""
     changed: Counter[Level] = Counter()
     for key, curve in curves.items():
         before = layer_stats.level_of(curve[-1])
@@ -266,24 +271,24 @@ def _tell_changed_diagnostics(
 
 
 def to_resume_with(engine: str) -> str:
-    """Return what to do to resume the trials that an engine began."""
+    """Return, as the end of a message, what to do to resume trials that this engine began."""
     if find_spec(engine) is None:
-        return f'it is not installed; to resume instead, run pip install "fnnexp[{engine}]"'
-    return f"write execution.engine={engine} to resume instead"
+        return f'{engine} is not installed; to resume them, run pip install "fnnexp[{engine}]"'
+    return f"write execution.engine={engine} to resume them"
 
 
 # --- the content of files -----------------------------------------------------------------------------------
 
 
 def largest_curve(recipe: Recipe) -> int:
-    """Return the largest size in bytes of a curve with its description."""
+    """Return the largest size in bytes that a valid curve of this recipe can have as JSON."""
     optional = [*layer_stats.names(recipe.architecture), *measured.names()]
     an_epoch = META_AN_EPOCH + META_A_METRIC * len(optional) + 2 * _histograms_size(recipe)
     return META + an_epoch * (1 + recipe.epochs)
 
 
 def write(file: Path, **arrays: Array) -> None:
-    """Write arrays as an ``.npz`` under another name and rename it; leave nothing behind if that fails."""
+    """Write an ``.npz`` of arrays under a temporary name and rename it; if that fails, leave nothing."""
     partial = file.with_suffix(f".{os.getpid()}.partial")
     try:
         with partial.open("wb") as stream:
@@ -304,12 +309,12 @@ def tidy(folder: Path) -> None:
 
 
 def as_text(value: object) -> NDArray[np.uint8]:
-    """Return a value as JSON, in an array that :func:`write` takes and :func:`contents` reads as a text."""
+    """Return a value as JSON in an array of bytes, so that :func:`write` can save it beside other arrays."""
     return np.frombuffer(json.dumps(value).encode(), np.uint8)
 
 
 def as_row(record: Record) -> list[Any]:
-    """Return a record as a row of a curve, which :func:`records_from` reads."""
+    """Return the record of an epoch as a list for JSON, from which :func:`records_from` makes the record."""
     row: list[Any] = [record.epoch, record.metrics, record.seconds]
     if record.histograms is not None:
         row.append(base64.b64encode(zlib.compress(record.histograms, 1)).decode())
@@ -322,15 +327,15 @@ def _histograms_size(recipe: Recipe) -> int:
 
 
 def _histograms_from(text: object, size: int) -> bytes:
-    """Return the histograms of a row; raise DamagedError if they do not have this size."""
+    """Return the histograms that a checkpoint has as text; raise DamagedError unless they have this size."""
     if not isinstance(text, str):
-        raise DamagedError("its histograms are not a text")
+        raise DamagedError("the histograms in the file are not a text")
     try:
         unpacked = zlib.decompressobj().decompress(base64.b64decode(text, validate=True), size + 1)
     except (binascii.Error, ValueError, zlib.error) as error:
-        raise DamagedError(f"its histograms can't be read: {error}") from error
+        raise DamagedError(f"the histograms in the file can't be read: {error}") from error
     if len(unpacked) != size:
-        raise DamagedError(f"its histograms have {len(unpacked)} bytes or more, not {size}")
+        raise DamagedError(f"the histograms of an epoch have {len(unpacked)} bytes or more, not {size}")
     return unpacked
 
 
@@ -339,7 +344,7 @@ def parsed(text: bytes) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise DamagedError(f"its description is not JSON: {error}") from error
+        raise DamagedError(f"the text in the file is not JSON: {error}") from error
 
 
 def contents(
@@ -367,14 +372,14 @@ def contents(
     """
     try:
         if not file.is_file():
-            raise DamagedError("it is not a regular file")
+            raise DamagedError("this is not a regular file")
         with file.open("rb") as stream:
             archive = Archive(stream)
             found = []
             for name, largest in texts.items():
                 size = archive.header(name).size
                 if size > largest:
-                    raise DamagedError(f"its description has {size} bytes")
+                    raise DamagedError(f"{name} has {size} bytes; at most {largest} are allowed")
                 found.append(archive.array(name, np.uint8, (size,)).tobytes())
             return found, [archive.array(name, dtype, shape) for name in names]
     except OSError as error:
@@ -393,7 +398,10 @@ def _metric_names(recipe: Recipe) -> tuple[tuple[set[str], set[str]], tuple[set[
 
 
 def best_from(recipe: Recipe, records: Iterable[Record], theta: Array) -> Best:
-    """Return the best epoch of a lane with early stopping. Its curve says which epoch was the best."""
+    """Return the best epoch of a lane (network) with early stopping, from the records of its epochs.
+
+    `theta` are the parameters after that epoch.
+    """
     assert recipe.stopping is not None
     value, best_epoch = recipe.stopping.best_of((each.epoch, each.metrics) for each in records)
     return Best((value,), (best_epoch,), theta[None])
@@ -405,26 +413,26 @@ def records_from(curve: object, lane: Lane, recipe: Recipe) -> list[Record]:
     Raises
     ------
     DamagedError
-        If the curve is not one of this recipe.
+        If training by this recipe can't have given the curve.
     """
     at_start, at_end = _metric_names(recipe)
     if not isinstance(curve, list) or not curve:
-        raise DamagedError("it has no curve")
+        raise DamagedError("the file has no curve")
     first = 0 if isinstance(curve[0], list) and curve[0][:1] == [0] else 1
     if not 1 <= first + len(curve) - 1 <= recipe.epochs:
-        raise DamagedError(f"its curve has {len(curve)} records")
+        raise DamagedError(f"the curve has {len(curve)} records, but the trial has {recipe.epochs} epochs")
     records, size = [], _histograms_size(recipe)
     for expected, row in enumerate(curve, start=first):
         if not isinstance(row, list) or len(row) not in (3, 4):
-            raise DamagedError(f"its record {expected} is not a list of epoch, metrics and seconds")
+            raise DamagedError(f"the record of epoch {expected} is not a list of epoch, metrics and seconds")
         epoch, metrics, seconds, *rest = row
         if type(epoch) is not int or epoch != expected:
-            raise DamagedError(f"its record {expected} has the epoch {epoch!r}")
+            raise DamagedError(f"the record of epoch {expected} says that it is of epoch {epoch!r}")
         required, possible = at_end if epoch else at_start
         if not isinstance(metrics, dict) or not required <= metrics.keys() <= possible:
-            raise DamagedError(f"its record {expected} has unexpected metrics")
+            raise DamagedError(f"the record of epoch {expected} has missing or unknown metrics")
         if not all(type(value) is float and math.isfinite(value) for value in (seconds, *metrics.values())):
-            raise DamagedError(f"its record {expected} contains a value that is not a finite number")
+            raise DamagedError(f"the record of epoch {expected} has a value that is not a finite number")
         histograms = _histograms_from(rest[0], size) if rest else None
         records.append(Record(lane.key, epoch, metrics, seconds, histograms=histograms))
     return records

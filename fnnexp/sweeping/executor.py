@@ -60,7 +60,7 @@ def too_many_workers(n_jobs: int, cluster: Cluster | None = None) -> str | None:
 
 
 def threads_each(n_jobs: int, stacks: int) -> int:
-    """Return how many threads a worker may use, if so few stacks are left that some workers are idle."""
+    """Return the number of threads for each stack of networks: cores divided by stacks, but at least 1."""
     return max(min(n_jobs, cores_here()) // max(stacks, 1), 1)
 
 
@@ -97,7 +97,7 @@ class Executor:
     beat
         Called about every :data:`CHECK_SECONDS` while waiting.
     deadline
-        When segments end at the latest, after the epoch in training, by ``time.monotonic``; None: no limit.
+        The time, by ``time.monotonic``, after which a segment ends with its current epoch; None: no limit.
     """
 
     def __init__(
@@ -130,20 +130,20 @@ class Executor:
 
     @property
     def _trains_here(self) -> bool:
-        """Whether threads of this process train the stacks."""
+        """Whether threads of this process train the stacks of networks."""
         uses_threads = self.n_jobs == 1 or self.execution.backend in ("threading", "sequential")
         return self.cluster is None and uses_threads
 
     @property
     def cores(self) -> int:
-        """The number of cores that stacks share, in threads, if they are fewer than the workers.
+        """The number of cores whose threads stacks of networks share if there are fewer stacks than workers.
 
         On a cluster it is 1, since the workers may be on other machines.
         """
         return 1 if self.cluster is not None else min(self.n_jobs, cores_here())
 
     def threads_for(self, waiting: int) -> int:
-        """Return the number of cores that the next stack may use, if `waiting` others wait with it.
+        """Return the number of cores that the next stack of networks may use, if `waiting` others wait too.
 
         If these stacks and the submitted ones are fewer than the workers, a worker also uses the cores of
         idle workers, in threads. It does not do so on a cluster, where the workers may be on other machines.
@@ -153,7 +153,7 @@ class Executor:
         return threads_each(self.n_jobs, self.under_way + 1 + waiting)
 
     def submit(self, planned: PlannedStack, threads: int = 1) -> None:
-        """Submit a stack; the next free worker trains some epochs of it, in this number of threads."""
+        """Submit a stack of networks; the next free worker trains some epochs of it, with so many threads."""
         self.under_way += 1
         self._tasks.put((planned, threads))
 
@@ -162,7 +162,7 @@ class Executor:
         return not self._results.empty()
 
     def result(self) -> tuple[PlannedStack, Trained | Broken]:
-        """Wait for the next segment to end; return its submitted stack and its result.
+        """Wait until a worker has trained a segment (some epochs of a stack); return stack and result.
 
         Raises
         ------
@@ -185,17 +185,17 @@ class Executor:
             return planned, ended
 
     def forget(self) -> None:
-        """Withdraw the submitted stacks that no worker has started."""
+        """Withdraw the submitted stacks of networks that no worker has started."""
         with contextlib.suppress(queue.Empty):
             while True:
                 self._tasks.get_nowait()
                 self.under_way -= 1
 
     def abandon(self, *, at_once: bool = False) -> None:
-        """Withdraw all stacks and kill this machine's worker processes.
+        """Withdraw all stacks of networks and kill this machine's worker processes.
 
-        A segment that trains in this process can't be killed. The method waits for it unless ``at_once`` is
-        true; BLAS then stays on one thread until the segment ends.
+        Training in this process can't be killed. The method waits until its current epochs have ended, unless
+        ``at_once`` is true; BLAS then stays on one thread until they have ended.
         """
         self.forget()
         if self.cluster is not None:
@@ -229,7 +229,7 @@ class Executor:
         self._kernels.add(kernel)
 
     def _serve(self) -> None:
-        """Train submitted stacks one after another. This is the body of each thread."""
+        """Train submitted stacks of networks one after another. This is the body of each thread."""
         loky.block_interrupts()
         while (task := self._tasks.get()) is not None:
             planned, threads = task
@@ -256,7 +256,7 @@ class Executor:
 def _train_on(
     cluster: Cluster, planned: PlannedStack, execution: Execution
 ) -> Trained | Broken | FnnexpError:
-    """Train some epochs of a stack on a cluster; return the error to end with if the cluster is lost."""
+    """Train some epochs of a stack of networks on a cluster; return an error if the cluster is lost."""
     try:
         return cluster.train(planned, execution)
     except FnnexpError as error:
@@ -298,9 +298,10 @@ def _start_workers(n_jobs: int) -> None:
 def timed_epochs(
     tasks: Iterable[tuple[PlannedStack, int, float]], execution: Execution, n_jobs: int
 ) -> list[float | None]:
-    """Return what :func:`fnnexp.sweeping.worker.time_epoch` measures for stacks, on this machine's workers.
+    """Return the seconds of an epoch of each stack of networks, measured here; None if that fails.
 
-    As many stacks train at the same time as in a sweep, since they share the processor's caches and memory.
+    :func:`fnnexp.sweeping.worker.time_epoch` measures them on this machine's workers. As many stacks train at
+    the same time as in a sweep, since they share the processor's caches and memory.
     """
     settings: dict[str, Any] = {"backend": execution.backend}
     if execution.backend == "loky":

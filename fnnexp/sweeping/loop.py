@@ -131,7 +131,7 @@ def run(
 def _known(tracker: Tracker, claim: Claim) -> Mapping[str, Known]:
     """Return the store's runs by trial id. If the store is a server, also claim the trials on it.
 
-    A new experiment has no runs. Then the store is opened later, while the workers train.
+    A new experiment has no runs, so the store is opened later, while the workers train.
     """
     if tracker.is_new:
         return {}
@@ -156,7 +156,11 @@ def _how_workers_start(executor: Executor) -> str:
 
 
 class _Sweep:
-    """The sweep loop: the queue, the workers, the runs, the checkpoints, the final states and the claim."""
+    """The sweep loop and its parts.
+
+    These are the queue, the workers, the MLflow runs, the checkpoints, the final states, and the claim, which
+    keeps other sweeps from training the same trials.
+    """
 
     def __init__(
         self,
@@ -181,7 +185,7 @@ class _Sweep:
         self.cannot_save = False
 
     def run(self) -> None:
-        """Submit stacks and process the results that come back, until no stack is left."""
+        """Submit stacks of networks and process the results that come back, until no stack is left."""
         executor = self.executor
         try:
             with stopping(self._interrupt), self.progress:
@@ -211,7 +215,7 @@ class _Sweep:
         """Start the workers first and then open the store, which takes MLflow seconds."""
         workers = _how_workers_start(self.executor)
         self.progress.start(workers, len(self.waiting.stacks), self._cores_used())
-        # With a deadline, no stack is queued at a worker, which would begin it when the time is over.
+        # With a deadline, give each worker only one stack: it would begin a second one after the deadline.
         at_once = self.tracker.is_open or self.deadline < math.inf
         ahead = self.executor.n_jobs * (1 if at_once else AHEAD)
         first = []
@@ -238,7 +242,7 @@ class _Sweep:
         return cores_used(self.waiting.stacks, self.executor.execution.engine, self.executor.n_jobs)
 
     def _submit(self, planned: PlannedStack) -> PlannedStack:
-        """Submit a stack, and return it with the parameters from which it goes on."""
+        """Submit a stack of networks; return it with the parameters from which its training goes on."""
         if planned.stack.epoch and not planned.stack.has_parameters:
             planned = self._loaded(planned)
         threads = self.executor.threads_for(len(self.waiting))
@@ -248,12 +252,13 @@ class _Sweep:
         return planned
 
     def _loaded(self, planned: PlannedStack) -> PlannedStack:
-        """Return a stack with its final states; if they can't be read, return it as it was at the start."""
+        """Return a stack with the saved states from which it goes on; if they can't be read, at epoch 0."""
         try:
             stack, records = self.states.loaded(planned, diagnostics=self.executor.execution.diagnostics)
         except DamagedError as error:
             trials = sum(len(self.runs.groups[lane.key]) for lane in planned.lanes)
-            self.progress.say(f"{plural(trials, 'trial')} of a stack start over after all: {error}")
+            start_over = f"{plural(trials, 'trial')} will start over instead of going on from saved states"
+            self.progress.say(f"{start_over}: {error}")
             fresh = replace(planned, stack=Stack.without_parameters(planned.lanes))
             self.time_left.returned(planned, fresh)
             return fresh
@@ -261,7 +266,7 @@ class _Sweep:
         return replace(planned, stack=stack)
 
     def _log_again(self, planned: PlannedStack) -> None:
-        """Log a stack that had the epoch at which it stops when this sweep began."""
+        """Log a stack of networks that already was at the epoch at which it stops when this sweep began."""
         if not planned.stack.has_parameters:
             planned = self._loaded(planned)
             if not planned.is_there:
@@ -273,14 +278,17 @@ class _Sweep:
         self.time_left.returned(planned)
 
     def _hand_out(self) -> None:
-        """Submit stacks until every worker is busy."""
+        """Submit stacks of networks until every worker is busy."""
         if self.waiting:
             self._note_the_time()
         while not self._is_stopping and (planned := self.waiting.next(self.executor.under_way)):
             self.runs.open(self._submit(planned).lanes)
 
     def _take_in(self, planned: PlannedStack, ended: Trained | Broken) -> None:
-        """Log and save trained epochs, and queue the rest of their stack; queue a stack that failed again."""
+        """Log and save the epochs that a worker trained, and queue the rest of their stack of networks.
+
+        If training failed, queue the stack again.
+        """
         if isinstance(ended, Broken):
             self._retry(planned, ended)
             return
@@ -303,7 +311,10 @@ class _Sweep:
             raise
 
     def _retry(self, planned: PlannedStack, broken: Broken) -> None:
-        """Queue a broken stack again, whole or in halves; fail a single lane that broke too often."""
+        """Queue a stack of networks whose training broke, whole or in halves; give up a single network.
+
+        A single network is given up, and its trial fails, after ``execution.retries`` retries.
+        """
         first, *_ = self.runs.groups[planned.lanes[0].key]
         if message := self.suspicion.retry(planned, broken, name=first.name):
             self.progress.say(message)
@@ -317,7 +328,7 @@ class _Sweep:
             self.progress.say("execution.fail_fast=true: stopping after the epochs in training")
 
     def _save(self, stack: Stack) -> None:
-        """Write a stack's checkpoints; warn once if they can't be written."""
+        """Write the checkpoints of a stack of networks; warn once if they can't be written."""
         try:
             self.checkpoints.save(stack, self.runs.curves)
         except OSError as error:
@@ -329,7 +340,7 @@ class _Sweep:
             self.cannot_save = True
 
     def _save_running_segments(self) -> None:
-        """Save the results that can't be logged now; the same command can log them later."""
+        """Save results that can't be logged now in checkpoints, from which the same command goes on later."""
         self.progress.say("results can't be logged: saving the epochs in training, then stopping")
         self.executor.forget()
         while self.executor.under_way:

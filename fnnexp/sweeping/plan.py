@@ -18,11 +18,11 @@ USUAL_LANES = {"full": 12, "mini": 12, "sample": 48}
 
 @dataclass(frozen=True)
 class PlannedStack:
-    """All that a worker needs: a stack, the recipe and data that its lanes share, and the user's pieces.
+    """All that a worker needs: a stack, the recipe and data that its networks share, and the user's pieces.
 
     ``threads`` is the number of threads that may train the stack. It changes no result. Without
-    ``keeps_weights``, the weights of lanes that end are not returned. ``upto`` is the epoch at which training
-    stops for now; None is the last.
+    ``keeps_weights``, the weights of networks that end are not returned. ``upto`` is the epoch at which
+    training stops for now; None is the last.
     """
 
     recipe: Recipe
@@ -35,7 +35,7 @@ class PlannedStack:
 
     @property
     def lanes(self) -> tuple[Lane, ...]:
-        """The stack's lanes."""
+        """The stack's lanes, one for each network that it trains."""
         return self.stack.lanes
 
     @property
@@ -45,7 +45,7 @@ class PlannedStack:
 
     @property
     def is_there(self) -> bool:
-        """Whether the stack has this epoch, and is not at the end of its training."""
+        """Whether the stack is at :attr:`last_epoch`, where it stops for now, but not at its recipe's end."""
         return 0 < self.last_epoch <= self.stack.epoch < self.recipe.epochs
 
     @property
@@ -66,7 +66,7 @@ class PlannedStack:
         return max(self.last_epoch - self.stack.epoch, 0.1) * self.epoch_cost
 
     def split(self) -> list[PlannedStack]:
-        """Return the stack's two halves."""
+        """Return two stacks, each with half of the networks."""
         middle = (len(self.lanes) + 1) // 2
         halves = (range(middle), range(middle, len(self.lanes)))
         return [replace(self, stack=self.stack.select(half)) for half in halves]
@@ -80,8 +80,8 @@ def last_epoch(recipe: Recipe, upto: int | None) -> int:
 def identical(trials: Iterable[Trial]) -> dict[str, list[Trial]]:
     """Return the trials grouped by ``numbers_id``.
 
-    The trials of a group are numerically identical. They share one lane, and the run of each trial records
-    the results.
+    The trials of a group are numerically identical. One network is trained for all of them, and the run of
+    each trial records the results.
     """
     groups: dict[str, list[Trial]] = {}
     for trial in trials:
@@ -97,7 +97,7 @@ def plan(
     begun: Mapping[str, Stack] | None = None,
     upto: int | None = None,
 ) -> list[PlannedStack]:
-    """Return the stacks that train these trials, the most expensive first.
+    """Return the stacks of networks that train these trials, the most expensive first.
 
     Parameters
     ----------
@@ -108,8 +108,8 @@ def plan(
     n_jobs
         The number of workers. Stacks are halved until there is a stack for every worker.
     begun
-        Stacks of a single lane that do not start at epoch 0, by ``numbers_id``. Those without parameters do
-        not share a stack with others.
+        Stacks of a single lane that do not start at epoch 0, by ``numbers_id``. Stacks without parameters are
+        not joined with stacks that have parameters.
     upto
         The epoch at which the stacks stop; None is the last of their recipe.
     """
@@ -136,7 +136,7 @@ def plan(
 def spread(stacks: Sequence[PlannedStack], n: int) -> list[PlannedStack]:
     """Return at least ``n`` stacks, the most expensive first, by halving the most expensive ones.
 
-    Fewer are returned only if each of them has a single lane.
+    Fewer stacks are returned only if each of them has a single lane (network).
     """
     stacks = list(stacks)
     while stacks and len(stacks) < n:
@@ -148,7 +148,7 @@ def spread(stacks: Sequence[PlannedStack], n: int) -> list[PlannedStack]:
 
 
 def in_order(stacks: Iterable[PlannedStack], groups: Mapping[str, Sequence[Trial]]) -> list[PlannedStack]:
-    """Return the stacks in the order of their first trial; those that were begun come first."""
+    """Return the stacks in the order of their first trial; stacks that have trained before come first."""
     position = {key: i for i, key in enumerate(groups)}
 
     def place(planned: PlannedStack) -> tuple[bool, int]:
@@ -158,7 +158,7 @@ def in_order(stacks: Iterable[PlannedStack], groups: Mapping[str, Sequence[Trial
 
 
 def joined(stacks: Sequence[Stack]) -> Stack:
-    """Return one stack with the lanes of several stacks at the same epoch."""
+    """Return one stack with the lanes (networks) of several stacks that are at the same epoch."""
     bests = [stack.best for stack in stacks if stack.best is not None]
     return Stack(
         lanes=tuple(lane for stack in stacks for lane in stack.lanes),

@@ -33,8 +33,8 @@ class Outcome:
     Attributes
     ----------
     done_before, by_other_engines
-        How many trials were done before. How many of them another engine computed than this sweep uses, by
-        its name.
+        How many trials were done before the sweep; how many of these another engine computed than this sweep
+        uses, by the engine's name.
     elsewhere
         The trials that another sweep is training, each with a description of that sweep.
     stopped_early
@@ -95,8 +95,8 @@ class Outcome:
 class Runs:
     """The MLflow runs of a sweep.
 
-    Runs are opened when their stack is submitted, and closed when their lane ends. A lane trains a group of
-    numerically identical trials. Each trial of the group has a run.
+    Runs are opened when their stack is submitted, and closed when their lane (network of the stack) ends. A
+    lane trains a group of numerically identical trials. Each trial of the group has a run.
 
     Parameters
     ----------
@@ -137,7 +137,7 @@ class Runs:
         self._closed: set[str] = set()
 
     def open(self, lanes: Iterable[Lane]) -> None:
-        """Create or reopen the runs of these lanes."""
+        """Create or reopen the runs of the trials that these lanes (networks) train."""
         with self.tracker.together():
             for lane in lanes:
                 first, *_ = self.groups[lane.key]
@@ -165,21 +165,22 @@ class Runs:
         return trial.numbers_id in self.curves and self.tracker.engine_of(known.run_id) == self.engine
 
     def add(self, records: Iterable[Record]) -> None:
-        """Add records to the curves, to be logged later. So an interruption leaves no gap in a curve."""
+        """Add the records of epochs to the curves, to be logged later. An interruption then leaves no gap."""
         for record in records:
             self.curves.setdefault(record.key, []).append(record)
 
     def go_on(self, records: Iterable[Record]) -> None:
-        """Add the records of trials with fewer epochs, from whose final states lanes go on."""
+        """Add the records of finished trials from whose final states trials with more epochs go on."""
         for record in records:
             self.curves.setdefault(record.key, []).append(record)
             self._went_on_from[record.key] = record.epoch
 
     def log(self, ended: Trained, unfinished: bool, *, is_paused: bool = False) -> list[str]:
-        """Log the epochs whose records were added, close the runs of ended lanes, and return their keys.
+        """Log the epochs whose records were added, close the runs of ended lanes, and return the lanes' keys.
 
-        A lane ends when it diverges or stops early, or when its stack is done. With `is_paused`, the runs of
-        the other lanes are closed too, as interrupted, since their stack is not trained further for now.
+        A lane (network) ends when it diverges or stops early, or when its stack is done. With `is_paused`,
+        the runs of the other lanes are closed too, as interrupted, since their stack is not trained further
+        for now.
         """
         stack = ended.stack
         ends = {record.key: record.end for record in ended.records if record.end is not None}
@@ -207,7 +208,7 @@ class Runs:
         return list(ends)
 
     def pause(self, lanes: Sequence[Lane]) -> None:
-        """Log what is not logged of these lanes, and close their runs as interrupted."""
+        """Log what is not logged yet of these lanes (networks), and close their runs as interrupted."""
         with self.tracker.together():
             for lane in lanes:
                 for trial in self.groups[lane.key]:
@@ -220,14 +221,14 @@ class Runs:
                 self.progress.done()
 
     def fail(self, planned: PlannedStack, broken: Broken) -> None:
-        """Close the runs of a stack's only lane as failed."""
+        """Close the runs of a stack's only lane (network) as failed."""
         (lane,) = planned.lanes
         for trial in self._open_trials(lane.key):
             self.tracker.fail(self._ids[trial.id], broken.reason, broken.traceback)
             self._count_failure(trial, broken.reason, planned.stack.epoch)
 
     def _fail_deleted(self, keys: Iterable[str]) -> None:
-        """Count the trials of these lanes whose runs were deleted as failed."""
+        """Count as failed the trials whose runs a user deleted in MLflow, given the keys of their lanes."""
         for key in keys:
             for trial in self._open_trials(key):
                 if self._ids[trial.id] in self.tracker.gone:
@@ -260,7 +261,7 @@ class Runs:
         return [(record.epoch, record.metrics) for record in curve if record.epoch > last]
 
     def _finish(self, key: str, end: End, ended: Trained) -> None:
-        """Log the rest of a lane's curve and close its runs."""
+        """Log the rest of the curve of a lane (network), and close the runs of its trials."""
         curve = self.curves[key]
         seconds = sum(record.seconds for record in curve) / max(curve[-1].epoch, 1)
         best = best_of((record.epoch, record.metrics) for record in curve)
@@ -280,7 +281,7 @@ class Runs:
             )
 
     def _count_epochs(self, trial: Trial) -> None:
-        """Count the logged epochs. A record of epoch 0 counts only if the trial has no other epoch."""
+        """Add a trial's logged epochs to the progress. Epoch 0 counts only if the trial has no others."""
         new = self._not_logged(trial)
         counted = [epoch for epoch, _ in new if 0 < epoch <= self._last(trial) or trial.recipe.epochs == 0]
         last = self.curves[trial.numbers_id][-1]
@@ -294,7 +295,7 @@ class Runs:
         self._last_logged[trial.id] = self.curves[trial.numbers_id][-1].epoch
 
     def _count_end(self, key: str, end: End) -> None:
-        """Count the trials of a lane whose runs are closed, and the epochs that they do not train."""
+        """Count the trials of a lane (network) that has ended, and the epochs that they will not train."""
         for trial in self._open_trials(key):
             self._closed.add(trial.id)
             self._count_epochs(trial)

@@ -11,7 +11,9 @@ from fnnexp.sweeping.worker import Broken, WorkerDied
 
 
 class Waiting:
-    """The queue of stacks. Stacks suspected of killing their worker come first and run alone.
+    """The queue of stacks (networks that train together).
+
+    Stacks suspected of killing their worker come first and run alone.
 
     Parameters
     ----------
@@ -25,10 +27,10 @@ class Waiting:
         self.n_jobs = n_jobs
         self.stacks = deque(stacks)
         self.suspects: deque[PlannedStack] = deque()
-        self._suspect: PlannedStack | None = None  # runs alone, to see whether it ends its worker
+        self._suspect: PlannedStack | None = None  # runs alone, to see whether it kills its worker
 
     def __len__(self) -> int:
-        """Return the number of stacks that wait."""
+        """Return the number of stacks of networks that wait."""
         return len(self.stacks) + len(self.suspects)
 
     def first(self, count: int) -> Iterator[PlannedStack]:
@@ -37,7 +39,7 @@ class Waiting:
             yield self.stacks.popleft()
 
     def next(self, under_way: int) -> PlannedStack | None:
-        """Remove and return the next stack to submit; None if no stack waits, or none may run now.
+        """Remove and return the next stack of networks to submit; None if none waits or may run now.
 
         ``under_way`` is the number of stacks that were submitted and have not returned yet.
         """
@@ -51,12 +53,12 @@ class Waiting:
         return self.stacks.popleft() if self.stacks else None
 
     def put_back(self, rest: PlannedStack, under_way: int) -> None:
-        """Put the rest of a stack at the front of the queue, split so that no worker is idle."""
+        """Put the rest of a stack of networks at the front of the queue, split so that no worker is idle."""
         idle = self.n_jobs - under_way - len(self.stacks)
         self.stacks.extendleft(reversed(spread([rest], idle)))
 
     def ended(self, planned: PlannedStack) -> bool:
-        """Note that a worker returned a stack; return whether no other stack ran at the same time."""
+        """Note that a worker returned a stack of networks; return whether no other ran at the same time."""
         was_suspect = planned is self._suspect
         if was_suspect:
             self._suspect = None
@@ -64,7 +66,7 @@ class Waiting:
 
 
 class Suspicion:
-    """Finds the trial that breaks its stack, by halving the stack and retrying single lanes.
+    """Finds the trial that breaks its stack, by halving the stack and retrying single lanes (networks).
 
     When a worker of loky's pool dies, every running segment fails. So the death counts only against a stack
     that ran alone. When a worker of a cluster dies, only its segment fails. The first death while a stack is
@@ -86,7 +88,7 @@ class Suspicion:
         self._deaths: Counter[tuple[str, ...]] = Counter()
 
     def clear(self, planned: PlannedStack) -> None:
-        """Clear a stack of all suspicion, since it has been trained for some epochs."""
+        """Clear a stack of networks of all suspicion, since some of its epochs were trained."""
         self._waiting.ended(planned)
         self._deaths.pop(_keys(planned), None)
         for key in _keys(planned):
@@ -104,21 +106,21 @@ class Suspicion:
 
         Returns
         -------
-        A message about the retry; None if the stack is a single lane that has broken too often.
+        A message about the retry; None if the stack is a single lane (network) that has broken too often.
         """
         keys, count = _keys(planned), len(planned.lanes)
         died, alone = isinstance(broken, WorkerDied), self._waiting.ended(planned)
         if died and self._die_together and not alone:
             self._waiting.suspects.append(planned)
-            return f"a worker died; retrying a stack of {plural(count, 'lane')} alone"
+            return f"a worker died; retrying a stack of {plural(count, 'network')} alone"
         if died and not self._die_together and not self._deaths[keys]:
             self._deaths[keys] += 1
             self._waiting.stacks.append(planned)
-            return f"a worker died; retrying a stack of {plural(count, 'lane')}"
+            return f"a worker died; retrying a stack of {plural(count, 'network')}"
         queue = self._waiting.suspects if died and self._die_together else self._waiting.stacks
         if count > 1:
             queue.extendleft(planned.split())
-            return f"a stack of {count} lanes broke ({broken.reason}); retrying its halves"
+            return f"a stack of {count} networks broke ({broken.reason}); retrying its halves"
         (key,) = keys
         self._breaks[key] += 1
         if self._breaks[key] > self._retries:

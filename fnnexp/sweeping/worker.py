@@ -25,7 +25,7 @@ from fnnexp.sweeping.plan import PlannedStack
 
 @dataclass(frozen=True)
 class Trained:
-    """The result of some epochs: the stack's new state, the records, the BLAS kernel and the engine."""
+    """The result of training some epochs: the stack's new state, the records, the BLAS kernel, the engine."""
 
     stack: Stack
     records: list[Record]
@@ -42,7 +42,7 @@ class Broken:
 
     @classmethod
     def by(cls, error: BaseException) -> Broken:
-        """Return the record of a segment that raised the exception that is being handled."""
+        """Return what is known of a segment that raised an exception, which must be the one being handled."""
         return cls(f"{type(error).__name__}: {error}", traceback.format_exc())
 
 
@@ -51,7 +51,7 @@ class WorkerDied(Broken):
 
 
 def train_segment(planned: PlannedStack, execution: Execution) -> Trained | Broken:
-    """Train whole epochs of a stack for about ``segment_seconds``; each call of BLAS uses one thread."""
+    """Train whole epochs of a stack of networks for about ``segment_seconds``, with BLAS on one thread."""
     try:
         receive_pieces(planned.pieces)
         with ONE_THREAD:
@@ -78,14 +78,15 @@ MOST_TIMED = 1000
 
 
 def time_epoch(planned: PlannedStack, execution: Execution, rows: int, seconds: float) -> float | None:
-    """Return the seconds of an epoch of a stack, measured on its first rows; None if they can't be trained.
+    """Return the seconds of an epoch of a stack, measured on its first rows; None if training fails.
 
     Parameters
     ----------
     rows
-        How many rows train. So many fewer are evaluated, and the result is for all rows.
+        How many rows to train on. The rows to evaluate are reduced in proportion, and the result is scaled up
+        to all rows.
     seconds
-        How long to train about, after an epoch that is not measured.
+        About how long to train, after a first epoch that is not measured.
     """
 
     def train(stack: Stack, seconds: float) -> tuple[Stack, list[Record]]:
@@ -106,14 +107,14 @@ def time_epoch(planned: PlannedStack, execution: Execution, rows: int, seconds: 
             stack, records = train(planned.stack, 0.0)  # the first epoch also loads code
             if stack.lanes:
                 _, records = train(stack, seconds)
-    except Exception:  # the sweep will report it
+    except Exception:  # the sweep will raise it again and report it
         return None
     a_lane = statistics.median(record.seconds for record in records)
     return times_as_many * len(planned.lanes) * a_lane
 
 
 def _part(recipe: Recipe, arrays: Arrays, rows: int) -> tuple[Recipe, Arrays, float]:
-    """Return a recipe that trains this number of rows, its data, and how many times as many there are."""
+    """Return a recipe and data reduced to this number of training rows, and the factor of the reduction."""
     n = recipe.rows_to_train(len(arrays.x_train))
     rows = min(rows, n)
     held_out, tested = (-(-count * rows // n) for count in (recipe.validation, len(arrays.x_test)))
@@ -128,7 +129,7 @@ def _part(recipe: Recipe, arrays: Arrays, rows: int) -> tuple[Recipe, Arrays, fl
 
 
 def _without_weights(recipe: Recipe, stack: Stack, records: list[Record]) -> tuple[Stack, list[Record]]:
-    """Return a stack and its records without the weights of lanes that ended, which are most of the bytes."""
+    """Return a stack and its records without the weights of ended networks, which are most of the bytes."""
     if stack.epoch >= recipe.epochs:
         stack = Stack(stack.lanes, np.empty((len(stack.lanes), 0)), (), stack.epoch)
     nothing = np.empty(0)
@@ -154,9 +155,10 @@ def receive(prepared: Prepared, arrays: Arrays) -> None:
 
 
 def initialize_worker() -> None:
-    """Initialize a worker process: import what its first segment needs, and exit when the parent dies.
+    """Initialize a worker process: import what training needs, and exit when the parent dies.
 
-    It starts before the engine is known. So numba is imported by the first segment that uses it.
+    The process starts before the engine is known, so numba is not imported here, but by the first segment
+    (some epochs of a stack) that uses numba.
     """
     depend_on_the_parent()
     blas_kernel()

@@ -60,7 +60,7 @@ def local(address: str, uri: str) -> Path | None:
     if address.lower().startswith(("runs:", "models:")):
         raise FnnexpError(
             f"MLflow's store {shown(uri)} has this experiment's files in {address}, "
-            "which belongs to another run or model"
+            "which belongs to another run or model; write tracking.experiment=NAME for another experiment"
         )
     path = _path(address)
     if path is None:
@@ -102,8 +102,8 @@ def _folder(run_id: str, address: str, uri: str) -> Path | None:
     path = local(address, uri)
     if path is not None and path.parts[-2:] != (run_id, "artifacts"):
         raise FnnexpError(
-            f"MLflow's store {shown(uri)} records the files of the run {run_id} in {path}; they must be in "
-            f"{run_id}/artifacts"
+            f"MLflow's store {shown(uri)} says that the files of the run {run_id} are in {path}; fnnexp "
+            f"reads and writes them only in a folder {run_id}/artifacts"
         )
     return path
 
@@ -210,7 +210,7 @@ class RunFiles:
         self._place(write_them)
 
     def _place(self, write_them: Callable[[Path, str], list[str]]) -> None:
-        """Let a function write files into a folder, with a prefix before their names, which it returns.
+        """Let a function write files into a folder, with a prefix before their names; it returns the names.
 
         If the files are on this machine, they are renamed into place. MLflow would copy them, and if a link
         had the name of a file, MLflow would write to the link's target.
@@ -258,7 +258,7 @@ _texts: dict[tuple[str, str], str] = {}
 
 
 def _as_yaml(key: str, value: object) -> str:
-    """Return a key of a config with its value as YAML. Trials of a sweep have most values in common."""
+    """Return a key of a config with its value as YAML. Values that trials share are converted only once."""
     given = key, repr(value)
     if given not in _texts:
         if len(_texts) >= MOST_TEXTS:
@@ -283,16 +283,20 @@ def read(run_id: str, name: str, uri: str | None, *, most: int) -> bytes:
             listed = store.ask(client, files.list_artifacts, None)
             sizes = {file.path: file.file_size or 0 for file in listed if not file.is_dir}
             if name not in sizes:
-                raise FnnexpError(f"its run in MLflow has no artifact {name} (searched {files.artifact_uri})")
+                raise FnnexpError(
+                    f"the run {run_id} in MLflow has no artifact {name} (searched {files.artifact_uri})"
+                )
             content = b""
             if sizes[name] <= most:
                 store.ask(client, files.download_artifacts, name, folder)
                 with Path(folder, name).open("rb") as stream:
                     content = stream.read(most + 1)
             if max(sizes[name], len(content)) > most:
-                raise FnnexpError(f"its artifact {name} is larger than the {most:,} bytes allowed")
+                raise FnnexpError(
+                    f"in the run {run_id}, the artifact {name} is larger than the {most:,} bytes allowed"
+                )
             return content
     except FnnexpError:
         raise
     except Exception as error:  # each kind of store raises its own exceptions
-        raise FnnexpError(f"MLflow can't read its artifact {name}: {error}") from error
+        raise FnnexpError(f"MLflow can't read the artifact {name} of the run {run_id}: {error}") from error

@@ -277,8 +277,8 @@ def description(
 def record_look(experiment: str, uri: str | None, when: int) -> None:
     """Record that a report read the experiment's trials at a time in milliseconds.
 
-    Tests depend on this: most are valid only if all seeds are looked at once. Seeds that are trained after
-    this time are first seen by a later report.
+    Statistical tests depend on this: most are valid only if the results of all seeds are seen together, for
+    the first time. Seeds that are trained after this time are first seen by a later report.
 
     Raises
     ------
@@ -296,7 +296,7 @@ def record_look(experiment: str, uri: str | None, when: int) -> None:
 
 
 def record_asked(experiment: str, uri: str | None, asked: Asked) -> None:
-    """Record in the experiment what a sweep with ``until=settled`` asks, so that reports answer it first.
+    """Record in the experiment what a sweep with ``until=settled`` compares; reports answer this first.
 
     Raises
     ------
@@ -378,11 +378,13 @@ FILES_OF = {
     RANGE_TEST: "Learning-rate range tests, one run each: `lr.csv` has the suggested rates, `lr_curves.csv` "
     "the losses, and `lr.png` is the picture.",
 }
-"""The descriptions of experiments that have only such runs."""
+"""The descriptions of experiments that have only runs of this kind."""
 
 
 class MapLog:
-    """Writes the run of a map or range test. Use it within :func:`fnnexp.tracking.retry.mlflow_settings`.
+    """Writes the run of a map (trials for all pairs of values on two axes) or of a learning-rate range test.
+
+    Use it within :func:`fnnexp.tracking.retry.mlflow_settings`.
 
     Parameters
     ----------
@@ -436,14 +438,14 @@ class MapLog:
         result: str,
         complete: bool,
     ) -> str:
-        """Write the run of a map, unless it has a complete one, and return the address of its files.
+        """Write the run of a map, unless the store has a complete run of it; return the address of its files.
 
         Parameters
         ----------
         identity
             The hash of the map's cells.
         name, params, metrics, tags
-            The run's.
+            The name, params, metrics and tags of the run.
         files
             Returns the contents of its files, by name.
         result
@@ -488,7 +490,7 @@ class MapLog:
         return place if local is None else str(local)
 
     def _describe(self, client: MlflowClient, existing: Experiment) -> None:
-        """Describe an experiment that has only such runs."""
+        """Set the experiment's description if it has none, as when it has only maps or range tests."""
         from mlflow.exceptions import MlflowException
 
         if not existing.tags.get(NOTE):

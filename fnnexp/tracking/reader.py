@@ -23,6 +23,8 @@ from fnnexp.tracking.run_format import (
     GONE,
     HISTOGRAMS,
     MAP,
+    PRUNED,
+    RANGE_TEST,
     RUNNING,
     STATUS,
     STATUSES,
@@ -128,7 +130,7 @@ def trial_runs_by_client(client: MlflowClient, experiment_id: str) -> Iterator[F
 
 
 def trial_params(client: MlflowClient, experiment_id: str) -> Iterator[Mapping[str, str]]:
-    """Return the params of each trial's run in an experiment, one by one. A server must send whole runs."""
+    """Return the params of each trial's run in an experiment, one by one. A server sends whole runs."""
     file = _file(client)
     params = None if file is None else sql.trial_params(file, experiment_id)
     if params is None:
@@ -218,7 +220,7 @@ def _existing_experiment(client: MlflowClient, name: str, uri: str | None) -> Ex
 
 
 def _run_table_by_client(client: MlflowClient, experiment_id: str) -> sql.RunTable:
-    """Return the same as :func:`sql.run_table`, with more tags, from MLflow's own search."""
+    """Return the runs of an experiment's trials like :func:`sql.run_table`, but from MLflow's own search."""
     table = sql.RunTable()
     for run in _pages(client, experiment_id):  # letting MLflow filter by the trial's tag would take longer
         if TRIAL not in run.data.tags:
@@ -236,7 +238,7 @@ def _run_table_by_client(client: MlflowClient, experiment_id: str) -> sql.RunTab
 
 
 def _one_each(client: MlflowClient, experiment_id: str, table: sql.RunTable) -> TrialRuns:
-    """Return the run of each trial that counts."""
+    """Return for each trial the run that counts: the last that is done or, if none is done, the last."""
     every = range(len(table.heads))
     tags = table.tags.take(every)
     own = tags.get(STATUS, [None] * len(every))
@@ -277,7 +279,7 @@ def looks(runs: TrialRuns) -> list[int]:
 
 
 def asked(experiment: str, uri: str | None) -> Asked | None:
-    """Return what the last sweep with ``until=settled`` into an experiment asked, if there was one."""
+    """Return what the last sweep with ``until=settled`` in an experiment compared; None if none ran."""
     with mlflow_settings():
         existing = find_experiment(_client_of_existing_store(uri), experiment)
     return None if existing is None else asked_of(existing.tags)
@@ -315,7 +317,7 @@ def points(runs: TrialRuns, metrics: Sequence[str], rows: range | None = None) -
 
 
 def _points(runs: TrialRuns, metrics: Sequence[str], rows: range) -> Points:
-    """Return the points of :func:`points`, of at most :data:`sql.RUNS_A_QUERY` runs."""
+    """Return the same as :func:`points`, for at most :data:`sql.RUNS_A_QUERY` runs."""
     row_of = {runs.run_ids[row]: row for row in rows}
     file = _file(runs.client)
     found = None if file is None else sql.points_of_file(file, list(row_of), metrics)
@@ -437,7 +439,7 @@ def runs_called(text: str, experiment: str | None, uri: str | None) -> list[Stor
 
 
 def _runs_called(client: MlflowClient, text: str, experiment_ids: Sequence[str]) -> Iterator[Run]:
-    """Yield the runs of :func:`runs_called` in these experiments, and maybe one in another experiment."""
+    """Yield the runs of :func:`runs_called` in these experiments; for a run's id, perhaps one of another."""
     if re.fullmatch("[0-9a-f]{32}", text) and (run := _run_with_id(client, text)) is not None:
         yield run
         return
@@ -445,7 +447,7 @@ def _runs_called(client: MlflowClient, text: str, experiment_ids: Sequence[str])
     if re.fullmatch("[0-9a-f]{16}", text):
         condition = f"tags.`{TRIAL}` = '{text}'"
     elif "'" not in text:
-        condition += f" AND attributes.run_name = '{text}'"  # with a quote in it, all runs are looked at
+        condition += f" AND attributes.run_name = '{text}'"  # a name with a quote is sought among all runs
     for experiment_id in experiment_ids:
         for run in _pages(client, experiment_id, condition):
             if text in (run.info.run_name, run.data.tags[TRIAL]):
@@ -502,8 +504,10 @@ def map_runs(experiment: str, uri: str | None, kind: str = MAP) -> list[str]:
 
 
 class ExperimentSummary(NamedTuple):
-    """An experiment: its numbers of trials and of done trials, the time of its last run, and its data.
+    """An experiment: what it has, the time of its last run, and its data.
 
+    `trials` is the number of trials, of which `done` are finished or diverged, and `pruned` were stopped by a
+    search because others were better. `maps` and `range_tests` are the numbers of those that are complete.
     `last` is in milliseconds since 1970: the latest time at which a run ended, or started if it has not
     ended.
     """
@@ -511,12 +515,15 @@ class ExperimentSummary(NamedTuple):
     name: str
     trials: int
     done: int
+    pruned: int
+    maps: int
+    range_tests: int
     last: int
     data: str
 
 
 def experiment_summaries(uri: str | None) -> list[ExperimentSummary]:
-    """Return a summary of each experiment with trials, the most recent first.
+    """Return a summary of each experiment with trials, maps or range tests, the most recent first.
 
     Raises
     ------
@@ -537,12 +544,21 @@ def _summaries_by_client(client: MlflowClient) -> list[ExperimentSummary]:
     """Return the same as :func:`sql.summaries`, in any order, through MLflow's own search."""
     summaries = []
     for experiment in store.ask(client, client.search_experiments):
-        runs = list(_pages(client, experiment.experiment_id, f"tags.`{TRIAL}` LIKE '%'"))
-        if runs:
-            trials = {run.data.tags[TRIAL] for run in runs}
-            done = {run.data.tags[TRIAL] for run in runs if run.data.tags.get(STATUS) in DONE}
+        of_trials, of_maps, of_tests = (
+            list(_pages(client, experiment.experiment_id, f"tags.`{kind}` LIKE '%'"))
+            for kind in (TRIAL, MAP, RANGE_TEST)
+        )
+        whole = [run for run in (*of_maps, *of_tests) if run.info.status == "FINISHED"]
+        if runs := [*of_trials, *whole]:
+            status = [(run.data.tags[TRIAL], run.data.tags.get(STATUS)) for run in of_trials]
+            done = {trial for trial, own in status if own in DONE}
+            pruned = {trial for trial, own in status if own == PRUNED} - done
+            maps, tests = (
+                {run.data.tags[kind] for run in whole if kind in run.data.tags} for kind in (MAP, RANGE_TEST)
+            )
+            counts = [len(each) for each in (dict(status), done, pruned, maps, tests)]
             last = max(run.info.end_time or run.info.start_time for run in runs)
             data = dict.fromkeys(run.data.params["data"] for run in runs if "data" in run.data.params)
-            summary = ExperimentSummary(experiment.name, len(trials), len(done), last, ",".join(data))
-            summaries.append(summary)
+            row = experiment.name, *counts, last, ",".join(data)
+            summaries.append(ExperimentSummary(*row))
     return summaries

@@ -131,7 +131,7 @@ class Asked:
     trials: tuple[str, ...] = ()
 
     def as_tag(self) -> str | None:
-        """Return the text of the tag, without trials that have no room; None if the seeds alone are too long.
+        """Return the text of an MLflow tag, without the trials if they do not fit; None if it is too long.
 
         >>> Asked(("init",), None, (0, 1, 2), 30, 9, ("0123456789abcdef",)).as_tag()
         '{"compare":["init"],"margin":null,"seeds":[0,1,2],"most_seeds":30,"questions":9,"trials":"01234567"}'
@@ -144,7 +144,7 @@ class Asked:
 
 
 def asked_of(tags: Mapping[str, str]) -> Asked | None:
-    """Return what an experiment's tag says was asked; None without a valid tag.
+    """Return what an experiment's last sweep with ``until=settled`` asked, by its tags; None without a tag.
 
     >>> asked = Asked(("init",), 0.5, (0, 1), 30, 9, ("01234567",))
     >>> asked_of({ASKED: asked.as_tag()}) == asked, asked_of({ASKED: "a user's text"})
@@ -168,15 +168,15 @@ def asked_of(tags: Mapping[str, str]) -> Asked | None:
 
 
 TOO_GOOD = (
-    "Networks hardly ever learn this fast. Usually the data contains the answer: test images among the "
-    "training images, or the label in a column among the pixels. Check the data before you believe any "
+    "Networks hardly ever learn this fast. Usually the data contains the answer: test rows among the "
+    "training rows, or the label in a column among the inputs. Check the data before you believe any "
     "number here"
 )
 """A warning about a test accuracy of 1.0 at the first epoch."""
 
 
 def is_too_good(epoch: int, metrics: Mapping[str, float]) -> bool:
-    """Return whether every test image is classified correctly at the first epoch or before it.
+    """Return whether every test row is classified correctly at the first epoch or before it.
 
     >>> is_too_good(1, {"test_accuracy": 1.0}), is_too_good(2, {"test_accuracy": 1.0})
     (True, False)

@@ -382,7 +382,8 @@ def _upgrade(source: sqlite3.Connection, copy: Path) -> None:
         before, after, is_current = _rows(source), _rows(upgraded), Schema.of(upgraded).is_current
     if not is_current or after != before:
         raise FnnexpError(
-            f"MLflow's store can't be upgraded and was not changed: it has {before}, the copy {after}"
+            f"MLflow's store can't be upgraded and was not changed: it has {before} rows, but the upgraded "
+            f"copy has {after}"
         )
 
 

@@ -36,6 +36,9 @@ from fnnexp.tracking.run_format import (
     DONE,
     ENGINE,
     HISTOGRAMS,
+    MAP,
+    PRUNED,
+    RANGE_TEST,
     REPORTED,
     RUNNING,
     STATUS,
@@ -247,29 +250,39 @@ def trial_params(file: Path, experiment_id: str) -> Iterator[dict[str, str]] | N
 
 FINISHED = ", ".join(f"'{status}'" for status in DONE)
 SUMMARIES = f"""
-SELECT experiments.name, count(DISTINCT trial.value),
-  count(DISTINCT CASE WHEN status.value IN ({FINISHED}) THEN trial.value END),
-  max(coalesce(runs.end_time, runs.start_time)), group_concat(DISTINCT data.value)
-FROM experiments JOIN runs ON runs.experiment_id = experiments.experiment_id
-JOIN tags AS trial ON trial.run_uuid = runs.run_uuid AND trial.key = '{TRIAL}'
-LEFT JOIN tags AS status ON status.run_uuid = runs.run_uuid AND status.key = '{STATUS}'
-LEFT JOIN params AS data ON data.run_uuid = runs.run_uuid AND data.key = 'data'
-WHERE experiments.lifecycle_stage = 'active' AND runs.lifecycle_stage = 'active'
-GROUP BY experiments.experiment_id
+SELECT name, sum(kind = '{TRIAL}'), sum(kind = '{TRIAL}' AND done),
+  sum(kind = '{TRIAL}' AND pruned AND NOT done), sum(kind = '{MAP}' AND whole),
+  sum(kind = '{RANGE_TEST}' AND whole), max(last), group_concat(DISTINCT data)
+FROM (
+  SELECT experiments.experiment_id, experiments.name, own.key AS kind,
+    max(coalesce(status.value, '') IN ({FINISHED})) AS done,
+    max(coalesce(status.value, '') = '{PRUNED}') AS pruned,
+    max(runs.status = 'FINISHED') AS whole,
+    max(coalesce(runs.end_time, runs.start_time)) AS last, max(data.value) AS data
+  FROM experiments JOIN runs ON runs.experiment_id = experiments.experiment_id
+  JOIN tags AS own ON own.run_uuid = runs.run_uuid AND own.key IN ('{TRIAL}', '{MAP}', '{RANGE_TEST}')
+  LEFT JOIN tags AS status ON status.run_uuid = runs.run_uuid AND status.key = '{STATUS}'
+  LEFT JOIN params AS data ON data.run_uuid = runs.run_uuid AND data.key = 'data'
+  WHERE experiments.lifecycle_stage = 'active' AND runs.lifecycle_stage = 'active'
+  GROUP BY experiments.experiment_id, own.key, own.value
+)
+WHERE kind = '{TRIAL}' OR whole
+GROUP BY experiment_id
 """
+"""The inner query has a row for each trial, map and range test, since each may have several runs."""
 
 
-def summaries(file: Path) -> list[tuple[str, int, int, int, str]] | None:
-    """Return (name, trials, trials that are done, time of the last run, data) of each experiment with trials.
+def summaries(file: Path) -> list[tuple[str, int, int, int, int, int, int, str]] | None:
+    """Return the fields of :class:`fnnexp.tracking.reader.ExperimentSummary` for each experiment of a store.
 
-    The time is in milliseconds since 1970; data sets are joined by commas. None if the file cannot be read.
+    None if the file cannot be read.
     """
     try:
         with opened(file) as store:
             rows = store.execute(SUMMARIES).fetchall()
     except sqlite3.Error:
         return None
-    return [(name, trials, done, last, data or "") for name, trials, done, last, data in rows]
+    return [(*row[:-1], row[-1] or "") for row in rows]
 
 
 OURS = f"run_uuid IN (SELECT run_uuid FROM tags WHERE key IN ('{TRIAL}', '{REPORTED}'))"
@@ -468,7 +481,7 @@ class SqlRuns:
         return earlier - found
 
     def _statements(self, batch: Batch, deleted: Container[str]) -> Iterator[tuple[str, list[Values]]]:
-        """Yield SQLite's statements with their values. Tags and last values replace the former ones."""
+        """Yield the SQL statements that write a batch, with their rows. Tags and last values are replaced."""
         last = {(row["run_uuid"], row["key"]): row for row in batch.metrics}  # later epochs replace earlier
         tags = [{"run_uuid": of, "key": key, "value": value} for (of, key), value in batch.tags.items()]
         for verb, table, rows in (
@@ -574,7 +587,7 @@ LEFT JOIN tags AS name ON name.run_uuid = runs.run_uuid AND name.key = 'mlflow.r
 WHERE runs.experiment_id = ? AND runs.lifecycle_stage = 'active'
 """
 
-# A plus sign keeps SQLite from the index by key, which has the rows of every run in the store.
+# The plus sign keeps SQLite from using the index by key, which has the rows of every run in the store.
 VALUES = """
 SELECT runs.rowid, pairs.key, {value} FROM runs CROSS JOIN {table} AS pairs ON pairs.run_uuid = runs.run_uuid
 WHERE runs.experiment_id = ? AND runs.lifecycle_stage = 'active' AND +pairs.key GLOB '{keys}'
@@ -680,7 +693,7 @@ def points(client: MlflowClient, run_ids: Sequence[str], metric: str) -> list[Po
 
 
 def points_of_file(file: Path, run_ids: Sequence[str], metrics: Sequence[str]) -> list[Point] | None:
-    """Return the points of :func:`points` of several metrics from a SQLite file; None if it can't be read."""
+    """Return the points of several metrics of some runs from a SQLite file; None if it can't be read."""
     found: list[Point] = []
     try:
         with opened(file) as store:
@@ -693,7 +706,7 @@ def points_of_file(file: Path, run_ids: Sequence[str], metrics: Sequence[str]) -
 
 
 def points_of_database(client: MlflowClient, run_ids: Sequence[str], metric: str) -> list[Point]:
-    """Return the points of :func:`points` from a database, by the call that MLflow's own server uses."""
+    """Return the points of a metric of some runs from a database, by the call that MLflow's server uses."""
     read = client._tracking_client.store.get_metric_history_bulk
     return [
         (point.run_id, metric, point.step, point.timestamp, point.value)
@@ -703,7 +716,7 @@ def points_of_database(client: MlflowClient, run_ids: Sequence[str], metric: str
 
 
 def points_of_server(client: MlflowClient, run_ids: Sequence[str], metric: str) -> list[Point]:
-    """Return the points of :func:`points` from a server, by the request of MLflow's UI.
+    """Return the points of a metric of some runs from a server, by the request that MLflow's UI uses.
 
     If an answer is full, it may lack points, so the request is split.
     """
@@ -732,7 +745,7 @@ def points_of_server(client: MlflowClient, run_ids: Sequence[str], metric: str) 
 
 
 def points_by_client(client: MlflowClient, run_ids: Sequence[str], metric: str) -> list[Point]:
-    """Return the points of :func:`points` by MLflow's public call, run by run."""
+    """Return the points of a metric of some runs by MLflow's public call, run by run."""
     return [
         (run_id, metric, point.step, point.timestamp, point.value)
         for run_id in run_ids

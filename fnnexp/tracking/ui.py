@@ -85,7 +85,7 @@ def serve(port: int, uri: str | None, host: str = HOST) -> int:
     environment = {
         "MLFLOW_DISABLE_TELEMETRY": "true",  # otherwise the page sends usage data to MLflow's developers
         **os.environ,
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # nothing ever puts a job in this queue
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # fnnexp gives MLflow's server no jobs to execute
     }
     server = subprocess.Popen(command, env=environment)
     # A shell starts background commands with Ctrl-C ignored, so set the handler explicitly.

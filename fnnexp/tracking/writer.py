@@ -328,8 +328,8 @@ class Tracker:
     ) -> str:
         """Create the run of a trial with its tags, and return the run's id.
 
-        If the trial goes on from the final state of a shorter one, `went_on_from` is that one's last epoch.
-        On a server, the params follow with :meth:`describe` or with the first write to the run.
+        If the trial goes on from the final state of a trial with fewer epochs, `went_on_from` is their
+        number. On a server, the params follow with :meth:`describe` or with the first write to the run.
         """
         tags = {
             TRIAL: trial.id,
@@ -476,7 +476,7 @@ class Tracker:
             self._ask(self._client.set_terminated, run_id, "FAILED")
 
     def _files_of(self, run_id: str) -> artifacts.RunFiles:
-        """Return where a run that ends stores its artifacts."""
+        """Return where the artifacts of a run go. It is asked for once, when the run ends."""
         address = self._artifact_uris.pop(run_id, None)
         if address is None:
             address = str(self._ask(self._client.get_run, run_id).info.artifact_uri)

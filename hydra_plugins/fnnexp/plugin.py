@@ -4,7 +4,8 @@ Every Hydra app on the machine imports this module, so it imports nothing large.
 apps: it leaves their search path unchanged, and no path of theirs starts with ``fnnexp://``.
 """
 
-# No `from __future__ import annotations`: Hydra executes this module without registering it.
+# No `from __future__ import annotations`: Hydra executes this module before adding it to sys.modules, where
+# Python would look up annotations that are strings.
 
 import os
 import sys
@@ -40,7 +41,7 @@ class FnnexpSearchPath(SearchPathPlugin):
 
 
 class FnnexpSource(ConfigSource):
-    """A folder of YAML files, each of which is checked before it is built."""
+    """A folder of YAML files, each of which is checked before Hydra reads it."""
 
     @staticmethod
     def scheme() -> str:
@@ -48,7 +49,7 @@ class FnnexpSource(ConfigSource):
         return "fnnexp"
 
     def load_config(self, config_path: str) -> ConfigResult:
-        """Read a file; see :func:`fnnexp.config.safety.load`."""
+        """Check a file and return its content; see :func:`fnnexp.config.safety.load`."""
         from fnnexp.config.safety import load
 
         file = self._file(config_path)

@@ -48,7 +48,7 @@ def test_arrays_are_read_as_they_were_written(save):
 @pytest.mark.parametrize(
     ("requested", "reason"),
     [
-        ({"name": "b"}, "it has no array b"),
+        ({"name": "b"}, "the file has no array b"),
         ({"dtype": np.float64}, r"W has shape \(4, 3\) and dtype float32, not \(4, 3\) and float64"),
         ({"dtype": ">f4"}, "not .* and >f4"),
         ({"shape": (3, 4)}, r"not \(3, 4\)"),

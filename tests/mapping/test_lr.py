@@ -188,7 +188,7 @@ def test_each_configuration_is_trained_once_and_kept(invoke, store, own_folder):
     assert len(list((own_folder / "mlruns").iterdir())) == 1
     with pytest.raises(fnnexp.FnnexpError, match="has no map"):
         fnnexp.read_map("digits_lr")
-    with pytest.raises(fnnexp.FnnexpError, match="has only range tests, which have no report"):
+    with pytest.raises(fnnexp.FnnexpError, match="only range tests of learning rates, which have no report"):
         fnnexp.report("digits_lr")
 
 
@@ -247,5 +247,6 @@ def test_bad_input_is_refused_before_anything_trains(invoke, own_folder, words):
 def test_a_dry_run_shows_what_is_new(invoke, own_folder):
     ran = invoke("lr", *WORDS, "dry_run=true")
     assert trained(ran) == 2
-    assert f"2 lanes in 1 stack on 1 worker (loky); {2 * EPOCHS} epochs in all" in ran.out
+    assert f"2 networks in 1 stack on 1 worker (loky); {2 * EPOCHS} epochs in all" in ran.out
+    assert "\ntime: about " in ran.out
     assert not (own_folder / ".fnnexp").exists()

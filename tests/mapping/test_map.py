@@ -138,7 +138,7 @@ def test_a_map_says_if_its_cells_were_computed_in_several_ways(invoke, store, mo
     assert "bit by bit" not in invoke("map", *AXES, *SHARED).out
     monkeypatch.setattr("fnnexp.sweeping.worker.blas_kernel", lambda: "another kernel")
     ran = invoke("map", *AXES, *SHARED, "finer=2")
-    assert "another kernel: across these they agree to rounding, not bit by bit" in ran.out
+    assert "another kernel: their results agree to rounding, not bit by bit" in ran.out
 
 
 def test_a_map_is_one_run_whose_arrays_numpy_reads(invoke, store, own_folder):
@@ -294,11 +294,12 @@ def test_bad_input_is_refused_before_anything_trains(invoke, own_folder, words):
 def test_dry_run_shows_what_is_new(invoke, own_folder):
     ran = invoke("map", *AXES, *SHARED, "dry_run=true")
     assert new_cells(ran) == 12
-    assert "12 lanes in 1 stack on 1 worker (loky); 24 epochs in all" in ran.out
+    assert "12 networks in 1 stack on 1 worker (loky); 24 epochs in all" in ran.out
     assert re.search(
         r"^memory: up to \d+ MB in the worker, and \d+ MB in this process", ran.out, re.MULTILINE
     )
     assert "disk: about 1 KB in .fnnexp/cells, and 1 KB for the arrays of the run" in ran.out
+    assert re.search(r"^time: about (a second|\d+ s) on 1 worker with NumPy \(", ran.out, re.MULTILINE)
     assert not (own_folder / ".fnnexp").exists()
 
 
@@ -321,3 +322,47 @@ def test_a_strangers_map_is_refused_without_harm(invoke, store, own_folder):
         file.write_bytes(bad)
         with pytest.raises(fnnexp.FnnexpError, match="can't be read"):
             fnnexp.read_map("digits_map")
+
+
+# --- from Python --------------------------------------------------------------------------------------------
+
+
+def test_python_trains_the_map_of_the_command_line(store, capsys):
+    axes = {"x": AXES[0][2:], "y": AXES[1][2:]}
+    shared = {"data": "digits", "arch.hidden": [[4]], "epochs": 2, "execution.n_jobs": 1}
+    called, read = fnnexp.map(**axes, **shared), fnnexp.read_map("digits_map")
+    trials = compose(parse([*AXES, *SHARED]).command).trials
+    assert called.trials.ravel().tolist() == read.trials.ravel().tolist() == [t.id.encode() for t in trials]
+    assert called.columns.keys() == read.columns.keys()
+    for name, array in read.columns.items():
+        np.testing.assert_array_equal(called[name], array)
+    assert (called.metric, called.guessing, called.about) == (read.metric, read.guessing, read.about)
+    part = fnnexp.map(*SHARED, **axes, zoom="1..3,0..2", finer=1)
+    assert "4 cells, 4 finished before" in capsys.readouterr().out
+    np.testing.assert_array_equal(part["val_accuracy"], read["val_accuracy"][:2, 1:3])
+
+
+@pytest.mark.parametrize(
+    ("choices", "words"),
+    [
+        ({"y": None}, ["a map needs y=KEY:LOW..HIGH:N"]),
+        ({"x": "init.gain:0.1..10"}, ["x=init.gain:0.1..10: must be KEY:LOW..HIGH:N"]),
+        ({"init": ["he", "max"]}, ["init=he,max: has several values"]),
+        ({"dry_run": True}, ["dry_run=true works on the command line only"]),
+        ({"cell": (1, 2)}, ["cell=1,2", "fnnexp.sweep('data=digits', 'optimizer.lr=", "'init.gain="]),
+    ],
+)
+def test_bad_input_from_python_is_refused_before_anything_trains(own_folder, choices, words):
+    axes = {"x": AXES[0][2:], "y": AXES[1][2:]}
+    given = {name: value for name, value in {**axes, **choices}.items() if value is not None}
+    with pytest.raises(fnnexp.FnnexpError) as refused:
+        fnnexp.map("data=digits", **given)
+    assert [text for text in words if text not in str(refused.value)] == []
+    assert not (own_folder / ".fnnexp").exists()
+
+
+def test_a_star_import_keeps_pythons_map():
+    names = {}
+    exec("from fnnexp import *", names)
+    assert "map" not in names
+    assert "sweep" in names

@@ -279,7 +279,7 @@ def test_a_trial_begun_with_another_engine_starts_over(
     (line,) = (line for line in output.splitlines() if line.startswith("1 trial begun with"))
     assert "1 trial begun with execution.engine=numba must start over" in line
     assert line in planned.file.getvalue().splitlines()
-    assert "write execution.engine=numba to resume instead" in output
+    assert "write execution.engine=numba to resume them" in output
     assert began_at == [(0, "numpy")]
     agrees(own_folder, trials, "sparse")
     assert not list(CHECKPOINTS.glob("*.npz"))  # the checkpoint of the other engine is removed too

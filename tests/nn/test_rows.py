@@ -65,7 +65,7 @@ def test_statistics_are_exact_where_inputs_are_far_from_zero() -> None:
 
 
 def test_unit_is_refused_for_real_numbers() -> None:
-    with pytest.raises(ValueError, match="unit is for bytes, not for float32; use raw"):
+    with pytest.raises(ValueError, match="these are float32; write scale=raw or scale=standardize"):
         scaling("unit", np.zeros((2, 2), np.float32))
 
 

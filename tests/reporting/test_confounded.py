@@ -1,4 +1,7 @@
-"""Reports of grids that are no products: factors that vary together, and combinations that were left out."""
+"""Reports of grids that are no products: factors that vary together, combinations that were left out, and
+trials that were trained for more epochs later."""
+
+import re
 
 import numpy as np
 import pandas as pd
@@ -7,7 +10,7 @@ from scipy import stats
 
 import fnnexp
 from fnnexp.reporting.sections import overview
-from fnnexp.results import comparisons
+from fnnexp.results import comparisons, filters
 from fnnexp.results.ranking import ranking_of
 from fnnexp.tracking.run_format import METRICS
 
@@ -110,3 +113,105 @@ def test_the_answer_says_which_initializers_only_some_combinations_have():
     assert len(comparisons.configurations(runs, ranking_of(runs))) == 4
     full = [{"arch": arch, "init": init} for arch in ("relu_100", "tanh_128") for init in ("max", "he")]
     assert "Not every initializer" not in str(fnnexp.answer(frame(*full)))
+
+
+SHORT = [{"init": init, "epochs": 2} for init in ("max", "he")]
+LONG = [{**each, "epochs": 4} for each in SHORT]
+
+
+def swept(configurations, at, command):
+    """Return the frame of a sweep that began `at` so many seconds; each trial took 9 s."""
+    started = pd.Timestamp("2026-01-01", tz="UTC") + pd.Timedelta(seconds=at)
+    rows = frame(*configurations).assign(started=started, seconds=9.0, command=f"fnnexp -m {command}")
+    return rows.assign(epochs=rows["epochs"].astype("Int64"))
+
+
+def joined(*frames):
+    rows = pd.concat(frames, ignore_index=True)
+    return rows.assign(init=rows["init"].astype("category"))
+
+
+def test_trials_that_were_trained_for_more_epochs_later_are_not_compared():
+    runs = joined(swept(SHORT, 0, "epochs=2"), swept(LONG, 60, "epochs=4"))
+    alone = str(fnnexp.answer(runs[runs["epochs"] == 4].reset_index(drop=True)))
+    note = (
+        "12 trials of 2 epochs were later trained for 4: only the longer ones are compared; "
+        'fnnexp.compare(runs, "epochs") compares both.'
+    )
+    assert str(fnnexp.answer(runs)) == f"{alone}\n{note}"
+    assert fnnexp.leaderboard(runs)["init"].tolist() == ["he", "max"]
+    (pair,) = fnnexp.compare(runs, "epochs").itertuples()
+    assert ({pair.a, pair.b}, pair.cells) == ({"2", "4"}, 2)
+    again = joined(runs, swept([{**each, "epochs": 8} for each in LONG], 200, "epochs=8"))
+    assert "24 trials of 2 and 4 epochs were later trained for 8:" in str(fnnexp.answer(again))
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ((SHORT, 0, "epochs=2,4"), (LONG, 60, "epochs=2,4")),  # one command asked for both
+        ((SHORT, 0, "epochs=2"), (LONG, 60, "'epochs=range(2,5,2)'")),
+        ((SHORT, 60, "epochs=2"), (LONG, 0, "epochs=4")),  # the shorter ones came later
+        ((SHORT, 0, "epochs=2"), (LONG[:1], 60, "epochs=4 init=max")),  # not all went on
+        ((SHORT, 0, "epochs=2"), (LONG, 5, "epochs=4")),  # at the same time
+    ],
+)
+def test_numbers_of_epochs_that_were_asked_for_are_compared(first, second):
+    runs = joined(swept(*first), swept(*second))
+    assert filters.longest(runs) is runs
+    assert "epochs" in fnnexp.leaderboard(runs)
+
+
+def test_an_unfinished_longer_trial_takes_no_place():
+    later = swept(LONG, 60, "epochs=4")
+    later.loc[0, "status"] = "interrupted"
+    runs = joined(swept(SHORT, 0, "epochs=2"), later)
+    assert filters.longest(runs) is runs
+
+
+GRID = [
+    {"arch": arch, "init": init, "batching": batching}
+    for batching in ("full", "mini")
+    for arch in ("relu_100", "tanh_128")
+    for init in ("max", "he", "xavier")
+]
+
+
+def test_the_answers_of_the_factors_lead_in_a_whole_grid_of_several():
+    """Each configuration of the grid is better than the one before it, by 2 points."""
+    runs = frame(*GRID)
+    runs[["val_accuracy", "test_accuracy"]] *= 0.4
+    init, cells, batching, arch, best, *_ = str(fnnexp.answer(runs)).splitlines()
+    assert init.startswith("On average, xavier is the best of 3 initializers: ")
+    assert cells.startswith("xavier is the best initializer in each of the 4 combinations")
+    assert batching.startswith("On average, mini is the best of 2 batching modes: ")
+    assert batching.endswith("mini has the best mean in each of 6 combinations.")
+    assert arch.startswith("On average, tanh_128 is the best of 2 architectures: ")
+    assert best.startswith("tanh_128 xavier mini is the best of 12 configurations: ")
+    assert "On average" not in str(fnnexp.answer(runs[runs.index >= 6]))  # not all were run
+    assert "On average" not in str(fnnexp.answer(runs[runs["seed"] == 0]))
+
+
+@pytest.mark.parametrize(("data", "things"), [("digits", "images"), ("files", "rows"), ("moons", "rows")])
+def test_rows_are_called_images_only_if_they_are(data, things):
+    answer = str(fnnexp.answer(frame(*({"data": data, "init": init} for init in ("max", "he")))))
+    assert f"On the test {things}, which were not used to choose it" in answer
+    assert f"for 500 validation {things} and " in answer
+    assert ("image" in answer) == (things == "images")
+
+
+@pytest.mark.parametrize(("gap", "is_said"), [(0.12, True), (-0.12, True), (0.005, False)])
+def test_validation_and_test_accuracies_that_differ_too_much_are_explained(gap, is_said):
+    runs = frame({"init": "max"}, {"init": "he"}).assign(data="files")
+    runs["test_accuracy"] = runs["val_accuracy"] - gap
+    best = runs[runs["init"] == "he"][["val_accuracy", "test_accuracy"]].mean()
+    error = np.sqrt((best * (1 - best) / np.array([500, 360])).sum())  # binomial
+    answer = str(fnnexp.answer(runs))
+    assert is_said == (abs(gap) > 1.96 * error) == ("Validation accuracy is" in answer)
+    if is_said:
+        side = "above" if gap > 0 else "below"
+        (explained,) = re.findall(rf"is 12.00 points {side} test accuracy, but .* only (\S+) points", answer)
+        assert float(explained) == pytest.approx(196 * error, abs=0.02)
+        assert "the test rows may come from another source than the training rows" in answer
+        digits = str(fnnexp.answer(runs.assign(data="digits")))
+        assert "the test images are by other people than the training images" in digits

@@ -136,9 +136,9 @@ def test_a_word_is_a_name_or_a_path(images, own_folder, invoke):
         FnnexpError, match=r"no file or folder 'moon' here; data=moon: .*Did you mean 'moons'\?"
     ):
         fnnexp.show_data("moon")
-    with pytest.raises(FnnexpError, match=r"^digit.*every test image is also a training image"):
+    with pytest.raises(FnnexpError, match=r"^digit.*every test row is also a training row"):
         fnnexp.show_data("digit")
-    with pytest.raises(FnnexpError, match="2 data sets, or ways to divide one; write one value"):
+    with pytest.raises(FnnexpError, match="2 data sets, or ways to divide or scale one; write one value"):
         fnnexp.show_data("digits", **{"data.validation": [100, 200]})
     assert "'b.npz': after a data set, only KEY=VALUE" in invoke("data", "a.npz", "b.npz").err
 

@@ -183,6 +183,18 @@ def test_the_terminal_shows_the_rows_that_fit_and_names_the_file_with_the_rest()
     assert " ".join(full.split()).count("Many lines.") == 120
 
 
+@pytest.mark.parametrize("width", [100, 72, 40])
+def test_a_table_that_is_too_wide_for_the_terminal_keeps_its_names_and_whole_numbers(width):
+    """First heads are broken into lines, then columns are omitted from the right."""
+    head = ["init", *(f"accuracy in tuning {i}" for i in range(5))]
+    row = [Cell("glorot_uniform"), *(Cell(f"{90 + i}.25 ± 1.0", i) for i in range(5))]
+    screen = shown(Document("t", [Section("s", [Table("", head, [row] * 3, 1, EVERYWHERE)])]), width)
+    lines = [line for line in screen.splitlines() if "±" in line]
+    values = [f"{90 + i}.25 ± 1.0" for i in range({100: 5, 72: 4, 40: 1}[width])]
+    assert [line.split("  ")[0].strip() for line in lines] == ["glorot_uniform"] * 3
+    assert all([part.strip() for part in re.split(r"\s{2,}", line.strip())][1:] == values for line in lines)
+
+
 def test_the_terminal_escapes_control_characters():
     evil = "\x1b[2J\x07"
     section = Section(evil, [Text(evil, EVERYWHERE), Table(evil, [evil], [[Cell(evil)]], 1, EVERYWHERE)])

@@ -177,7 +177,10 @@ def test_the_mistakes_are_on_the_page_in_files_and_in_mlflow(swept, store, tmp_p
         "probability",
         "loss",
     }
-    assert pd.read_csv(folder / "confusion.csv").drop(columns="real").to_numpy().sum() == 300
+    counts = pd.read_csv(folder / "confusion.csv").set_index("real")
+    assert counts.to_numpy().sum() == 300
+    shown = pd.read_csv(folder / "figures.csv").query("figure == 'confusion'")
+    assert (shown.pivot_table("count", "real", "predicted").to_numpy() == counts.to_numpy()).all()
     assert "(worst_errors.png)" in (folder / "report.md").read_text("utf-8")
     client = stores.client(store)
     experiment = client.get_experiment_by_name("digits").experiment_id
@@ -196,7 +199,7 @@ def explanation(runs, store):
 
 def test_a_missing_artifact_or_data_set_is_reported_in_a_sentence(swept, store, monkeypatch):
     _, runs = swept
-    assert "is not the data that it was trained on (checksum" in explanation(
+    assert "is not the data that the trial was trained on (checksum" in explanation(
         runs.assign(data_checksum="0" * 64), store
     )
     assert "has no artifact" in explanation(runs.assign(run_id=_empty_run(store)), store)
@@ -221,7 +224,7 @@ def test_a_missing_artifact_or_data_set_is_reported_in_a_sentence(swept, store, 
     read_instead(text.replace("digits", "${oc.env:HOME}").encode())
     assert "it holds references" in explanation(runs, store)
     read_instead(b"- [")
-    assert "it is not the config of a run" in explanation(runs, store)
+    assert "is not the config of a run" in explanation(runs, store)
 
 
 def too_large(*_, **__):
@@ -264,14 +267,14 @@ def damaged(content, how):
 @pytest.mark.parametrize(
     ("name", "how", "reason"),
     [
-        ("weights.npz", "other weights", "weights.npz has W1, b1, W2 instead of W1"),
+        ("weights.npz", "other weights", "weights.npz has the arrays W1, b1, W2 instead of W1"),
         ("weights.npz", "cut", "weights.npz is damaged"),
         ("weights.npz", "", "weights.npz is damaged"),
-        ("config.yaml", "cut", "its config cannot be read from its artifact config.yaml"),
-        ("config.yaml", "", "its config cannot be read from its artifact config.yaml"),
-        ("config.yaml", b"\xff\xfe\x00", "it is not the config of a run"),
-        ("config.yaml", "seed: !!timestamp x", "it is not the config of a run"),
-        pytest.param("config.yaml", "- " * 30_000, "it is not the config of a run", id="without end"),
+        ("config.yaml", "cut", "the run's config cannot be read from its artifact config.yaml"),
+        ("config.yaml", "", "the run's config cannot be read from its artifact config.yaml"),
+        ("config.yaml", b"\xff\xfe\x00", "is not the config of a run"),
+        ("config.yaml", "seed: !!timestamp x", "is not the config of a run"),
+        pytest.param("config.yaml", "- " * 30_000, "is not the config of a run", id="without end"),
     ],
 )
 def test_a_damaged_artifact_is_reported_in_a_sentence(name, how, reason, swept, store, monkeypatch):
@@ -345,7 +348,7 @@ def npz_with_false_header():
         (npz_bytes(**ARRAYS | {"b1": np.array([None] * 3)}), "b1 has shape .* and dtype object, not"),
         (npz_bytes(**ARRAYS | {"W2": np.full((3, 2), np.nan, np.float32)}), "W2 .* NaN or infinite"),
         (npz_bytes(**ARRAYS | {"W1": np.ones((400, 300), np.float32)}), r"W1 .*\(400, 300\) and dtype "),
-        (npz_bytes(**ARRAYS | {"W3": np.ones(1)}), "has W1, b1, W2, W3 instead of W1, b1, W2"),
+        (npz_bytes(**ARRAYS | {"W3": np.ones(1)}), "has the arrays W1, b1, W2, W3 instead of W1, b1, W2"),
         (npz_with_false_header(), "is damaged .*W1 is truncated: its header promises 1125899906842624 bytes"),
         (npz_bytes(**ARRAYS)[:-30], "is damaged"),
         (b"PK", "is damaged"),

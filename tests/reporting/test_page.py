@@ -113,7 +113,8 @@ def test_every_value_of_a_figure_is_in_its_files(folder):
         own = values[values["figure"].eq(name) & values["quantity"].eq(quantity)]
         for factor, option in options.items():
             own = own[own[factor] == option]
-        own = own[own["layer"].isin(numbers.get("layer", own["layer"]))]
+        for key in ("layer", "real", "predicted"):
+            own = own[own[key].isin(numbers.get(key, own[key]))]
         assert len(own) == len(next(iter(numbers.values())))
         for column, truth in numbers.items():
             assert own[column].tolist() == pytest.approx(truth, rel=0, abs=0, nan_ok=True)

@@ -314,19 +314,31 @@ def sentences(report):
         (100 * recompute.image_error(best[metric], images), images, name)
         for metric, images, name in (("val_accuracy", 5000, "validation"), ("test_accuracy", 10_000, "test"))
     ]
+    gap = best["val_accuracy"] - best["test_accuracy"]
+    leads_of_factors, wins_of_factors, options_of_factors = of_factors(report)
     return {
+        r"\((\S+) points ahead of ([^,]+), 95% interval (\S+) to ([^\s,)]+)"
+        r"(?:, but p = (\S+)(?: by a sign-flip test)?(?: after correction for (\d+) pairs)?)?\)": [
+            *(lead[:-1] for lead in leads_of_factors),
+            *((100 * lead.difference, lead.Index, 100 * lead.low, 100 * lead.high, *correction(lead))
+              for lead in leads.itertuples()),
+        ],
         r"(\d\S+) points ahead of (.+?)(?: \((?:95% interval (\S+) to ([^\s,;]+)"
         r"(?:, but p = (\S+)(?: by a sign-flip test)?(?: after correction for (\d+) pairs)?)?; )?"
         r"ahead in (\d+) of (\d+) seeds\))?(?:; about (\d+) seeds would settle it)?\.\s": [
             (100 * lead.difference, lead.Index, 100 * lead.low, 100 * lead.high,
              *correction(lead), lead.ahead if seeds > 1 else math.nan, several, lead.seeds_needed)
             for lead in leads.itertuples()
-        ],
+        ] + [(*lead, ahead, seeds, math.nan) for *lead, ahead in leads_of_factors],
+        r"([^…\s]+(?: = \S+)?) has the best mean in (\w+) of (\d+) combinations": wins_of_factors,
         r"(\d+) of (\d+) configurations did not learn": [
             (sum(each[1] == each[2] for each in failed), len(failed))
         ],
         r"below (\d+)%, twice": [(20,)],
         r"(?:: |, | and )([^:,()]+) \((\d+) of (\d+) seeds\)": failed,
+        r"best of (\d+) (?:initializers|architectures|batching modes)": [
+            (count,) for count in (len(pairs) + 1, *options_of_factors)
+        ],
         r"\b(?:of|[Tt]he) (\d+) (?:initializers|configurations)\b": [(len(pairs) + 1,)],
         r"cannot be told apart by (\d+) seeds: .*?, at least (\d+) are needed": [
             (seeds, fewest(math.comb(count, 2)))
@@ -348,6 +360,9 @@ def sentences(report):
         ],
         r"it has (\S+)%\.": [(100 * best["test_accuracy"],)],
         r"(\S+) points for (\S+) (validation|test) images": errors,
+        r"(\S+) points (above|below) test accuracy, but .* only (\S+) points \(95%\)": [
+            (100 * abs(gap), "above" if gap > 0 else "below", 1.96 * math.hypot(errors[0][0], errors[1][0]))
+        ],
         r"standard deviation over seeds is (\S+) points": [(100 * best["val_accuracy_sd"],)],
         r"After correction for (\d+) pairs of \w+, (.+) is better than (\d+) of (\d+) others"
         r"(?:, and equivalent to (\d+))?": [
@@ -360,6 +375,28 @@ def sentences(report):
         r"Over (\d+) seeds? that": [(seeds,)],
         r"its 95% interval": [()],
     }  # fmt: skip
+
+
+def of_factors(report):
+    """Return the leads of the best option of each factor, the combinations in which it wins, and the counts.
+
+    A lead has the groups of the pattern of a lead, up to the seeds that are ahead.
+    """
+    rows = recompute.joined(report.asked, report.options_of)
+    leads, wins, counts = [], [], []
+    for factor in report.options_of if len(report.options_of) > 1 else []:
+        means = rows.groupby(factor)["val_accuracy"].mean()
+        found = read(report, "options").query("factor == @factor and a == @means.idxmax()")
+        for lead in found.itertuples():
+            numbers = (100 * each for each in (lead.difference, lead.low, lead.high))
+            difference, low, high = numbers
+            leads.append((difference, lead.b, low, high, *correction(lead), lead.ahead))
+        others = [name for name in report.options_of if name != factor]
+        cells = rows.pivot_table("val_accuracy", others, factor)
+        won = int((cells.idxmax(axis=1) == means.idxmax()).sum())
+        wins.append((means.idxmax(), "each" if won == len(cells) else str(won), len(cells)))
+        counts.append(len(means))
+    return leads, wins, counts
 
 
 def correction(lead):

@@ -199,6 +199,10 @@ def test_the_page_compares_every_printed_row_and_a_second_call_trains_nothing(
     assert len(values) == 2
     assert first["loss_published"] == "0.3235"
     assert (first["loss_low"], first["loss_high"]) == (min(values), max(values))
+    shown = pd.read_csv(page / "figures.csv").query("figure == 'tanh_mini_batch' and quantity == 'test loss'")
+    at_end = shown[(shown["line"] == "the right derivative") & (shown["epoch"] == 2)].iloc[0]
+    assert (at_end["low"], at_end["high"]) == (min(values), max(values))
+    assert at_end["mean"] == pytest.approx(np.mean(values), rel=1e-12)
     html, text = (page / "reproduce.html").read_text("utf-8"), (page / "reproduce.md").read_text("utf-8")
     for expected in ("0.3833", "not run", "relu_full_batch b: 2 of 13 rows compared"):
         assert expected in html

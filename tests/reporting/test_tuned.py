@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import fnnexp
 from fnnexp.config.grids.tuned import TUNING_SEEDS, Tuned, parsed
 from fnnexp.reporting import tuned
 from fnnexp.results.ranking import Ranking
@@ -115,3 +116,18 @@ def test_the_name_of_a_comparison_can_be_read():
     for asked in (ASKED, Tuned(("init", "arch"), ("optimizer.lr", "optimizer.momentum"))):
         assert parsed(str(asked)) == asked
     assert parsed("a user's text") is None
+
+
+def test_the_answer_of_a_tuned_sweep_is_that_of_the_report():
+    """The options chose different rates, which is no confusion of two factors."""
+    he = {0.1: (0.95, 0.95), 0.2: (0.90, None), 0.3: (0.80, None)}
+    other = {0.1: (0.70, 0.70), 0.2: (0.90, 0.90), 0.3: (0.80, 0.80)}
+    runs = frame({"he": he, "max": other}).assign(
+        test_accuracy=0.9, train_accuracy=0.9, train_loss=0.1, val_loss=0.1, test_loss=0.1,
+        seconds_per_epoch=0.1,
+    )  # fmt: skip
+    (comparison,) = tuned.all_of(runs, RANKING)
+    first, second, *_ = str(fnnexp.answer(runs)).splitlines()
+    assert [first] == tuned.sentences(comparison, tuned.pairs(comparison))
+    assert second.startswith("On a with mini-batches, each with its own optimizer.lr, he is the best of 2")
+    assert "vary together" not in str(fnnexp.answer(runs))

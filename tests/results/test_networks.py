@@ -242,7 +242,7 @@ def lost(*_, **__):
         (np.full((2, 784), 300), "values from 300 to 300"),
         (np.full((2, 784), np.nan), "NaN, infinite"),
         (np.full((2, 784), "a"), "is of dtype <U1"),
-        ([[1, 2], [3]], "X is no array: .*inhomogeneous"),
+        ([[1, 2], [3]], "X cannot be converted to an array: .*inhomogeneous"),
     ],
 )  # fmt: skip
 def test_rows_that_do_not_fit_are_refused(X, message, swept):
@@ -331,12 +331,13 @@ def test_a_network_with_an_activation_of_ones_own_needs_its_file(store, own_fold
     registry.withdraw(str(file.resolve()))
     try:
         with pytest.raises(
-            FnnexpError, match=r"pieces from mine\.py@\w+, which are not here; .*pieces\.load\('FILE'\)"
+            FnnexpError, match=r"pieces from mine\.py@\w+, which are not loaded; .*pieces\.load\('FILE'\)"
         ):
             fnnexp.load(runs.iloc[0])
         file.write_text(text.replace("2 *", "2.0 *"))
         fnnexp.pieces.load(file)
-        with pytest.raises(FnnexpError, match=r"pieces from mine\.py@\w+, but those here are from mine\.py@"):
+        loaded = r"pieces from mine\.py@\w+, but those loaded now are from mine\.py@"
+        with pytest.raises(FnnexpError, match=loaded):
             fnnexp.load(runs.iloc[0])
     finally:
         registry.withdraw(str(file.resolve()))

@@ -145,12 +145,12 @@ def test_seeds_that_only_one_option_finished_do_not_count():
     [
         ([[1, 1, 1, 1, np.nan], [1, np.nan, np.nan, np.nan, np.nan]], [], "only 1 seed finished for both"),
         # n equal signs have the p value (n + 1) / 2^n: below 0.04 from 8 on
-        ([[0.5] * 6, [0.5] * 6], [], "they do not differ, and it would take about 8 seeds"),
+        ([[0.5] * 6, [0.5] * 6], [], "their means are equal so far, and it would take about 8 seeds"),
         ([[0.9] * 5, [0.1] * 5], [0], "a is ahead by 80.00 points, and it would take about 8 seeds"),
         (
             [[0.9, 0.1] * 3, [0.1, 0.9] * 3],
             [0],
-            "they do not differ, and it would take more than 10,000 seeds",
+            "their means are equal so far, and it would take more than 10,000 seeds",
         ),
     ],
 )

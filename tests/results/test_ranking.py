@@ -42,8 +42,8 @@ WRONG = {
     "seconds_to_95": "metric='seconds_to_95' cannot rank trials",
     "arch": "metric='arch' cannot rank trials",
     "seconds_to_.9": r"these runs have no such column; write fnnexp\.seconds_to\(runs, curves, 0\.9\)",
-    "best_val_accuracy": "these runs have no such column$",
-    "val_loss": "no finished trial of 24 has it; they have val_accuracy, test_accuracy, test_loss, tr",
+    "best_val_accuracy": "these runs have no such column; write val_accuracy, ",
+    "val_loss": "none of 24 finished trials has it; they have val_accuracy, test_accuracy, test_loss, tr",
 }
 
 

@@ -45,7 +45,7 @@ def test_what_differs_is_found_and_named(swept, invoke, monkeypatch):
     assert verified["result"].tolist() == ["differs", "other rounding", "not verified"]
     assert verified["difference"].tolist()[:2] == [0.0, 0.0]  # only a weight was changed
     assert "openblas 0.3 Other; here by numpy" in verified["note"][1]
-    assert "is not the data that it was trained on" in verified["note"][2]
+    assert "is not the data that the trial was trained on" in verified["note"][2]
     ran = invoke("verify", "digits")
     assert ran.status == 1
     assert "1 other rounding, 1 differs, 1 not verified" in ran.out

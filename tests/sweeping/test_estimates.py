@@ -13,11 +13,13 @@ from itertools import count
 import numpy as np
 import pytest
 
+from fnnexp.config.execution import Execution, budget_of
 from fnnexp.data import datasets as data
 from fnnexp.nn.rows import splits_of
 from fnnexp.sweeping import worker
 from fnnexp.sweeping.plan import identical, plan
 from fnnexp.sweeping.resources import estimates, kept_speeds, makespan, speeds
+from fnnexp.sweeping.resources.estimates import Parent
 from fnnexp.sweeping.resources.kept_speeds import keep, kept
 from fnnexp.sweeping.resources.makespan import Busy, Job, seconds_left
 from fnnexp.sweeping.resources.speeds import Speeds
@@ -220,6 +222,12 @@ def test_a_dry_run_measures_what_no_earlier_sweep_measured(invoke, store, tmp_pa
     assert up_to.startswith("time: at most about ")
 
 
+def test_a_dry_run_says_how_long_later_rounds_take(invoke, store):
+    ran = invoke("-m", *ALONE, "init=max,he", "epochs=3", "until=settled", "dry_run=true")
+    parts = r"(a second|\d+ s) for the first round, up to (a second|\d+ s) for more seeds"
+    assert re.fullmatch(rf"time: at most about (a second|\d+ s) on 1 worker .*: {parts}", time_in(ran))
+
+
 def test_a_dry_run_of_finished_trials_says_no_time(invoke, store):
     assert invoke(*ALONE, "epochs=1").status == 0
     assert "time: " not in invoke(*ALONE, "epochs=1", "dry_run=true").out
@@ -232,8 +240,37 @@ def test_the_whole_is_the_start_the_training_and_the_logging(trials_of):
     known = Speeds()
     for stack in stacks:
         known.suppose(known.kind(stack), 4, 1, 2.0)
-    execution = estimates.Execution(n_jobs=2, segment_seconds=math.inf)
+    execution = Execution(n_jobs=2, segment_seconds=math.inf)
     assert estimates.seconds_to_train(known, stacks, execution, 2) == pytest.approx(400.0)
     logging = estimates.logging(trials, opens=True, creates=False)
     assert logging == estimates.OPEN + 12 * estimates.A_TRIAL + 1200 * estimates.AN_EPOCH
     assert len(estimates.evenly(stacks, 2)) == 2
+
+
+def test_what_follows_is_supposed_to_take_as_long_an_epoch(trials_of, monkeypatch):
+    """The stacks of the test above train 1,200 epochs in 400 s, and the start takes 10 s.
+
+    What follows has half of these epochs, and what may follow as many.
+    """
+    trials = trials_of("epochs=100", f"seed={','.join(map(str, range(12)))}")
+    stacks = plan(identical(trials), max_lanes=4, n_jobs=2)
+
+    def learn(speeds, *_):
+        for stack in stacks:
+            speeds.suppose(speeds.kind(stack), 4, 1, 2.0)
+        return estimates.Source(12)
+
+    monkeypatch.setattr(estimates, "learn", learn)
+    later = estimates.Later("to compare", 6, 600), estimates.Later("to check", 12, 1200, is_sure=False)
+    ahead = estimates.Ahead("to tune", later=later, budget=budget_of("260s"))
+    execution, parent = Execution(n_jobs=2, engine="numpy", segment_seconds=math.inf), Parent(10.0, 0.0)
+    assert estimates.summary(stacks, trials, parent, execution, 2, ahead) == [
+        "time: at most about 17 min on 2 workers with NumPy (from 12 earlier trials): 7 min to tune, "
+        "3 min to compare, up to 7 min to check",
+        "budget=260s: reaches about 750 of at most 3,000 epochs (25%)",
+    ]
+    pruned = estimates.Ahead(epochs=600, budget=budget_of("5m"))
+    assert estimates.summary(stacks, trials, parent, execution, 2, pruned) == [
+        "time: at most about 4 min on 2 workers with NumPy (from 12 earlier trials)",
+        "budget=5m: enough for the whole sweep",
+    ]

@@ -76,7 +76,7 @@ def test_stacks_are_cut_until_each_fits(trials_of):
 def test_a_sweep_whose_stacks_are_cut_has_the_same_bits(store, invoke, trials_of, agrees, own_folder):
     words = [*DIGITS, "arch=tanh_128", "seed=range(6)"]
     narrow = invoke("-m", *words, "execution.memory=66MB", "execution.n_jobs=1", "dry_run=true")
-    assert re.search(r"^6 lanes in [2-6] stacks", narrow.out, re.MULTILINE), narrow.out
+    assert re.search(r"^6 networks in [2-6] stacks", narrow.out, re.MULTILINE), narrow.out
     ran = invoke("-m", *words, "execution.memory=66MB", "execution.n_jobs=1")
     assert ran.status == 0, ran.err
     agrees(own_folder, trials_of(*words), "digits")

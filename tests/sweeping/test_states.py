@@ -133,7 +133,7 @@ def test_only_the_engine_and_kernel_that_computed_a_state_go_on(
     assert "with openblas 0.3 Other\n" in ran.out
     pytest.importorskip("numba")
     ran = invoke("-m", *command, "epochs=3", "execution.engine=numba", HERE)
-    assert "computed these; write execution.engine=numpy to resume instead\n" in ran.out
+    assert "computed these; write execution.engine=numpy to resume them\n" in ran.out
     agrees(tmp_path, trials_of(*command, "epochs=3"), only=True, engine="numba")
     ran = invoke("-m", *command, "epochs=4", HERE)
     assert "computing with numba, which computed the first epochs of 2 trials\n" in ran.out

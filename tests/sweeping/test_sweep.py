@@ -421,7 +421,7 @@ def test_a_stack_with_a_failing_lane_is_halved_until_the_lane_is_alone(
     assert sorted(seen) == [1, 1, 2, 2, 3, 5]  # {0…4}, {0, 1, 2}, {3, 4}, {0, 1}, {2}, and {2} again
     assert outcome.failed == [(trials[2].name, "ValueError: seed 2")]
     assert sorted(outcome.finished) == sorted(trial.name for trial in trials if trial.seed != 2)
-    assert "a stack of 5 lanes broke (ValueError: seed 2); retrying its halves" in output
+    assert "a stack of 5 networks broke (ValueError: seed 2); retrying its halves" in output
     runs = runs_in(tmp_path)
     for trial in trials:
         if trial.seed == 2:
@@ -963,6 +963,18 @@ def test_progress_on_a_terminal_is_one_bar():
     assert "a line above" in written
 
 
+@pytest.mark.parametrize("quiet", [False, True])
+def test_the_line_in_a_notebook_ends_as_the_round_did(quiet, monkeypatch):
+    """Also that of a later round, in which no trial ends, as at the rungs of a search."""
+    shown = []
+    monkeypatch.setattr("fnnexp.console.line", lambda: shown.append)
+    clock = Clock()
+    with SweepProgress(Console(file=io.StringIO()), epochs=4, trials=2, quiet=quiet, clock=clock) as progress:
+        clock.now = 0.1
+        progress.epoch(4)
+    assert shown[-1] == "━" * 30 + " epochs 4/4 · 0 s\ntrials 0/2"
+
+
 def test_the_best_trial_has_the_best_latest_epoch_and_has_not_diverged():
     progress = SweepProgress(Console(file=io.StringIO()), epochs=9, trials=3)
 
@@ -1175,7 +1187,7 @@ def test_in_a_cluster_a_stack_is_halved_after_its_second_death():
     )
     waiting, died = Waiting([], n_jobs=4), WorkerDied("the worker died", "")
     suspicion = Suspicion(waiting, retries=0, die_together=False)
-    assert suspicion.retry(stack, died, name="he") == "a worker died; retrying a stack of 2 lanes"
+    assert suspicion.retry(stack, died, name="he") == "a worker died; retrying a stack of 2 networks"
     assert waiting.next(under_way=3) is stack
     assert "retrying its halves" in suspicion.retry(stack, died, name="he")
     halves = [waiting.next(under_way) for under_way in range(2)]

@@ -24,7 +24,7 @@ EXAMPLE = "zip=[[init,optimizer.lr]]"
 
 
 class Setting(NamedTuple):
-    """An override with a single value: as a line in Hydra's grammar, and the value of a plain axis."""
+    """An override with a single value: as a line in Hydra's grammar, and its value if the axis is plain."""
 
     line: str
     value: Any = None
@@ -47,8 +47,8 @@ class Grid:
     axes
         The axes, in the order in which the overrides of a job are applied.
     together
-        The indices of the axes that advance together, for each group of them; an axis by itself is a group
-        too. The last group advances first.
+        The indices of the axes in each group, whose values change together; an axis by itself is a group too.
+        The last group changes fastest.
     kept
         The numbers of the combinations that are jobs, in order; None if all are.
     """
@@ -103,7 +103,7 @@ class Grid:
         yield from zip(*reversed(columns), strict=True)
 
     def sets_of_options(self) -> Iterator[tuple[str, ...]]:
-        """Yield the lines of the axes that are not plain, for each combination of their settings."""
+        """Yield each combination of options: the override lines of the axes that choose options."""
         axes = [i for i, axis in enumerate(self.axes) if not axis.is_plain]
         chosen = (tuple(i for i in group if i in axes) for group in self.together)
         groups = [group for group in chosen if group]
@@ -113,7 +113,7 @@ class Grid:
 
 
 def together(given: Any, counts: Mapping[str, float]) -> list[list[str]]:
-    """Return the keys of each group that advances together; a key by itself is a group too.
+    """Return the groups of keys that change together in a sweep; a key by itself is a group too.
 
     Parameters
     ----------

@@ -44,7 +44,7 @@ class _Family:
     Attributes
     ----------
     first
-        The first composition of a set.
+        The composition of the first set that Hydra composed.
     nodes
         The node of each composed plain option, by group and option.
     expected
@@ -98,7 +98,7 @@ class Combinations:
                     expected[group].append(option)
 
     def of(self, options: Options) -> Composed:
-        """Return the composition of a set of options."""
+        """Return the config of a set of options: put together from earlier ones, or composed by Hydra."""
         if options not in self._known:
             make_room(self._known)
             self._known[options] = self._combined(options) or self._compose(options)
@@ -132,7 +132,7 @@ class Combinations:
         return self._families.setdefault(key, _Family())
 
     def _with_new_options(self, family: _Family, options: Options) -> Options:
-        """Return the set with known options replaced by expected options that are still unknown."""
+        """Return a set with its known options replaced by unknown options that later sets need."""
         lines = []
         for line in options:
             plain = self._plain(line)
@@ -145,14 +145,14 @@ class Combinations:
         return tuple(lines)
 
     def _compose_into(self, family: _Family, options: Options) -> None:
-        """Compose a set, and keep the nodes of its plain options."""
+        """Compose a set of options, and keep the nodes of those that depend on no other option."""
         composed = self._compose(options)
         family.first = family.first or composed
         for group, option in filter(None, map(self._plain, options)):
             family.nodes[group, option] = composed.config[group]
 
     def _group_and_option(self, line: str) -> tuple[str, str] | None:
-        """Return the group and the name of a plain option; None for any other override."""
+        """Return the group and the name of an option whose file depends on no other; else None."""
         override = self._parse(line)
         group, option = override.key_or_group, override.value()
         plain = override.type is OverrideType.CHANGE and override.package is None and "/" not in group

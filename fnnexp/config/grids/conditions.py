@@ -56,7 +56,7 @@ class Values(NamedTuple):
     groups
         The indices of the groups of axes, in order.
     values
-        The value for each combination of these groups. The last group advances first.
+        The value for each combination of these groups. The last group changes fastest.
     """
 
     groups: tuple[int, ...]
@@ -200,7 +200,7 @@ def _split(text: str, separator: str, whole: str) -> list[str]:
             i = begin - 1
         i += 1
     if quote or depth:
-        raise ConfigError(f"where={whole}: {quote or '['} has no partner; write {EXAMPLE}")
+        raise ConfigError(f"where={whole}: {quote or '['} has no partner that closes it; write {EXAMPLE}")
     return [*parts, text[begin:]]
 
 

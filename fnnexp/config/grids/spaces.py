@@ -62,7 +62,7 @@ class Choices:
         return [*map(text_of, self.values)]
 
     def at(self, u: float) -> Any:
-        """Return the value at a place from 0 to below 1."""
+        """Return the value for a number `u` from 0 to below 1, of which each value has an equal part."""
         return self.values[min(int(u * len(self.values)), len(self.values) - 1)]
 
 
@@ -85,7 +85,10 @@ class WholeNumbers:
         return self.high + 1 - self.low
 
     def at(self, u: float) -> int:
-        """Return the number at a place from 0 to below 1: each has the part from ½ below it to ½ above it."""
+        """Return the whole number for a number `u` from 0 to below 1.
+
+        Each whole number n has the part of `u` that belongs to the numbers from n − ½ to n + ½.
+        """
         if self.is_log:
             exact = _between(math.log(self.low - 0.5), math.log(self.high + 0.5), u)
             return min(max(round(math.exp(exact)), self.low), self.high)
@@ -104,7 +107,7 @@ class Interval:
     values: ClassVar[Sequence[float]] = ()  # endlessly many, so they are never listed
 
     def at(self, u: float) -> float:
-        """Return the number at a place from 0 to below 1, rounded to :data:`DIGITS` or more.
+        """Return the number of the interval for a number `u` from 0 to below 1, with at least DIGITS digits.
 
         >>> Interval(1e-4, 1, is_log=True).at(0.3), Interval(0.98765, 0.98769).at(0.3)
         (0.001585, 0.9876620)
@@ -116,12 +119,12 @@ class Interval:
         return self.rounded(exact)
 
     def rounded(self, exact: float) -> float:
-        """Return a number of the interval as it is trained, with few digits."""
+        """Return a number of the interval rounded to few digits, as trials use it."""
         return min(max(float(f"{exact:.{self._digits - 1}e}"), self.low), self.high)
 
     @property
     def _digits(self) -> int:
-        """The significant digits with which at least :data:`FEWEST` values differ, and at least DIGITS."""
+        """How many significant digits numbers have: enough for :data:`FEWEST` values, and at least DIGITS."""
         step = self.high / FEWEST - self.low / FEWEST
         largest = math.floor(math.log10(max(abs(self.low), abs(self.high))))
         return min(max(DIGITS, largest + 1 - math.floor(math.log10(step))), 17)
@@ -162,7 +165,7 @@ class Drawn:
 
 
 class Steps(Sequence[float]):
-    """The values of a range of floats, as Hydra makes them, each made when it is needed."""
+    """The values of a range of floats, as Hydra computes them, but each only when it is needed."""
 
     def __init__(self, steps: FloatRange) -> None:
         self._start, self._stop, self._step = (Decimal(x) for x in (steps.start, steps.stop, steps.step))
@@ -180,7 +183,7 @@ class Steps(Sequence[float]):
 
 
 def space_of(override: Override, is_group: bool) -> Space:
-    """Return the space of a key that is swept over.
+    """Return the space from which a search draws the values of a key.
 
     Parameters
     ----------
@@ -211,7 +214,7 @@ def space_of(override: Override, is_group: bool) -> Space:
 
 
 def _interval(override: Override, interval: IntervalSweep, number: type | None) -> Space:
-    """Return the space of an interval for a key with numbers of a type; None if it has none."""
+    """Return the space of an interval. `number` is the type of the key's values; None if not numbers."""
     assert interval.start is not None
     assert interval.end is not None
     key, line, low, high = override.get_key_element(), override.input_line, interval.start, interval.end

@@ -23,12 +23,12 @@ def line_of(override: Override) -> str:
 
 
 def refuse_nested(overrides: Iterable[Override]) -> None:
-    """Raise for ``lr=interval(0,1),interval(2,3)``, which Hydra can parse and not use."""
+    """Raise for ``lr=interval(0,1),interval(2,3)``, which Hydra parses but cannot use."""
     for override in overrides:
         value = override.value()
         if isinstance(value, ChoiceSweep) and any(isinstance(element, Sweep) for element in value.list):
             raise ConfigError(
-                f"{line_of(override)}: an interval or a range must stand alone; write one of them, or values"
+                f"{line_of(override)}: an interval or a range must stand alone; write only one, or values"
             )
 
 
@@ -48,9 +48,9 @@ def refuse_continuous(override: Override) -> None:
 
 
 def values_of(override: Override, drawn: Sequence[Any] | None) -> Iterator[tuple[str, Any]]:
-    """Yield each value that an override sweeps over, after an override ``key=value`` in Hydra's grammar.
+    """Yield an override ``key=value`` and the value, for each value that an override sweeps over.
 
-    If `drawn` is given, these are the values.
+    If `drawn` is given, its values are used instead.
     """
     key = override.get_key_element()
     if not override.is_sweep_override():
@@ -114,7 +114,7 @@ def value_count(override: Override) -> float:
         assert value.stop is not None
         if not math.isfinite((value.stop - value.start) / value.step):
             return math.inf
-        start, stop, step = map(Decimal, (value.start, value.stop, value.step))  # as Hydra adds them up
+        start, stop, step = map(Decimal, (value.start, value.stop, value.step))  # decimals, as in Hydra
         return max(0, math.ceil((stop - start) / step))
     if isinstance(value, Glob) and override.config_loader is not None:
         return len(list(override.sweep_iterator()))

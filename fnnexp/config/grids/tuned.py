@@ -23,10 +23,10 @@ FRESH_SEEDS = 6
 """The number of fresh seeds, if the command does not list them."""
 
 DRAWS = 12
-"""The number of configurations of each level, unless ``search.trials`` says another."""
+"""How many configurations are drawn for each level, unless ``search.trials`` is given."""
 
 SPACES = {"optimizer.lr": "tag(log,interval(1e-4,1))"}
-"""What is drawn of a key, unless the command says another space."""
+"""The space from which the values of a tuned key are drawn, unless the command gives values."""
 
 SEARCHES = ("grid", "random", "sobol")
 """The searches that a tuned comparison can draw with. ``grid``, the default, is random."""
@@ -139,7 +139,7 @@ def lines_of_values(
     given: Mapping[str, str],
     options: Callable[[str], Sequence[str]],
 ) -> list[str]:
-    """Return the overrides that a tuned comparison adds: all options of what is compared, default spaces.
+    """Return overrides for what the command does not give: options to compare, and spaces of keys to tune.
 
     Parameters
     ----------
@@ -174,7 +174,7 @@ def lines_of_values(
     for key in tuned.tune:
         if key not in given and key not in SPACES:
             raise ConfigError(
-                f"tune={key}: says not which values to try; write them too, as '{key}=interval(A,B)', "
+                f"tune={key}: needs the values to try; write them too, as '{key}=interval(A,B)', "
                 f"'{key}=tag(log,interval(A,B))' or {key}=A,B,C"
             )
         if key not in given:
@@ -201,7 +201,7 @@ def lines_of_values(
 
 
 def search_of(search: SearchConfig) -> SearchConfig:
-    """Return the search that draws the configurations to try; raise if it is no such search."""
+    """Return the search that draws the configurations to try; raise if the search chooses by results."""
     if search.name not in SEARCHES:
         raise ConfigError(
             f"search={search.name}: the configurations of a tuned comparison are drawn, the same for every "
@@ -211,7 +211,7 @@ def search_of(search: SearchConfig) -> SearchConfig:
 
 
 def with_fresh(tuned: Tuned, seeds: Sequence[int]) -> Tuned:
-    """Return the comparison with its fresh seeds: as given, or :data:`FRESH_SEEDS` from a single one on."""
+    """Return the comparison with fresh seeds: those given or, from a single seed, :data:`FRESH_SEEDS`."""
     fresh = tuple(dict.fromkeys(seeds))
     if len(fresh) == 1:
         fresh = tuple(range(fresh[0], fresh[0] + FRESH_SEEDS))
@@ -229,7 +229,7 @@ def _text(names: Any) -> str:
 
 
 def level_of(tuned: Tuned, params: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-    """Return what a trial has of the compared factors, given its params; it identifies the trial's level."""
+    """Return a trial's params that belong to the compared factors: they identify its option (level)."""
     return tuple(sorted((key, params[key]) for key in params if is_of_level(tuned, key)))
 
 

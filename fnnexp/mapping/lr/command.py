@@ -38,10 +38,11 @@ FOLDER = CELLS / "lr"
 """The folder of finished trials, which keep their losses at each epoch."""
 
 
-def run(request: Request, sweep: Sweep, console: Console) -> RangeTest | None:
+def run(request: Request, sweep: Sweep, console: Console, *, since: float | None = None) -> RangeTest | None:
     """Train the new trials of a range test, log it to MLflow and print what it suggests; return it.
 
-    With ``dry_run=true``, only print how many trials are new and what they take, and return None.
+    With ``dry_run=true``, only print how many trials are new and what they take, and return None. `since` is
+    when the command began, by ``time.monotonic``; None means now.
 
     Raises
     ------
@@ -65,8 +66,10 @@ def run(request: Request, sweep: Sweep, console: Console) -> RangeTest | None:
     )
     if sweep.dry_run:
         values = len(LOSSES) * max(trial.recipe.epochs for trial in trials)
-        for line in planned(new, len(trials), execution, values) if new else ():
-            say(line)
+        if new:
+            since, uri = began if since is None else since, sweep.tracking_uri
+            for line in planned(new, len(trials), execution, console, values=values, began=since, uri=uri):
+                say(line)
         return None
     with mlflow_settings(), in_use(HERE, cache_folder()):
         log = MapLog(experiment_of(sweep, trials, "lr"), sweep.tracking_uri, RANGE_TEST)
@@ -108,7 +111,7 @@ def run(request: Request, sweep: Sweep, console: Console) -> RangeTest | None:
 
 
 def losses_of(curve: Sequence[Record]) -> dict[str, float]:
-    """Return the losses of each epoch of a trial."""
+    """Return the losses of each epoch of a trial by name, as in ``train_loss_1`` for epoch 1."""
     return {
         f"{name}_{record.epoch}": record.metrics[name]
         for record in curve
@@ -152,7 +155,7 @@ def _median(curves: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _files(test: RangeTest) -> Mapping[str, bytes]:
-    """Return the files of a range test's run."""
+    """Return the files of a range test's MLflow run: their content by name."""
     from fnnexp.mapping.lr.picture import plot_lr
     from fnnexp.reporting.plots.picture import png
 
@@ -164,7 +167,7 @@ def _files(test: RangeTest) -> Mapping[str, bytes]:
 
 
 def _show(test: RangeTest, console: Console) -> None:
-    """Print a table of the suggestions."""
+    """Print a table of the suggested rates, and a line for each configuration without a clear one."""
     table = Printed(box=None, pad_edge=False, header_style="bold")
     for factor in test.factors or ("configuration",):
         table.add_column(factor, overflow="fold")

@@ -42,7 +42,7 @@ UNVARIED = frozenset({*SEEDS, "optimizer.lr", "epochs"})
 
 @dataclass(frozen=True)
 class Request:
-    """A range test's command.
+    """The learning-rate range test that a command asks for.
 
     Attributes
     ----------
@@ -62,7 +62,7 @@ class Request:
         return replace(self.command, overrides=overrides, multirun=False).line("fnnexp lr")
 
     def sweep(self, rates: Sequence[float]) -> str:
-        """Return the command of a sweep over these rates, as the shell calls this fnnexp."""
+        """Return the command of a sweep over these rates, to be pasted into the user's shell."""
         own = f"optimizer.lr={','.join(f'{rate:g}' for rate in rates)}"
         overrides = (*self.command.overrides, own)
         return replace(self.command, overrides=overrides).line(program())
@@ -70,20 +70,20 @@ class Request:
 
 @dataclass(frozen=True)
 class Configuration:
-    """A configuration: its values of the factors, and the rising trials of its seeds."""
+    """A configuration: its values of the keys that vary, and for each seed a trial whose rate rises."""
 
     options: tuple[str, ...]
     trials: tuple[Trial, ...]
 
     @property
     def rates(self) -> NDArray[np.float64]:
-        """The rate in the middle of each epoch (n,)."""
+        """The learning rate in the middle of each epoch (n,)."""
         (low, high), epochs = self.ends, self.trials[0].recipe.epochs
         return np.asarray(low * (high / low) ** ((np.arange(epochs) + 0.5) / epochs))
 
     @property
     def ends(self) -> tuple[float, float]:
-        """The lowest and the highest rate."""
+        """The learning rates at the start and at the end of training, the lowest and the highest."""
         trial = self.trials[0]
         assert trial.schedule is not None
         low = dict(trial.hyper)["lr"]
@@ -91,7 +91,7 @@ class Configuration:
 
 
 def parse(command: Command) -> Request:
-    """Return the request of a command's words.
+    """Return the range test that the words of a command ask for.
 
     Raises
     ------
@@ -102,7 +102,7 @@ def parse(command: Command) -> Request:
     for word in command.overrides:
         key, _, value = word.partition("=")
         if key == "range":
-            ends = _ends(word, value.strip("'"))  # quotes from Python
+            ends = _ends(word, value.strip("'"))  # `lr_range(range="0.001..10")` puts quotes around it
         else:
             _refuse(word)
             shared.append(word)
@@ -164,7 +164,7 @@ def configurations(request: Request, sweep: Sweep) -> tuple[list[str], list[Conf
     if any(searches):
         raise ConfigError(
             f"{sweep.command.config_name}: is a search, but a range test trains each configuration once; "
-            "write a grid, or omit -cn"
+            "write the name of a grid after -cn, or omit -cn"
         )
     if sweep.execution.diagnostics:
         raise ConfigError("diagnostics=true: a range test records no diagnostics; omit it")
@@ -185,11 +185,14 @@ def configurations(request: Request, sweep: Sweep) -> tuple[list[str], list[Conf
 
 
 def _factors(params: Sequence[Mapping[str, str]]) -> list[str]:
-    """Return the keys that distinguish configurations, without those that their group's option implies."""
+    """Return the keys that distinguish configurations.
+
+    Without keys that an option of their group implies, as ``init=he`` implies ``init.method``.
+    """
     keys = list(dict.fromkeys(key for each in params for key in each))
 
     def distinct(key: str, by: str | None = None) -> int:
-        """Return the largest number of values of a key among trials with the same value of another."""
+        """Return the largest number of values of a key among trials with the same value of the key ``by``."""
         found: dict[str | None, set[str | None]] = {}
         for each in params:
             found.setdefault(by and each.get(by), set()).add(each.get(key))
@@ -204,7 +207,7 @@ def _factors(params: Sequence[Mapping[str, str]]) -> list[str]:
 
 
 def rising(trial: Trial, ends: tuple[float, float] | None) -> Trial:
-    """Return the trial of a configuration whose rate rises by the same factor at each step.
+    """Return a trial like this one, but with a learning rate that rises by the same factor at each step.
 
     It is an ordinary trial with ``schedule=exponential`` on a subset of the rows. Its epochs are short, since
     each gives one loss.
@@ -228,9 +231,10 @@ def rising(trial: Trial, ends: tuple[float, float] | None) -> Trial:
 
 
 def _usual(trial: Trial, n: int) -> tuple[float, float]:
-    """Return the ends for a trial, around its own rate.
+    """Return the lowest and the highest rate for a trial, around its own learning rate.
 
-    The defaults of optimizers are for means of gradients. For sums, the ends are divided by the batch size.
+    An optimizer's default rate is for the mean of a batch's gradients. If steps use the sum of the gradients,
+    a default rate is divided by the batch size first.
     """
     lr, mode = dict(trial.hyper)["lr"] or 1.0, trial.recipe.batching.mode
     is_default = lr == trial.config["optimizer"]["lr_for"].get(mode)

@@ -44,7 +44,7 @@ class RangeTest:
 
     @property
     def readings(self) -> list[Reading]:
-        """What each curve says."""
+        """For each configuration: the suggested rate, where the loss falls fastest, and where it diverges."""
         return [read(*each) for each in zip(self.rates, self.train, self.val, strict=True)]
 
     def to_frame(self) -> pd.DataFrame:

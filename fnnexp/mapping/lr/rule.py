@@ -33,7 +33,7 @@ halfway back, as a logarithm, from its least value to its first."""
 
 
 class Reading(NamedTuple):
-    """What a curve says: the suggested rate, where the loss falls fastest, and where training diverges.
+    """Three learning rates: the suggested one, where the loss falls fastest, and where training diverges.
 
     NaN where there is no such rate: the loss hardly falls, or training does not diverge.
     """
@@ -46,7 +46,7 @@ class Reading(NamedTuple):
 def read(
     rates: NDArray[np.float64], train: NDArray[np.float64], val: NDArray[np.float64] | None = None
 ) -> Reading:
-    """Return what the losses (n,) say that were measured at rising rates (n,).
+    """Return the suggested rate and two others, given the losses (n,) measured at rising rates (n,).
 
     At rates below that of the least loss, the loss falls too slowly; above it, steps are so long that they
     undo more than they gain. The suggested rate is :data:`PART` of the geometric mean of two such rates, that
@@ -70,7 +70,7 @@ def _smooth(losses: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _of_one(rates: NDArray[np.float64], losses: NDArray[np.float64]) -> Reading:
-    """Return what one curve says, with the rate of its least loss as the suggested one."""
+    """Return the three rates of one curve of losses, with the rate of the least loss as the suggested one."""
     smooth = _smooth(losses)
     diverged = math.nan if len(smooth) == len(losses) else float(rates[len(smooth)])
     if len(smooth) < FEWEST:
@@ -81,7 +81,8 @@ def _of_one(rates: NDArray[np.float64], losses: NDArray[np.float64]) -> Reading:
     lost = min(math.log(WORSE), (smooth[0] - smooth[least]) / 2)
     worse = np.flatnonzero(smooth[least:] > smooth[least] + lost)
     diverges = float(rates[least + worse[0]]) if len(worse) else diverged
-    lowest = np.minimum.accumulate(smooth)[: least + 1]  # a recovery from a worse loss is no fall
+    # With the lowest loss so far, a loss that rises and falls back to where it was does not count as falling.
+    lowest = np.minimum.accumulate(smooth)[: least + 1]
     steepest = int(np.argmin(np.gradient(np.exp(lowest))))
     return Reading(float(rates[least]), float(rates[steepest]), diverges)
 

@@ -1,8 +1,8 @@
 """The interface of an engine, and the table of engines.
 
 An engine multiplies images with the weights of the first layer, and trains one row at a time. NumPy computes
-everything else. Engines differ in speed and in the last bits of their results. With a given engine, a lane is
-bitwise the same in any stack.
+everything else. Engines differ in speed and in the last bits of their results. With a given engine, a network
+is bitwise the same whichever other networks train in its stack.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ class Descent(Protocol):
         """The function that prepares the rows of a split for :meth:`descend`."""
 
     def descend(self, inputs: Inputs, labels: Array) -> tuple[Array, Array]:
-        """Take one step for each row; return the losses (K, B), and whether each row was right (K, B).
+        """Take one step for each of B rows in each of K networks.
 
-        Both are computed before the step of their row.
+        Return the losses (K, B), and whether the predictions were right (K, B), each before the row's step.
         """
 
     def probabilities(self, rows: int) -> Array:
-        """Return the softmax (K, B, C) of the B rows of the last call, each before its step.
+        """Return the softmax (K, B, C) for the B rows of the last :meth:`descend`, each before its step.
 
         The softmax is available only if :data:`fnnexp.nn.pieces.metrics.METRICS` has a metric of the user's.
         """
@@ -50,26 +50,26 @@ class Descent(Protocol):
 
 
 class FirstStep(Protocol):
-    """Takes a step of the first weights while it computes their gradient, with a compiled update rule.
+    """Updates the first layer's weights by a compiled rule while it computes their gradient.
 
-    The gradient of the first weights is by far the largest, and is then never written to memory.
+    This gradient is by far the largest of a network, and so it is never written to memory as a whole.
     """
 
     def begin(self, step: int, hyper: Mapping[str, Array]) -> None:
         """Begin a step, counted from 1, with these hyperparameters (K, 1)."""
 
     def __call__(self, lanes: range, examples: Any, dZ: Array) -> None:
-        """Take the step of some lanes' first weights, whose gradient is Xᵀ dZ for dZ (K, B, H)."""
+        """Update the first weights of some networks, whose gradient is Xᵀ dZ for dZ (K, B, H)."""
 
     def finish(self, theta: Array, gradients: Array) -> None:
-        """Take the step of all other parameters of θ (K, P)."""
+        """Update the parameters in θ (K, P) other than the first layer's weights."""
 
     def write_back(self) -> None:
-        """Copy the weights and the slots to the arrays of the stack."""
+        """Copy the weights and the optimizer's state to the arrays of the stack."""
 
 
 class IsCompiled(Protocol):
-    """Returns whether an engine's code for a kind of training is compiled already."""
+    """A function that returns whether an engine's code for a kind of training is compiled already."""
 
     def __call__(  # noqa: D102
         self, dtype: DType, *, by_row: bool, skips_pixels: bool, update: Update
@@ -77,14 +77,14 @@ class IsCompiled(Protocol):
 
 
 class Assistant(Protocol):
-    """A second thread for the mini-batches of one lane, which changes no bit of a result.
+    """Lets a second thread help with the mini-batches of a single network. It changes no bit of a result.
 
-    Between :meth:`begin` and :meth:`end` the rows, the first layer and the first step of this lane divide
-    their work between the caller and the assistant.
+    Between :meth:`begin` and :meth:`end`, the caller's thread and the second thread share the work of the
+    first layer: to read the rows, to multiply with the weights, and to update the weights.
     """
 
     def begin(self, order: Array, size: int, works: Mapping[int, tuple[Array, Array]]) -> Callable[[], None]:
-        """Begin an epoch; return the task of the assistant's thread.
+        """Begin an epoch; return the function that the second thread must run.
 
         Parameters
         ----------
@@ -93,11 +93,11 @@ class Assistant(Protocol):
         size
             The number of rows in a batch.
         works
-            Z and dZ (1, B, H) of the first layer for each number of rows B.
+            For each number of rows B that a batch can have: Z and dZ (1, B, H) of the first layer.
         """
 
     def end(self) -> None:
-        """End the epoch, also one that an exception has ended early."""
+        """End the epoch, even if an exception has cut it short."""
 
 
 MakeDescent = Callable[[Architecture, Parameters, Array, float, Sequence[range]], Descent]
@@ -105,7 +105,7 @@ MakeDescent = Callable[[Architecture, Parameters, Array, float, Sequence[range]]
 
 @dataclass(frozen=True)
 class Engine:
-    """A way to compute the first layer and per-sample descent.
+    """A way to compute the first layer, and gradient descent with a step for each row.
 
     Attributes
     ----------
@@ -122,14 +122,14 @@ class Engine:
     updates
         Compiled forms of update rules, bitwise equal to those in the table of optimizers.
     first_step
-        Creates a :class:`FirstStep` for a first layer, its slots (K, P) and one of ``updates``. It reads
-        rows from ``make_rows`` that are not :class:`DenseRows`.
+        Creates a :class:`FirstStep` for a first layer, the optimizer's slots (K, P) and one of ``updates``.
+        It reads rows from ``make_rows`` that are not :class:`DenseRows`; None if the engine has no such code.
     is_compiled
-        Whether its code for a kind of training is compiled already; None if it compiles nothing.
+        Returns whether the code for a kind of training is compiled already; None if nothing is compiled.
     assistant
         Creates an :class:`Assistant` for such rows, a first layer, and its first step or None.
     code_folder
-        The folder in which its compiled code is kept; None if none is kept.
+        The folder in which the engine's compiled code is kept; None if none is kept.
     """
 
     version: str

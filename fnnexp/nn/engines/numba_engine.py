@@ -11,7 +11,7 @@ The running sums stay in the vector registers of the processor. Numba's vectoriz
 sums for each term, so this module defines the necessary vector operations in LLVM.
 
 The results equal the NumPy engine's up to rounding, not bitwise, because they are summed in another order.
-Lanes are computed one by one, so a lane is bitwise the same in any stack with this engine too.
+The networks of a stack are computed one by one, so a network is bitwise the same in any stack.
 
 Compiled code cannot call Python, so this module has its own definitions of the activations and the softmax
 for descent row by row. It does not train networks row by row if an activation is not in :data:`COMPILED`.
@@ -153,7 +153,7 @@ def inlined(function: Function) -> Function:
 
 
 class _Vector(types.Type):  # type: ignore[misc]
-    """A vector of floats. LLVM puts it into as many registers as it needs."""
+    """Numba's type of a SIMD vector of floats. LLVM keeps the vector in as many registers as it needs."""
 
     def __init__(self, dtype: Any, width: int) -> None:
         self.dtype, self.width = dtype, width
@@ -171,10 +171,10 @@ class _VectorModel(models.PrimitiveModel):  # type: ignore[misc]
 
 
 def _row_sum(width: int) -> Any:
-    """Return two compiled functions for sums of rows, with vectors of ``width`` columns.
+    """Return two compiled functions that sum weighted rows of a matrix M, ``width`` columns at a time.
 
-    The first writes the sum to ``out``, as :func:`row_sum` does. The second adds it to ``out[at:]``, or to 0
-    instead of what ``out`` contains; its matrix M has exactly ``width`` columns.
+    The first writes the sum to ``out``, as :func:`row_sum` does. The second is for an M of exactly ``width``
+    columns. It adds the sum to ``out[at : at + width]``, or overwrites these elements with the sum.
     """
 
     def vector_address(context: Any, builder: Any, array_type: Any, array: Any, at: Any) -> Any:
@@ -406,10 +406,10 @@ def multiply(
     first: int,
     stop: int,
 ) -> None:
-    """Write the columns ``first`` to ``stop`` − 1 of X W of each lane to ``out`` (K, B, H'), C-ordered.
+    """Write the columns ``first`` to ``stop`` − 1 of X W of K networks to ``out`` (K, B, H'), C-ordered.
 
-    W (K, D · H), H ≥ H', is the flat array of :class:`Tiles`. ``row`` (H,) is a buffer. The columns are those
-    of whole tiles.
+    ``pointers``, ``columns`` and ``values`` are X, as :func:`compress` writes it. W (K, D · H), H ≥ H', is
+    the flat array of :class:`Tiles`. ``row`` (H,) is a buffer. The columns are those of whole tiles.
     """
     D, B, out_width = W.shape[1] // H, len(pointers) - 1, out.shape[2]
     for k in range(len(W)):
@@ -430,9 +430,9 @@ def multiply(
 
 @inlined
 def copy_to_tile(M: Array, columns: int, first: int, width: int, tile: Array) -> int:
-    """Copy the columns of a flat matrix M (B, columns) from ``first`` on to a flat tile (B, width).
+    """Copy up to ``width`` columns of a matrix M (B, columns), starting at ``first``, to a tile (B, width).
 
-    Return how many columns were copied. The padding of a narrower last tile is not changed.
+    Both arrays are flat. Return how many columns were copied. The padding of the last tile is not changed.
     """
     used_width = min(width, columns - first)
     for b in range(len(tile) // width):
@@ -458,7 +458,7 @@ def add_transposed_product(
     first: int,
     stop: int,
 ) -> None:
-    """Add Xᵀ dZ of each lane to its W, or overwrite W with it.
+    """Add Xᵀ dZ to the W of each of K networks, or overwrite W with it.
 
     Parameters
     ----------
@@ -532,12 +532,12 @@ class SparseExamples:
         compress(images, where, table, *self.by_row)
 
     def are_filled(self, rows: int) -> None:
-        """Note how many rows the buffers have, which were not transposed yet."""
+        """Note that the buffers have new rows, so many, whose pixels are not listed column by column yet."""
         self.rows, self._transposed = rows, False
 
     @property
     def buffers(self) -> tuple[tuple[Array, Array, Array], tuple[Array, Array, Array]]:
-        """The buffers for rows, and for columns."""
+        """The buffers for the pixels row by row, and those for the pixels column by column."""
         return (self._pointers, self._columns, self._values), (self._starts, self._rows, self._by_column)
 
     @property
@@ -558,7 +558,7 @@ class SparseExamples:
 class SparseRows:
     """The rows of a split as lists of their nonzero pixels. For the parameters, see :class:`DenseRows`.
 
-    The images are bytes that the scaling does not shift.
+    The images are bytes, and the scaling leaves a 0 at 0.
     """
 
     def __init__(self, images: NDArray[np.uint8], scaling: Scaling, size: int, dtype: DType) -> None:
@@ -569,7 +569,7 @@ class SparseRows:
         self.assistant: Assistant | None = None
 
     def new_examples(self) -> SparseExamples:
-        """Return buffers for rows."""
+        """Return new buffers for as many rows as :meth:`take` can return."""
         return SparseExamples(*self._shape)
 
     def take(self, where: slice | NDArray[np.intp]) -> SparseExamples:
@@ -635,12 +635,12 @@ class SparseFirstLayer:
         self.assistant: Assistant | None = None
 
     def forward(self, lanes: range, examples: Examples | SparseExamples, out: Array) -> None:
-        """Write X W of some lanes to ``out`` (K, B, H)."""
+        """Write X W to ``out`` (K, B, H) for some of the K networks."""
         if isinstance(examples, Examples):
             self._blas.forward(lanes, examples, out)
             return
         W, chosen = self.tiles(lanes), slice(lanes.start, lanes.stop)
-        Z = np.ascontiguousarray(out[chosen])  # copies only if `out` is the logits
+        Z = np.ascontiguousarray(out[chosen])  # copies only the logits, which are not C-ordered
         if self.assistant is not None:
             self.assistant.multiply(examples, W, self._row, Z)
             return
@@ -649,7 +649,7 @@ class SparseFirstLayer:
             out[chosen] = Z
 
     def tiles(self, lanes: range) -> Tiles:
-        """Return the copies of W, which are up to date for these lanes."""
+        """Return the copies of W in tiles, after bringing those of these networks up to date."""
         if self._copies is None:
             lanes_in_all, D, H = self.W.shape
             self._copies = Tiles(lanes_in_all, D, H, self.W.dtype)
@@ -660,7 +660,7 @@ class SparseFirstLayer:
         return self._copies
 
     def buffer_for(self, dZ: Array) -> Tiles:
-        """Return a buffer for one lane's dZ."""
+        """Return a buffer in tiles for the dZ of one network, the same at each call with so many rows."""
         _, B, H = dZ.shape
         if B not in self._dZ:
             self._dZ[B] = Tiles(1, B, H, dZ.dtype)
@@ -669,11 +669,12 @@ class SparseFirstLayer:
     def add_gradient(
         self, lanes: range, examples: Examples | SparseExamples, dZ: Array, *, empty: float | None = None
     ) -> None:
-        """Add Xᵀ dZ to W of some lanes for dZ (K, B, H), or overwrite W; see :class:`FirstLayer`."""
+        """Add Xᵀ dZ to W for some of the K networks, or overwrite W; see :class:`FirstLayer`."""
         if isinstance(examples, Examples):
             self._blas.add_gradient(lanes, examples, dZ, empty=empty)
             return
-        overwrite = empty is not None  # writes 0 for both: these sums are never −0, so adding 0 changes none
+        # Overwriting writes 0 even if `empty` is −0. Adding it later changes nothing, as no sum here is −0.
+        overwrite = empty is not None
         buffer = self.buffer_for(dZ)
         buffers, by_column = (buffer.flat, buffer.width, self._row), examples.by_column
         if self._copies is not None and self._current.issuperset(lanes):
@@ -692,7 +693,7 @@ class SparseFirstLayer:
             add_transposed_product(*by_column, dZ_k, *buffers, W, False, overwrite, 0, buffer.width)
 
     def scale(self, lane: int, factor: float) -> None:
-        """Multiply a lane's W by a factor."""
+        """Multiply the W of one network by a factor."""
         W = self.W[lane]
         if self._copies is not None and lane in self._current:
             W = self._copies.flat[lane]
@@ -703,7 +704,7 @@ class SparseFirstLayer:
         self._current.clear()
 
     def write_back(self) -> None:
-        """Copy the tiles to W."""
+        """Copy the weights in tiles to W."""
         for lane in self._current:
             assert self._copies is not None
             self._copies.copy_to(lane, self.W[lane])
@@ -724,9 +725,10 @@ RULES: dict[Update, tuple[int, tuple[str, ...]]] = {
 
 @inlined
 def apply(rule: int, theta: Array, grad: Array, a: Array, b: Array, numbers: Array) -> None:
-    """Apply a rule to some elements (n,) of a lane: θ, the gradient, and the first and last slot.
+    """Apply an update rule to some parameters (n,) of one network.
 
-    Each array is read and written once. An element is computed by the same operations in the same order as
+    ``grad`` is their gradient; ``a`` and ``b`` are the first and last array of the optimizer's state. Each
+    array is read and written once. An element is computed by the same operations in the same order as
     by the rule in :mod:`fnnexp.nn.pieces.optimizers`, so the results are bitwise equal.
     """
     lr = numbers[0]
@@ -763,13 +765,19 @@ def apply(rule: int, theta: Array, grad: Array, a: Array, b: Array, numbers: Arr
 
 @compiled
 def apply_from(first: int, rule: int, theta: Array, grad: Array, a: Array, b: Array, numbers: Array) -> None:
-    """Apply a rule to the elements from ``first`` on of each lane; all arrays are (K, P)."""
+    """Apply an update rule to the parameters from index ``first`` on of each of K networks.
+
+    ``numbers`` is (K, n), as from :func:`numbers_of`; the other arrays are (K, P).
+    """
     for k in range(len(theta)):
         apply(rule, theta[k, first:], grad[k, first:], a[k, first:], b[k, first:], numbers[k])
 
 
 def numbers_of(update: Update, step: int, hyper: Mapping[str, Array]) -> Array:
-    """Return the numbers (K, n) that :func:`apply` reads. Those of Adam contain the bias corrections."""
+    """Return an update rule's hyperparameters as an array (K, n), as :func:`apply` reads them.
+
+    Those of Adam include the bias corrections.
+    """
     numbers = np.concatenate([hyper[name] for name in RULES[update][1]], axis=1)
     if update is adam:
         corrected1, corrected2 = bias_corrections(hyper, step)
@@ -814,7 +822,7 @@ def step_first_weights(
     first: int,
     stop: int,
 ) -> None:
-    """Take a step of the first weights of each lane, a few rows at a time.
+    """Update the first layer's weights of K networks by one step, a few rows of the weights at a time.
 
     Parameters
     ----------
@@ -859,9 +867,9 @@ def step_first_weights(
 
 
 class FirstStep:
-    """Takes the steps of the first weights; see :class:`fnnexp.nn.engines.base.FirstStep`.
+    """Updates the first layer's weights; see :class:`fnnexp.nn.engines.base.FirstStep`.
 
-    Their gradient is never in memory as a whole. The weights and slots are in tiles, until
+    Their gradient is never in memory as a whole. The weights and the optimizer's state are in tiles, until
     :meth:`write_back` copies them to the arrays of the stack.
     """
 
@@ -886,7 +894,7 @@ class FirstStep:
         self._decay = factors.astype(dtype)
 
     def __call__(self, lanes: range, examples: SparseExamples, dZ: Array) -> None:
-        """Take the step of some lanes' W, whose gradient is Xᵀ dZ for dZ (K, B, H)."""
+        """Update the W of some of the K networks, whose gradient is Xᵀ dZ for dZ (K, B, H)."""
         chosen = slice(lanes.start, lanes.stop)
         W, tiles = self._first.tiles(lanes).flat, self._first.buffer_for(dZ)
         a, b = self._copies[0].flat, self._copies[-1].flat
@@ -909,12 +917,12 @@ class FirstStep:
         step_first_weights(*arguments, 0, tiles.width)
 
     def finish(self, theta: Array, gradients: Array) -> None:
-        """Take the step of all other parameters of θ (K, P)."""
+        """Update the parameters in θ (K, P) other than the first layer's weights."""
         first, (rule, _) = self._first.W[0].size, RULES[self._update]
         apply_from(first, rule, theta, gradients, self._slots[0], self._slots[-1], self._numbers)
 
     def write_back(self) -> None:
-        """Copy the weights and the slots to the arrays of the stack."""
+        """Copy the weights and the optimizer's state to the arrays of the stack."""
         self._first.write_back()
         for tiles, slot in zip(self._copies, self._slots, strict=True):
             matrices = slot[:, : self._first.W[0].size].reshape(self._first.W.shape)
@@ -958,7 +966,7 @@ def received(_: Any, signals: Any, at: Any) -> Any:
 
 @intrinsic  # type: ignore[untyped-decorator]
 def send(_: Any, signals: Any, at: Any, value: Any) -> Any:
-    """Write signals[at] after everything that this thread wrote before."""
+    """Write ``value`` to signals[at], after everything that this thread wrote before."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         data = context.make_array(signals)(context, builder, arguments[0]).data
@@ -981,7 +989,7 @@ def arrives(signals: Array, at: int, value: int) -> bool:
 
 @compiled
 def wait_for(signals: Array, at: int, value: int) -> bool:
-    """Wait until signals[at] is at least ``value``; return False after :data:`LONG_WAIT`."""
+    """Wait as :func:`arrives` does; this function is the one that is compiled for callers in Python."""
     return arrives(signals, at, value)
 
 
@@ -997,7 +1005,10 @@ def multiply_together(
     first: int,
     stop: int,
 ) -> bool:
-    """Start a phase, compute the caller's columns of X W, and wait for the assistant's."""
+    """Compute X W with two threads: signal the assistant to begin, compute the caller's columns, and wait.
+
+    Return False if the assistant has not finished its columns after :data:`LONG_WAIT`.
+    """
     send(signals, STARTED, phase)
     multiply(rows[0], rows[1], rows[2], W, H, row, out, first, stop)
     return arrives(signals, DONE, phase)
@@ -1017,7 +1028,10 @@ def add_together(
     first: int,
     stop: int,
 ) -> bool:
-    """Start a phase, add the caller's columns of Xᵀ dZ to W, and wait for the assistant's."""
+    """Add Xᵀ dZ to W with two threads: signal the assistant to begin, add the caller's columns, and wait.
+
+    Return False if the assistant has not finished its columns after :data:`LONG_WAIT`.
+    """
     send(signals, STARTED, phase)
     add_transposed_product(X[0], X[1], X[2], dZ, tiles, H, row, W, how[0], how[1], first, stop)
     return arrives(signals, DONE, phase)
@@ -1031,9 +1045,10 @@ def step_together(
     first: int,
     stop: int,
 ) -> bool:
-    """Start a phase, take the step of the caller's columns of W, and wait for the assistant's.
+    """Update W with two threads: signal the assistant to begin, update the caller's columns, and wait.
 
-    ``arguments`` are those of :func:`step_first_weights`.
+    ``arguments`` are those of :func:`step_first_weights`. Return False if the assistant has not finished its
+    columns after :data:`LONG_WAIT`.
     """
     X, dZ, tiles, H, gradient, W, a, b, rule, numbers, decay = arguments
     send(signals, STARTED, phase)
@@ -1056,9 +1071,9 @@ def assist(
     decay: Array,
     how: tuple[bool, bool],
 ) -> bool:
-    """Do the assistant's part of an epoch; return False if the caller lets it wait for long.
+    """Do the second thread's part of an epoch; return False if a signal of the caller takes long to arrive.
 
-    The signals say how far the epoch is, so a next call carries on.
+    The signals say how far the epoch has come, so the next call continues there.
 
     Parameters
     ----------
@@ -1083,7 +1098,8 @@ def assist(
     steps = -(-len(order) // size)
     for step in range(received(signals, DONE) // 2, steps):
         is_last = (step + 1) * size > len(order)
-        for ready in range(received(signals, FILLED), step + 1):  # runs for the first batch only
+        # Only the first batch is listed here. Each later batch was listed during the step before its own.
+        for ready in range(received(signals, FILLED), step + 1):
             pointers, columns, values = even[0] if ready % 2 == 0 else odd[0]
             batch = order[ready * size : (ready + 1) * size]
             compress(images, batch, table, pointers[: len(batch) + 1], columns, values)
@@ -1111,10 +1127,10 @@ def assist(
 
 
 class Assistant:
-    """A second thread for the mini-batches of one lane; see :class:`fnnexp.nn.engines.base.Assistant`.
+    """Lets a second thread help to train one network; see :class:`fnnexp.nn.engines.base.Assistant`.
 
-    It lists the pixels of the next batch while the caller computes, and it computes the last tiles of the
-    first layer. A column is the same sum in every thread, so the results have the same bits.
+    The second thread lists the pixels of the next batch while the caller computes, and it computes the last
+    columns of the first layer. A column is the same sum in every thread, so the results have the same bits.
     """
 
     def __init__(self, rows: SparseRows, first: SparseFirstLayer, step: FirstStep | None) -> None:
@@ -1157,18 +1173,18 @@ class Assistant:
             try:
                 while not self._stopped and not assist(*arguments):
                     time.sleep(0)
-            except BaseException as error:  # which the caller raises, since it would wait for ever
+            except BaseException as error:  # raised by the caller, which would otherwise wait for ever
                 self._error = error
 
         return work
 
     def end(self) -> None:
-        """End the epoch, also one that an exception has ended early."""
+        """End the epoch, even if an exception has cut it short."""
         self._stopped = True
         self._rows.assistant = self._first.assistant = None
 
     def take(self, rows: int) -> SparseExamples:
-        """Return the next batch, which has this number of rows."""
+        """Wait until the second thread has listed the next batch, of so many rows, and return the batch."""
         examples = self._examples[self._taken % 2]
         self._taken += 1
         self._wait(FILLED, self._taken)
@@ -1176,7 +1192,7 @@ class Assistant:
         return examples
 
     def multiply(self, examples: SparseExamples, W: Tiles, row: Array, Z: Array) -> None:
-        """Write X W to Z (1, B, H)."""
+        """Write X W to Z (1, B, H), with both threads."""
         self._phase += 1
         if not multiply_together(
             self._signals, self._phase, examples.by_row, W.flat, W.width, row, Z, 0, self._middle
@@ -1186,13 +1202,13 @@ class Assistant:
     def add_transposed_product(
         self, X: tuple[Array, Array, Array], dZ: Array, buffers: tuple[Array, int, Array], W: Tiles
     ) -> None:
-        """Add Xᵀ dZ to W."""
+        """Add Xᵀ dZ to W, with both threads."""
         self._phase += 1
         if not add_together(self._signals, self._phase, X, dZ, *buffers, W.flat, TO_TILES, 0, self._middle):
             self._wait(DONE, self._phase)
 
     def step_first_weights(self, arguments: tuple[Any, ...]) -> None:
-        """Update the first layer's weights: call :func:`step_first_weights` with these arguments."""
+        """Call the function :func:`step_first_weights` with these arguments, in both threads."""
         *_, numbers, decay = arguments
         self._numbers[:, : numbers.shape[1]], self._decay[:] = numbers, decay
         self._phase += 1
@@ -1219,7 +1235,7 @@ def reassociated(function: Function) -> Function:
 
 @reassociated
 def inner(a: Array, b: Array) -> Any:
-    """Return Σ a b."""
+    """Return the inner product Σ a_i b_i."""
     total = a.dtype.type(0)
     for i in range(len(a)):
         total += a[i] * b[i]
@@ -1342,14 +1358,14 @@ def descend(
     hits: Array,
     logits: Array,
 ) -> None:
-    """Take one step of plain descent for each row of one lane.
+    """Take one step of plain gradient descent for each row, with one network.
 
     Parameters
     ----------
     rows, labels
         The rows, as :func:`compress` writes them, and their labels (B,).
     theta
-        The lane's parameters (P,), changed in place, except for the first W.
+        The network's parameters (P,), changed in place, except for the first W.
     first_W
         The first W (D, H), flat and padded, changed in place; H.
     network
@@ -1461,7 +1477,10 @@ class RowDescent:
         self._logits = np.empty((len(self._theta), kept_rows, architecture.classes), dtype)
 
     def descend(self, inputs: Inputs, labels: Array) -> tuple[Array, Array]:
-        """Take one step for each row; return the losses (K, B), and whether each row was right (K, B)."""
+        """Take one step for each of B rows in each of K networks.
+
+        Return the losses (K, B), and whether the predictions were right (K, B), each before the row's step.
+        """
         losses, hits = np.empty(labels.shape), np.empty(labels.shape, bool)
         for lanes, examples in inputs:
             for k in lanes:
@@ -1482,7 +1501,7 @@ class RowDescent:
         return losses, hits
 
     def probabilities(self, rows: int) -> Array:
-        """Return the softmax (K, B, C) of the B rows of the last call, each before its step."""
+        """Return the softmax (K, B, C) for the B rows of the last :meth:`descend`, each before its step."""
         P = self._logits[:, :rows].copy()
         row = np.empty((*P.shape[:2], 1), P.dtype)
         subtract_largest(P, row, out=P)
@@ -1506,7 +1525,7 @@ def is_compiled(dtype: DType, *, by_row: bool, skips_pixels: bool, update: Updat
     dtype
         The dtype of the parameters.
     by_row, skips_pixels
-        Whether it trains by :class:`RowDescent`, or multiplies by the nonzero pixels only.
+        Whether each row is a step, as in :class:`RowDescent`; whether products omit the zero pixels.
     update
         The update rule.
     """
@@ -1524,7 +1543,7 @@ def code_folder() -> str | None:
 
 
 def _has_code(function: Any, dtype: DType) -> bool:
-    """Return whether a function is compiled for a dtype; False if Numba does not tell what its cache has."""
+    """Return whether a function is compiled for a dtype, in this process or in Numba's cache, if readable."""
     try:
         kinds = [*function.signatures, *(key[0] for key in function._cache._cache_file._load_index())]
     except (AttributeError, OSError, TypeError, IndexError):

@@ -90,7 +90,7 @@ class Scaling:
 
 
 def mostly_zero(images: Array, scaling: Scaling) -> bool:
-    """Return whether products may omit zeros, and so many are zero that omitting each of them pays."""
+    """Return whether products may omit zero pixels, and so many are zero that this saves time."""
     sample = images[:: max(len(images) // SAMPLED_ROWS, 1)]
     return scaling.skips_zeros(images) and bool(np.count_nonzero(sample) < DENSE * sample.size)
 
@@ -143,28 +143,29 @@ class DenseRows:
 
 
 class FirstLayer(Protocol):
-    """The first weights W (K, D, H) of K lanes, and an engine's two products with them.
+    """The first layer's weights W (K, D, H) of K networks, and an engine's two products with them.
 
     An engine may use a copy of W; ``weights_changed`` and ``write_back`` synchronize it with W.
     """
 
     def forward(self, lanes: range, examples: Any, out: Array) -> None:
-        """Write X W of some lanes to ``out`` (K, B, H)."""
+        """Write X W to ``out`` (K, B, H) for some of the K networks."""
 
     def add_gradient(self, lanes: range, examples: Any, dZ: Array, *, empty: float | None = None) -> None:
-        """Add Xᵀ dZ to W of some lanes for dZ (K, B, H), or overwrite W with it if ``empty`` is given.
+        """Add Xᵀ dZ to W for some of the K networks, with dZ (K, B, H).
 
-        ``empty`` is then written to the rows of W whose inputs are 0 in all rows; it is 0 or −0.
+        If ``empty`` is given, overwrite W with Xᵀ dZ instead. A row of W whose input is 0 in all B examples
+        then gets ``empty``, which is 0 or −0.
         """
 
     def scale(self, lane: int, factor: float) -> None:
-        """Multiply a lane's W by a factor."""
+        """Multiply the W of one network by a factor."""
 
     def weights_changed(self) -> None:
-        """Reload W, because other code has changed it."""
+        """Discard any copy of W, because other code has changed W."""
 
     def write_back(self) -> None:
-        """Copy the weights with the added gradients to W."""
+        """Copy the weights to W, if the gradients were added to a copy of W."""
 
 
 class BlasFirstLayer:
@@ -176,7 +177,7 @@ class BlasFirstLayer:
         self._gradient: Array | None = None
 
     def forward(self, lanes: range, examples: Examples, out: Array) -> None:
-        """Write X W of some lanes to ``out`` (K, B, H)."""
+        """Write X W to ``out`` (K, B, H) for some of the K networks."""
         for lane in lanes:
             W = self.W[lane]
             if examples.used is not None:
@@ -187,7 +188,7 @@ class BlasFirstLayer:
     def add_gradient(
         self, lanes: range, examples: Examples, dZ: Array, *, empty: float | None = None
     ) -> None:
-        """Add Xᵀ dZ to W of some lanes for dZ (K, B, H), or overwrite W; see :class:`FirstLayer`."""
+        """Add Xᵀ dZ to W for some of the K networks, or overwrite W; see :class:`FirstLayer`."""
         for lane in lanes:
             self._add_gradient(self.W[lane], examples, dZ[lane], empty)
 
@@ -215,7 +216,7 @@ class BlasFirstLayer:
                 W[used[columns]] = rows
 
     def scale(self, lane: int, factor: float) -> None:
-        """Multiply a lane's W by a factor."""
+        """Multiply the W of one network by a factor."""
         np.multiply(self.W[lane], factor, out=self.W[lane])
 
     def weights_changed(self) -> None:

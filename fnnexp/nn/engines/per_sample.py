@@ -1,4 +1,4 @@
-"""Gradient descent one row at a time with NumPy, for K lanes; the first layer is updated once for each block.
+"""Gradient descent one row at a time with NumPy, for K networks; the first layer changes once for each block.
 
 A step for each row is slow in Python, because every step reads and writes the first layer's W (D, H). But
 within a block of rows x_1 … x_m the pre-activation can be computed without changing W:
@@ -6,8 +6,8 @@ within a block of rows x_1 … x_m the pre-activation can be computed without ch
     x_t W_t = x_t W_1 + Σ_{s<t} (x_t · x_s) (−η dZ_s)
 
 because plain descent only adds terms −η x_sᵀ dZ_s to W. So a block needs one product X W_1 before its steps,
-one Gram matrix X Xᵀ for all lanes with the same rows, one short product in each step, and one product Xᵀ dZ
-after its steps. A bias is the weight of an input that is always 1. The result equals the result of
+one Gram matrix X Xᵀ for all networks with the same rows, one short product in each step, and one product
+Xᵀ dZ after its steps. A bias is the weight of an input that is always 1. The result equals the result of
 row-by-row descent, summed in another order. The later layers are small. Each step updates copies of them,
 which ``write_back`` copies to the parameters.
 """
@@ -47,20 +47,20 @@ def can_descend(architecture: Architecture) -> bool:
 
 
 class BlockDescent:
-    """The buffers to train one stack in blocks; :meth:`descend` changes its parameters in place.
+    """Gradient descent with a step for each row, for a stack of K networks and a block of rows at a time.
 
     All arrays that a step reads or writes are allocated once, including the views of each row of a block.
 
     Parameters
     ----------
     architecture, parameters
-        The network, for which :func:`can_descend` is true, and its parameters for K lanes.
+        The architecture, for which :func:`can_descend` is true; the parameters, which change in place.
     lr
         Step sizes (K, 1).
     epsilon
         The ε of the loss.
     groups
-        The groups of lanes that have the same rows.
+        The groups of networks that get the same rows in the same order.
     """
 
     make_rows = DenseRows
@@ -76,11 +76,11 @@ class BlockDescent:
         lanes, dtype = parameters.theta.shape[0], parameters.theta.dtype
         widths, classes = [n_out for _, n_out in architecture.shapes], architecture.classes
         self.parameters, self.epsilon, self.max_rows = parameters, epsilon, BLOCK
-        assert isinstance(architecture.activation, str)  # see `can_descend`
+        assert isinstance(architecture.activation, str)  # `can_descend` requires a single activation
         self.activation = activation_named(architecture.activation, architecture.slope)
         self.block = Workspace(architecture, lanes, BLOCK, dtype)
-        # Before step t, row t of `first` is x_t W_1. After step t, row t is −η dZ_t of the first layer. If
-        # the diagonal of the Gram matrix is 1, the formula for x_t W_t in the module's docstring is one
+        # Before step t, row t of `first` is x_t W_1. After step t, row t is −η dZ_t of the first layer. With
+        # 1 on the diagonal of the Gram matrix, x_t W_t = x_t W_1 + Σ_{s<t} (x_t · x_s) (−η dZ_s) is one
         # product: row t of the Gram matrix times rows 1 to t of `first`.
         self.first = np.empty((lanes, BLOCK, widths[0]), dtype)
         self.logits = np.empty((lanes, BLOCK, classes), dtype)
@@ -110,13 +110,13 @@ class BlockDescent:
         Parameters
         ----------
         inputs
-            The B rows of each group of lanes, B ≤ :data:`BLOCK`.
+            The B rows of each group of networks, B ≤ :data:`BLOCK`.
         labels
             (K, B) integers from 0 to C − 1.
 
         Returns
         -------
-        The losses (K, B) and hits (K, B), each computed before the step of its row.
+        The losses (K, B), and whether the predictions were right (K, B), each before the step of its row.
         """
         rows, block = labels.shape[1], self.block
         b1 = self.parameters.b[0]
@@ -143,7 +143,7 @@ class BlockDescent:
         return losses_and_hits(logits, onehot_buffer, self.epsilon, block.row[:, :rows])
 
     def probabilities(self, rows: int) -> Array:
-        """Return the softmax (K, B, C) of the B rows of the last call, each before its step."""
+        """Return the softmax (K, B, C) for the B rows of the last :meth:`descend`, each before its step."""
         return probabilities(self.block.logits[:, :rows], self.block.row[:, :rows])
 
     def _first_output(self, t: int) -> Array:
@@ -151,13 +151,13 @@ class BlockDescent:
         return self.later.layers[0].A if self.later.layers else self.logits[:, t : t + 1]
 
     def write_back(self) -> None:
-        """Copy the later layers to the parameters."""
+        """Copy all layers after the first to the parameters. Steps change copies of these layers."""
         self.later.write_back()
 
     def _step(self, t: int) -> None:
-        """Update the weights from row t of the block.
+        """Take one step for row t of the block.
 
-        The output layer's dZ is already multiplied by −η, so no gradient needs a factor.
+        The output layer's dZ is multiplied by −η before the backward pass, so each gradient is a step.
         """
         step, logits, onehot, groups = self.row_views[t]
         dZ, row, later, activation = self.dZ_last, self.row, self.later, self.activation
@@ -246,7 +246,7 @@ class _LaterLayers:
 
 @dataclass(frozen=True, slots=True)
 class _Layer:
-    """Views of one later layer. They are created once, because Python takes most of the time of a step.
+    """Views of one layer after the first, created once, since Python's calls take most of a step's time.
 
     Attributes
     ----------

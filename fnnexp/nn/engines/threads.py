@@ -26,7 +26,7 @@ class Team:
     size
         The number of threads, including the caller.
     around
-        A context for the life of each thread except the caller.
+        A context manager that each thread except the caller enters first and leaves last.
     """
 
     def __init__(self, size: int = 1, around: AbstractContextManager[None] | None = None) -> None:
@@ -87,7 +87,7 @@ class Team:
             return
         work = _Work(iter(parts), compute, add)
         for thread in range(1, threads):
-            # NumPy's errstate belongs to the context, which a thread does not inherit.
+            # np.errstate is a context variable, so the threads run in a copy of the caller's context.
             self._tasks.put(partial(copy_context().run, work.take_part, thread))
         work.take_part(0)
         work.wait()
@@ -99,7 +99,11 @@ class Team:
 
 
 class _Work(Generic[Part, Result]):
-    """The parts of one sum. Each part has a lock that is released when its result has been added."""
+    """The parts of one sum, which threads compute at once and add in order.
+
+    Each part has a lock, which is released when the part's result has been added. The thread with the next
+    part waits for it.
+    """
 
     def __init__(
         self, parts: Iterator[Part], compute: Callable[[int, Part], Result], add: Callable[[Result], None]

@@ -184,7 +184,7 @@ def selu_derivative(Z: Array, A: Array, out: Array) -> None:
 
 
 def _zeros(Z: Array) -> Array:
-    """Return zeros for one row of Z: np.minimum is faster with two arrays than with an array and a number."""
+    """Return an array of zeros as long as a row of Z, because np.minimum(Z, zeros) is faster than with 0."""
     return np.zeros(Z.shape[-1:], Z.dtype)
 
 

@@ -103,7 +103,7 @@ INITIALIZERS: Table[Initializer] = Table(
         # Glorot & Bengio 2010, eq. 12; He et al. 2015, eq. 10.
         "glorot_normal": Initializer(lambda n_in, n_out: math.sqrt(2 / (n_in + n_out))),
         "he_normal": Initializer(lambda n_in, n_out: math.sqrt(2 / n_in)),
-        "normal": Initializer(None),  # init.std
+        "normal": Initializer(None),  # the standard deviation is the setting init.std
         # LeCun et al. 1998, §4.6: the same formula as xavier.
         "lecun_normal": Initializer(lambda n_in, n_out: 1 / math.sqrt(n_in)),
         # The bound of a uniform distribution is √3 standard deviations: √(6/(n_in + n_out)) for Glorot &
@@ -112,7 +112,8 @@ INITIALIZERS: Table[Initializer] = Table(
         "he_uniform": Initializer(lambda n_in, n_out: math.sqrt(2 / n_in), "uniform"),
         "lecun_uniform": Initializer(lambda n_in, n_out: 1 / math.sqrt(n_in), "uniform"),
         "uniform": Initializer(None, "uniform"),  # standard deviation (high − low)/√12, mean (low + high)/2
-        "truncated_normal": Initializer(None, "truncated_normal"),  # init.std, before truncation
+        # The standard deviation before the truncation is init.std.
+        "truncated_normal": Initializer(None, "truncated_normal"),
         # Saxe et al. 2014: orthonormal columns or rows, so the mean square of a weight is 1/max(n_in, n_out).
         "orthogonal": Initializer(lambda n_in, n_out: 1 / math.sqrt(max(n_in, n_out)), "orthogonal"),
         "zeros": Initializer(lambda n_in, n_out: 0.0, "constant"),
@@ -186,7 +187,7 @@ UnitDraws = Callable[[int, str, int, tuple[int, ...], str], Array]
 
 
 def unit_draws(seed: int, purpose: str, layer: int, shape: tuple[int, ...], distribution: str) -> Array:
-    """Return the unit draws in float64 for (seed, purpose, layer)."""
+    """Return draws that are not scaled yet, in float64. They depend on these arguments alone."""
     return DISTRIBUTIONS[distribution](generator(seed, purpose, layer), shape)
 
 
@@ -202,7 +203,7 @@ def draw(
 ) -> Array:
     """Return draws in float64: unit draws for (seed, purpose, layer), times std, plus the mean.
 
-    ``unit`` is :func:`unit_draws`, or remembers what that has returned.
+    ``unit`` is :func:`unit_draws`, or that function with a cache.
     """
     values: Array = unit(seed, purpose, layer, shape, distribution) * np.float64(std)
     return values + np.float64(mean) if mean else values

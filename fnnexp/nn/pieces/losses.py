@@ -49,7 +49,7 @@ class Outputs(Protocol):
 
 @dataclass(frozen=True)
 class Loss:
-    """A loss with its output function. All arrays have axes (K, B, C).
+    """A loss with its output function. All arrays have the axes K networks, B rows and C classes.
 
     Attributes
     ----------
@@ -115,8 +115,8 @@ def losses_and_hits(Z: Array, onehot: Array, epsilon: float, row: Array) -> tupl
     subtract_largest(Z, row, out=Z)
     z_y = np.add.reduce(Z * onehot, axis=-1)  # exact: all terms but one are 0
     hits = z_y == 0
-    # The comparison finds the prediction except in a tie, with NaN logits, and where z − max z overflows to
-    # −∞, because z_y is then NaN.
+    # A hit has z_y = 0, because Z is z − max z here. This test fails in a tie, with NaN logits, and where Z
+    # overflows to −∞, which makes z_y NaN. `argmax` is slower, and right in these cases too.
     if (np.add.reduce(Z == 0, axis=-1, dtype=np.uint8) != 1).any() or np.isnan(z_y).any():
         hits = Z.argmax(axis=-1) == onehot.argmax(axis=-1)
     exponentiate(Z, row)
@@ -151,7 +151,10 @@ def gradient_in_place(Z: Array, onehot: Array, epsilon: float, row: Array) -> No
 
 
 def smoothed_losses_and_hits(Z: Array, T: Array, epsilon: float, row: Array) -> tuple[Array, Array]:
-    """Return −Σ t log(p + ε) and the hits; write exp(z − max z) over Z, and its sum to ``row``."""
+    """Return each row's loss −Σ t log(p + ε), and whether its prediction is right.
+
+    Write exp(z − max z) over Z, and its sum over the classes to ``row``.
+    """
     hits = _hits(Z, T)
     subtract_largest(Z, row, out=Z)
     weighted = np.add.reduce(Z * T, axis=-1)
@@ -164,7 +167,10 @@ def smoothed_losses_and_hits(Z: Array, T: Array, epsilon: float, row: Array) -> 
 
 
 def smoothed_gradient(Z: Array, T: Array, epsilon: float, row: Array) -> None:
-    """Overwrite Z with dz_j = p_j Σ_c r_c − r_j, where r = t p / (p + ε)."""
+    """Overwrite Z with dz_j = p_j Σ_c r_c − r_j, where p is the softmax and r = t p / (p + ε).
+
+    Call :func:`smoothed_losses_and_hits` first, which writes what this function reads to Z and ``row``.
+    """
     probabilities(Z, row, out=Z)
     if epsilon == 0:
         np.subtract(Z, T, out=Z)
@@ -178,7 +184,7 @@ def smoothed_gradient(Z: Array, T: Array, epsilon: float, row: Array) -> None:
 
 
 def binary_losses_and_hits(Z: Array, T: Array, epsilon: float, row: Array) -> tuple[Array, Array]:
-    """Return Σ softplus(z) − t z and the hits; write σ(z) over Z.
+    """Return each row's loss Σ softplus(z) − t z, and whether its prediction is right; write σ(z) over Z.
 
     softplus(z) − t z is computed as max(z, 0) − t z + log(1 + exp(−|z|)), which neither overflows nor
     cancels.
@@ -202,7 +208,10 @@ def outputs_minus_targets(A: Array, T: Array, epsilon: float, row: Array) -> Non
 def squared_losses_and_hits(
     output: Callable[[Array, Array], None], Z: Array, T: Array, epsilon: float, row: Array
 ) -> tuple[Array, Array]:
-    """Return ½ Σ (a − t)² and the hits; ``output(Z, row)`` writes the outputs A over Z."""
+    """Return each row's loss ½ Σ (a − t)², and whether its prediction is right; write the outputs A over Z.
+
+    ``output(Z, row)`` is the function that writes A over Z.
+    """
     hits = _hits(Z, T)
     output(Z, row)
     D = Z - T
@@ -243,17 +252,20 @@ def softmax(Z: Array, row: Array) -> None:
 
 
 def identity(Z: Array, row: Array) -> None:
-    """Leave Z as it is."""
+    """Leave the logits Z as they are: they are the outputs."""
 
 
 def as_written(A: Array, row: Array, out: Array | None = None) -> Array:
-    """Return the outputs A, which the losses have written; see :class:`Outputs`."""
+    """Return a copy of the outputs A, which ``losses_and_hits`` has computed; see :class:`Outputs`."""
     copy: Array = np.positive(A, out=out)
     return copy
 
 
 def _hits(Z: Array, T: Array) -> Array:
-    """Return whether the largest logit is the label's; in a tie the first counts, also with NaN."""
+    """Return for each row whether the class with the largest logit has the largest target: it is the label.
+
+    In a tie the first of the classes counts. NaN counts as the largest logit.
+    """
     hits: Array = Z.argmax(axis=-1) == T.argmax(axis=-1)
     return hits
 
@@ -309,7 +321,10 @@ def loss_for(recipe: Settings) -> Loss:
 
 
 def target_values(loss: Loss, smoothing: Array, classes: int) -> tuple[Array, Array]:
-    """Return the targets of the other classes and of the label, for smoothing in the shape of each lane."""
+    """Return two targets for each network: that of every class but the label's, and that of the label's.
+
+    ``smoothing`` has the label smoothing s of each network. Both arrays returned have its shape.
+    """
     other = smoothing / (2 if loss.one_against_all else classes)
-    # If 1 − s is lost in rounding, the label must still have the largest target, because hits depend on it.
+    # If 1 − s is lost in rounding, the label must still have the largest target, which tells the label.
     return other, np.maximum(1 - smoothing + other, np.nextafter(other, 1))

@@ -58,7 +58,7 @@ def splits(validation: bool = True) -> tuple[str, ...]:
 
 
 class Names(Sequence[str]):
-    """The names of the metrics in a record, as they are when they are read: an own metric may be added."""
+    """The names of the metrics in a record, found anew at each access, as a user may add metrics."""
 
     def __getitem__(self, index):  # type: ignore[no-untyped-def]
         return names()[index]
@@ -71,7 +71,7 @@ class Names(Sequence[str]):
 
 
 class Totals:
-    """Sums of the metrics over the rows of a split, for K lanes.
+    """Sums of the metrics over the rows of a split, for each of K networks.
 
     ``own`` are the exact names of the user's metrics.
     """
@@ -88,19 +88,22 @@ class Totals:
         return bool(self._extra)
 
     def add(self, lanes: slice, losses: Array, hits: Array) -> None:
-        """Add the losses (k, B) and hits (k, B) of B rows to the sums of k lanes."""
+        """Add the losses (k, B) and hits (k, B) of B rows to the sums of k networks.
+
+        A hit is a row whose prediction is right.
+        """
         self._loss[lanes] += np.add.reduce(losses, axis=1)
         self._hits[lanes] += np.count_nonzero(hits, axis=1)
 
     def add_extra(self, lanes: slice, P: Array, labels: Array) -> None:
-        """Add the other metrics to the sums of k lanes.
+        """Compute the metrics other than loss and accuracy, and add them to the sums of k networks.
 
         Parameters
         ----------
         P
             Outputs (k, B, C).
         labels
-            (k, B), or (B,) for all lanes.
+            (k, B), or (B,) for all networks.
 
         Raises
         ------

@@ -1,8 +1,8 @@
-"""Optimizers: update rules that change the parameters of K lanes in place.
+"""Optimizers: update rules that change the parameters of K networks in place.
 
 The parameters θ, their gradient g and the slots (the optimizer's state) have shape (K, P), with P the number
-of parameters of a lane. Hyperparameters may differ between lanes and have shape (K, 1). To add an optimizer,
-write its update rule and enter it in :data:`OPTIMIZERS`.
+of parameters of a network. Hyperparameters may differ between networks and have shape (K, 1). To add an
+optimizer, write its update rule and enter it in :data:`OPTIMIZERS`.
 
 In the formulas g is the gradient, η ``lr``, μ ``momentum``, ρ ``rho``, ε ``epsilon`` and λ ``weight_decay``.
 """
@@ -47,7 +47,7 @@ class Optimizer:
 
 
 def in_blocks(update: Update) -> Update:
-    """Return an elementwise update rule that computes :data:`BLOCK` elements at a time."""
+    """Return an elementwise update rule in a form that computes at most :data:`BLOCK` elements at a time."""
 
     @wraps(update)
     def update_in_blocks(
@@ -67,7 +67,7 @@ def in_blocks(update: Update) -> Update:
 
 
 def sgd(theta: Array, grad: Array, slots: tuple[Array, ...], step: int, hyper: Mapping[str, Array]) -> None:
-    """Apply θ ← θ − η g."""
+    """Apply θ ← θ − η g, where g is the gradient and η the learning rate."""
     np.multiply(grad, hyper["lr"], out=grad)
     np.subtract(theta, grad, out=theta)
 
@@ -165,20 +165,19 @@ def bias_corrections(hyper: Mapping[str, Array], step: int) -> tuple[Array, Arra
 
 
 def decay_weights(weights: Sequence[Array], hyper: Mapping[str, Array]) -> None:
-    """Apply W ← (1 − η λ) W to the weights (K, n_in, n_out) of each layer.
+    """Apply W ← (1 − η λ) W to the weights (K, n_in, n_out) of each layer, with ``lr`` η, ``weight_decay`` λ.
 
     This is decoupled weight decay (Loshchilov & Hutter 2019, algorithm 2), in PyTorch's form. Optimizers with
     the hyperparameter ``weight_decay`` do this before their update. Biases do not decay.
     """
     for W in weights:
-        for lane, factor in zip(
-            W, decay_factors(hyper).astype(W.dtype), strict=True
-        ):  # faster than all at once
+        # One network at a time is faster than all at once.
+        for lane, factor in zip(W, decay_factors(hyper).astype(W.dtype), strict=True):
             np.multiply(lane, factor, out=lane)
 
 
 def decay_factors(hyper: Mapping[str, Array]) -> Array:
-    """Return 1 − η λ (K,) in float64."""
+    """Return 1 − η λ (K,) in float64, with the learning rate η and the weight decay λ of each network."""
     factors: Array = 1 - hyper["lr"].astype(np.float64) * hyper["weight_decay"]
     return factors[:, 0]
 

@@ -1,7 +1,8 @@
 """Regularization: penalties on the weights, dropout, and bounds on the norms of gradients and weights.
 
-Biases are exempt from the penalties and from the bound on weights. A norm is computed lane by lane, with the
-shapes of a lane alone, so that a lane's numbers do not depend on the other lanes of its stack.
+Biases are exempt from the penalties and from the bound on weights. A norm is computed for one network after
+another, with the shapes of a network alone, so that a network's numbers do not depend on the other networks
+of its stack.
 """
 
 from __future__ import annotations
@@ -47,18 +48,18 @@ def add_l1_gradient(gradient: Array, W: Array, l1: Array, buffer: Array) -> None
 
 
 def clip_norms(gradients: Array, limits: Array) -> None:
-    """Scale each lane's gradient to a norm of at most its limit (Pascanu et al. 2013, algorithm 1).
+    """Scale each network's gradient to a norm of at most its limit (Pascanu et al. 2013, algorithm 1).
 
     Parameters
     ----------
     gradients
-        (K, P), changed in place. A gradient that is not finite stays as it is, so its lane diverges.
+        (K, P), changed in place. A gradient that is not finite stays as it is, so its network diverges.
     limits
         (K, 1).
     """
     for gradient, limit in zip(gradients, limits[:, 0], strict=True):
         norm = math.sqrt(np.dot(gradient, gradient))
-        if norm == math.inf:  # float32 may overflow where the gradient is finite
+        if norm == math.inf:  # the sum of squares may overflow in float32 although the gradient is finite
             norm = float(np.linalg.norm(gradient.astype(np.float64)))
         if limit < norm < math.inf:
             np.multiply(gradient, gradient.dtype.type(limit / norm), out=gradient)
@@ -81,19 +82,20 @@ def bound_norms(W: Array, limits: Array) -> None:
 
 
 class Dropout:
-    """The dropout masks of a stack: inverted dropout (Srivastava et al. 2014, §10).
+    """The dropout masks of a stack of networks: inverted dropout (Srivastava et al. 2014, §10).
 
     In a training step, each value of a layer is kept with probability 1 − p and divided by 1 − p, or set to
     0. So the expected value equals the value in the full network, which is used for evaluation. The draws for
-    a mask depend on (seed for noise, step, layer) alone. Lanes with the same seed share the uniform draws: a
-    value that is kept at one rate is also kept at every lower rate.
+    a mask depend on (seed for noise, step, layer) alone. Networks with the same seed share the uniform draws:
+    a value that is kept at one rate is also kept at every lower rate.
 
     Parameters
     ----------
     hyper
-        The hyperparameters of each lane by name, with the dropout rate p of each layer; see :data:`DROPOUT`.
+        The hyperparameters of each network by name, with the dropout rate p of each layer; see
+        :data:`DROPOUT`.
     seeds
-        The seed for noise of each lane.
+        The seed for noise of each network.
     widths
         The widths of the layers: D, then H of each hidden layer.
     """
@@ -124,7 +126,7 @@ class Dropout:
         return 0 in self._rates
 
     def begin(self, step: int) -> None:
-        """Begin a step, counted from 1 over all epochs."""
+        """Prepare the random generators of a step, counted from 1 over all epochs."""
         self._generators = {
             (layer, seed): generator(seed, "dropout", step, layer)
             for layer in self._rates
@@ -139,9 +141,9 @@ class Dropout:
         }
 
     def mask(self, draws: Draws, layer: int, lane: int, out: Array) -> None:
-        """Write a lane's mask for the drawn rows to ``out`` (B, H): 0, or 1 / (1 − p).
+        """Write the mask of one network for the drawn rows to ``out`` (B, H): 0, or 1 / (1 − p).
 
-        ``layer`` counts the inputs as 0.
+        ``layer`` is 0 for the inputs, and ``lane`` the position of the network in the stack.
         """
         rate = self._rates[layer][lane]
         np.multiply(draws[layer, self._seeds[lane]] >= rate, self._dtype.type(1 / (1 - rate)), out=out)

@@ -36,7 +36,7 @@ class Rule:
         ``factor(steps, count, steps_per_epoch, parameters)`` returns the factors (n,) at some of the
         schedule's ``count`` steps. ``steps`` (n,) are the numbers of these steps, floats counted from 0.
     needs_count
-        Whether a factor depends on ``count``. If it does not, a run of more epochs begins like a shorter one.
+        Whether a factor depends on ``count``. If not, a longer run begins with the factors of a shorter one.
     """
 
     parameters: tuple[str, ...]
@@ -46,7 +46,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Schedule:
-    """How a lane's learning rate changes.
+    """How the learning rate changes during training.
 
     Attributes
     ----------
@@ -64,7 +64,7 @@ class Schedule:
 
 
 def factors(schedule: Schedule, first_step: int, count: int, steps: int, steps_per_epoch: int) -> Array:
-    """Return the factors (count,) of some steps of a run, in float64.
+    """Return the factors (count,) of the learning rate at some steps of a run, in float64.
 
     Parameters
     ----------
@@ -92,12 +92,12 @@ def warmup_steps(schedule: Schedule, steps_per_epoch: int) -> int:
 
 
 def constant(t: Array, steps: int, per_epoch: int, of: Mapping[str, float]) -> Array:
-    """Return 1."""
+    """Return the factor 1 for each of the steps t: the learning rate does not change."""
     return np.ones_like(t)
 
 
 def step(t: Array, steps: int, per_epoch: int, of: Mapping[str, float]) -> Array:
-    """Return γ^⌊e / every⌋: after each ``every`` epochs, the rate is multiplied by γ.
+    """Return γ^⌊e / every⌋ after e epochs: the rate is multiplied by γ once in ``every`` epochs.
 
     He, Zhang, Ren & Sun (2016) use γ = 0.1.
     """
@@ -110,24 +110,28 @@ def exponential(t: Array, steps: int, per_epoch: int, of: Mapping[str, float]) -
 
 
 def inverse_time(t: Array, steps: int, per_epoch: int, of: Mapping[str, float]) -> Array:
-    """Return 1 / (1 + rate · e)  (Robbins & Monro 1951; the form of Bottou 2012, section 5.2)."""
+    """Return 1 / (1 + rate · e) after e epochs  (Robbins & Monro 1951; as in Bottou 2012, section 5.2)."""
     return 1 / (1 + of["rate"] * (t / per_epoch))
 
 
 def linear(t: Array, steps: int, per_epoch: int, of: Mapping[str, float]) -> Array:
-    """Return 1 + (end − 1) p, a straight line from 1 to ``end``."""
+    """Return 1 + (end − 1) p, a line from 1 to ``end``, where p is the part of the steps already taken."""
     return 1 + (of["end"] - 1) * (t / steps)
 
 
 def cosine(t: Array, steps: int, per_epoch: int, of: Mapping[str, float]) -> Array:
-    """Return end + (1 − end) (1 + cos π p) / 2  (Loshchilov & Hutter 2017, equation 5, without restarts)."""
+    """Return end + (1 − end) (1 + cos π p) / 2, where p is the part of the steps already taken.
+
+    This is equation 5 of Loshchilov & Hutter (2017), without restarts.
+    """
     return of["end"] + (1 - of["end"]) * (1 + np.cos(np.pi * (t / steps))) / 2
 
 
 def one_cycle(t: Array, steps: int, per_epoch: int, of: Mapping[str, float]) -> Array:
     """Return factors that rise linearly from 1 to ``peak`` while p < rise, and then fall linearly to ``end``.
 
-    This is the 1cycle policy of Smith (2018) with one fall; ``optimizer.lr`` is the rate at its start.
+    p is the part of the steps already taken. This is the 1cycle policy of Smith (2018) with one fall;
+    ``optimizer.lr`` is the rate at its start.
     """
     p, rise, peak = t / steps, of["rise"], of["peak"]
     up = 1 + (peak - 1) * (p / rise)

@@ -1,4 +1,4 @@
-"""Early stopping: the rule that ends a lane's training when a metric no longer improves.
+"""Early stopping: the rule that ends a network's training when a metric no longer improves.
 
 The rule is that of Prechelt (1998), "Early stopping - but when?", in the form of Keras' ``EarlyStopping``.
 """
@@ -15,7 +15,7 @@ METRICS = ("val_loss", "val_accuracy", "train_loss", "train_accuracy")
 
 @dataclass(frozen=True)
 class Stopping:
-    """Stop a lane after ``patience`` epochs in which a metric did not improve.
+    """Stop the training of a network after ``patience`` epochs in which a metric did not improve.
 
     The metric of an epoch is better than the best before it if
 

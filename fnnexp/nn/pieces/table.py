@@ -37,25 +37,28 @@ class Table(dict[str, V]):
 
     @property
     def is_used(self) -> bool:
-        """Whether the table has any piece, also one under its exact name alone."""
+        """Whether the table has any piece, even if only under an exact name (``name@checksum``)."""
         return bool(self) or bool(self._by_exact_name)
 
     def exact(self, name: str) -> str:
-        """Return the exact name of a piece. For a piece of fnnexp it is the name itself."""
+        """Return the exact name of a piece: ``name@checksum`` for a user's piece, else the name itself."""
         return self._exact_names.get(name, name)
 
     def keep(self, exact: str, value: V) -> None:
-        """Enter a user's piece under its exact name alone, as a worker does."""
+        """Enter a user's piece under its exact name only (``name@checksum``). Worker processes do so."""
         self._by_exact_name[exact] = value
 
     def add(self, exact: str, value: V) -> None:
-        """Enter a user's piece under both names. Another version with the same short name is replaced."""
+        """Enter a user's piece under its exact name (``name@checksum``) and its short name.
+
+        The short name then means this version, and no longer an earlier one.
+        """
         self.keep(exact, value)
         name = short(exact)
         self[name], self._exact_names[name] = value, exact
 
     def remove(self, name: str) -> None:
-        """Remove the short name of a user's piece. Recipes with its exact name stay valid."""
+        """Remove a user's piece from the choices. Its exact name (``name@checksum``) stays valid."""
         del self[name], self._exact_names[name]
 
 

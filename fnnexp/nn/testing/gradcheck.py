@@ -180,7 +180,7 @@ class _FixedDropout(reference.Dropout):
 
 
 class _WithTargets:
-    """The op of a loss with smoothed targets, as a function only of the outputs or logits."""
+    """The op of a loss with fixed smoothed targets, so that it is a function of outputs or logits alone."""
 
     def __init__(self, op: CrossEntropy | BinaryCrossEntropy | SquaredError) -> None:
         self.op, self.backward = op, op.backward
@@ -192,7 +192,7 @@ class _WithTargets:
 KINKED = (Relu, LeakyRelu, Elu, Selu, FromTable)
 """The activations whose first or second derivative jumps at 0, or may do so. They are checked away from 0."""
 
-# Each op with its inputs.
+# Each op, and a function that draws its inputs.
 OPERATIONS: Final[dict[str, tuple[Callable[[], _Operation], Draw]]] = {
     "matmul": (Matmul, _normal((4, 3), (3, 5))),
     "add": (Add, _normal((4, 5), (5,))),
@@ -210,7 +210,7 @@ OPERATIONS: Final[dict[str, tuple[Callable[[], _Operation], Draw]]] = {
 
 
 def added_activations() -> list[str]:
-    """Return the names of the activations in the core's table that have no op in `reference`."""
+    """Return the names of the activations for training that have no op of their own in `reference`."""
     return [name for name in ACTIVATIONS if name not in reference.ACTIVATIONS]
 
 
@@ -272,7 +272,7 @@ class Example:
 
     @property
     def options(self) -> tuple[str, ...]:
-        """The options of a recipe with this loss."""
+        """The names of the options that a recipe with this loss has: label smoothing, or none."""
         return ("label_smoothing",) if self.smoothing else ()
 
     @property
@@ -333,7 +333,7 @@ def _pixels(rng: np.random.Generator) -> Array:
 
 
 class _Stacked:
-    """An example in the stacked core, with two lanes that have different weights, rows and labels.
+    """Two networks of an example, with different weights, rows and labels, stacked as in a sweep.
 
     An engine other than NumPy's gets its rows in the same format as from a data set.
     """
@@ -362,12 +362,12 @@ class _Stacked:
         )
 
     def arrays(self, theta: Array) -> list[Array]:
-        """Return views W1 b1 W2 b2 … of θ (K, P), or of its gradient, each with a leading axis of K lanes."""
+        """Return views W1 b1 W2 b2 … of θ (2, P), or of its gradient; their first axis is the 2 networks."""
         parameters = core.Parameters(self.architecture, theta)
         return interleaved(parameters.W, parameters.b)
 
     def loss(self) -> float:
-        """Return the sum of the losses of both lanes."""
+        """Return the losses of both networks with their penalties, summed to one number."""
         self.parameters.first.weights_changed()
         penalties = [
             self.example.l2 / 2 * float((W**2).sum()) + self.example.l1 * float(abs(W).sum())
@@ -376,7 +376,7 @@ class _Stacked:
         return sum([*(self.example.reduced(lane) for lane in self.losses()), *penalties])
 
     def losses(self) -> Array:
-        """Return the losses (2, B)."""
+        """Return the losses (2, B) of both networks for each of their B images."""
         logits, work = core.forward(self.parameters, self.inputs, self.work), self.work
         losses, _ = self.loss_function.losses_and_hits(logits, work.targets, self.example.epsilon, work.row)
         return losses
@@ -399,7 +399,7 @@ def check_network(example: Example, name: str) -> GradientCheck:
 
 
 def check_stacked(example: Example, name: str, engine: str = "numpy") -> GradientCheck:
-    """Check the gradient of the stacked core with an engine's products, on 6 images for each lane.
+    """Check the gradient of two networks in a stack, as sweeps compute it with an engine, on 6 images each.
 
     >>> check_stacked(Example((32, 32), "sigmoid"), "two layers").passed
     True
@@ -422,10 +422,9 @@ def check_stacked(example: Example, name: str, engine: str = "numpy") -> Gradien
 
 
 def check_per_sample(example: Example, name: str, engine: str = "numpy") -> GradientCheck:
-    """Check an engine's per-sample step, on one image for each lane.
+    """Check an engine's step for a single row, on one image for each of two networks.
 
     The gradient is (θ before − θ after) / lr.
-
 
     >>> check_per_sample(Example((32, 32), "sigmoid"), "two layers").passed
     True
@@ -440,7 +439,7 @@ def check_per_sample(example: Example, name: str, engine: str = "numpy") -> Grad
     return stacked.check(name, (stacked.parameters.theta - after.theta) / lr)
 
 
-# `relu_full_batch` is the published network: no output bias, N(0, 1) weights, epsilon, sum reduction.
+# `relu_full_batch` is a published network: no output bias, N(0, 1) weights, an epsilon, the sum of losses.
 ARCHITECTURES: Final[dict[str, Example]] = {
     "relu_100": Example((100,), "relu"),
     "tanh_128": Example((128,), "tanh"),
@@ -514,7 +513,7 @@ def checks() -> dict[str, Callable[[str], GradientCheck]]:
 
 
 def run(names: Sequence[str] | None = None) -> list[GradientCheck]:
-    """Run the named checks, or all: each op, then each network op by op, stacked, and per sample.
+    """Run the named checks, or all: each op; then each network op by op, in a stack, and row by row.
 
     All checks should pass except `KNOWN_WRONG`, which should fail. An unknown name raises a ValueError.
 

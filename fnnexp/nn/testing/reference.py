@@ -33,12 +33,12 @@ class Matmul:
     """Z = X W, with X (B, n_in) and W (n_in, n_out); dX = dZ Wᵀ and dW = Xᵀ dZ (Rumelhart et al., 1986)."""
 
     def forward(self, X: Array, W: Array) -> Array:
-        """Return Z (B, n_out)."""
+        """Return Z = X W, (B, n_out)."""
         self.X, self.W = X, W
         return X @ W
 
     def backward(self, dZ: Array) -> tuple[Array, Array]:
-        """Return dX (B, n_in) and dW (n_in, n_out)."""
+        """Return the gradients dX (B, n_in) and dW (n_in, n_out), given dZ."""
         return dZ @ self.W.T, self.X.T @ dZ
 
 
@@ -46,11 +46,11 @@ class Add:
     """Y = Z + b, with Z (B, n_out) and b (n_out,); dZ = dY and db = Σ_B dY (Rumelhart et al., 1986)."""
 
     def forward(self, Z: Array, b: Array) -> Array:
-        """Return Y (B, n_out)."""
+        """Return Y = Z + b, (B, n_out)."""
         return Z + b
 
     def backward(self, dY: Array) -> tuple[Array, Array]:
-        """Return dZ (B, n_out) and db (n_out,)."""
+        """Return the gradients dZ (B, n_out) and db (n_out,), given dY."""
         return dY, dY.sum(axis=0)
 
 
@@ -58,12 +58,12 @@ class Relu:
     """A = max(Z, 0), elementwise; dZ = dA where Z > 0, else 0 (Glorot, Bordes & Bengio, 2011)."""
 
     def forward(self, Z: Array) -> Array:
-        """Return A = f(Z), an array of the same shape as Z."""
+        """Return A = f(Z), elementwise, where f is the activation of this class."""
         self.Z = Z
         return np.maximum(Z, 0.0)
 
     def backward(self, dA: Array) -> Array:
-        """Return dZ, an array of the same shape as Z."""
+        """Return dZ, the gradient with respect to Z, given dA, that with respect to A = f(Z)."""
         return np.where(self.Z > 0.0, dA, 0.0)
 
 
@@ -71,12 +71,12 @@ class Tanh:
     """A = tanh(Z), elementwise; dZ = (1 − A²) dA (LeCun, Bottou, Orr & Müller, 1998)."""
 
     def forward(self, Z: Array) -> Array:
-        """Return A = f(Z), an array of the same shape as Z."""
+        """Return A = f(Z), elementwise, where f is the activation of this class."""
         self.A = np.tanh(Z)
         return self.A
 
     def backward(self, dA: Array) -> Array:
-        """Return dZ, an array of the same shape as Z."""
+        """Return dZ, the gradient with respect to Z, given dA, that with respect to A = f(Z)."""
         return (1.0 - self.A**2) * dA
 
 
@@ -88,7 +88,7 @@ class TanhAsPublished:
     """
 
     def forward(self, Z: Array) -> Array:
-        """Return A = f(Z), an array of the same shape as Z."""
+        """Return A = f(Z), elementwise, where f is the activation of this class."""
         self.A = np.tanh(Z)
         return self.A
 
@@ -101,12 +101,12 @@ class Sigmoid:
     """A = 1 / (1 + exp(−Z)), Z clipped to ±500 to keep exp finite; dZ = A (1 − A) dA (Rumelhart et al.)."""
 
     def forward(self, Z: Array) -> Array:
-        """Return A = f(Z), an array of the same shape as Z."""
+        """Return A = f(Z), elementwise, where f is the activation of this class."""
         self.A = 1.0 / (1.0 + np.exp(-np.clip(Z, -500.0, 500.0)))
         return self.A
 
     def backward(self, dA: Array) -> Array:
-        """Return dZ, an array of the same shape as Z."""
+        """Return dZ, the gradient with respect to Z, given dA, that with respect to A = f(Z)."""
         return self.A * (1.0 - self.A) * dA
 
 
@@ -122,12 +122,12 @@ class LeakyRelu:
         self.slope = slope
 
     def forward(self, Z: Array) -> Array:
-        """Return A = f(Z), an array of the same shape as Z."""
+        """Return A = f(Z), elementwise, where f is the activation of this class."""
         self.Z = Z
         return np.where(Z > 0.0, Z, self.slope * Z)
 
     def backward(self, dA: Array) -> Array:
-        """Return dZ, an array of the same shape as Z."""
+        """Return dZ, the gradient with respect to Z, given dA, that with respect to A = f(Z)."""
         return np.where(self.Z > 0.0, dA, self.slope * dA)
 
 
@@ -135,12 +135,12 @@ class Elu:
     """A = Z where Z > 0, else exp(Z) − 1; dZ = dA or exp(Z) dA (Clevert, Unterthiner & Hochreiter, 2016)."""
 
     def forward(self, Z: Array) -> Array:
-        """Return A = f(Z), an array of the same shape as Z."""
+        """Return A = f(Z), elementwise, where f is the activation of this class."""
         self.Z = Z
         return np.where(Z > 0.0, Z, np.exp(np.minimum(Z, 0.0)) - 1.0)
 
     def backward(self, dA: Array) -> Array:
-        """Return dZ, an array of the same shape as Z."""
+        """Return dZ, the gradient with respect to Z, given dA, that with respect to A = f(Z)."""
         return np.where(self.Z > 0.0, 1.0, np.exp(np.minimum(self.Z, 0.0))) * dA
 
 
@@ -158,12 +158,12 @@ class Selu:
     )
 
     def forward(self, Z: Array) -> Array:
-        """Return A = f(Z), an array of the same shape as Z."""
+        """Return A = f(Z), elementwise, where f is the activation of this class."""
         self.Z = Z
         return self.scale * np.where(Z > 0.0, Z, self.alpha * (np.exp(np.minimum(Z, 0.0)) - 1.0))
 
     def backward(self, dA: Array) -> Array:
-        """Return dZ, an array of the same shape as Z."""
+        """Return dZ, the gradient with respect to Z, given dA, that with respect to A = f(Z)."""
         return self.scale * np.where(self.Z > 0.0, 1.0, self.alpha * np.exp(np.minimum(self.Z, 0.0))) * dA
 
 
@@ -171,12 +171,12 @@ class Softplus:
     """A = log(1 + exp(Z)), elementwise; dZ = dA / (1 + exp(−Z)) (Dugas et al., 2001)."""
 
     def forward(self, Z: Array) -> Array:
-        """Return A = f(Z), an array of the same shape as Z."""
+        """Return A = f(Z), elementwise, where f is the activation of this class."""
         self.Z = Z
         return np.logaddexp(0.0, Z)
 
     def backward(self, dA: Array) -> Array:
-        """Return dZ, an array of the same shape as Z."""
+        """Return dZ, the gradient with respect to Z, given dA, that with respect to A = f(Z)."""
         return _sigmoid(self.Z) * dA
 
 
@@ -184,12 +184,12 @@ class Softsign:
     """A = Z / (1 + |Z|), elementwise; dZ = dA / (1 + |Z|)² (Bergstra et al., 2009)."""
 
     def forward(self, Z: Array) -> Array:
-        """Return A = f(Z), an array of the same shape as Z."""
+        """Return A = f(Z), elementwise, where f is the activation of this class."""
         self.Z = Z
         return Z / (1.0 + np.abs(Z))
 
     def backward(self, dA: Array) -> Array:
-        """Return dZ, an array of the same shape as Z."""
+        """Return dZ, the gradient with respect to Z, given dA, that with respect to A = f(Z)."""
         return dA / (1.0 + np.abs(self.Z)) ** 2
 
 
@@ -201,13 +201,13 @@ class Gelu:
     """
 
     def forward(self, Z: Array) -> Array:
-        """Return A = f(Z), an array of the same shape as Z."""
+        """Return A = f(Z), elementwise, where f is the activation of this class."""
         self.Z = Z
         self.S = _sigmoid(math.sqrt(8.0 / math.pi) * (Z + 0.044715 * Z**3))
         return Z * self.S
 
     def backward(self, dA: Array) -> Array:
-        """Return dZ, an array of the same shape as Z."""
+        """Return dZ, the gradient with respect to Z, given dA, that with respect to A = f(Z)."""
         dU = math.sqrt(2.0 / math.pi) * (1.0 + 0.134145 * self.Z**2)
         return (self.S + 2.0 * self.Z * self.S * (1.0 - self.S) * dU) * dA
 
@@ -216,12 +216,12 @@ class Silu:
     """A = Z S with S = σ(Z), elementwise; dZ = S (1 + Z (1 − S)) dA (Hendrycks & Gimpel, 2016)."""
 
     def forward(self, Z: Array) -> Array:
-        """Return A = f(Z), an array of the same shape as Z."""
+        """Return A = f(Z), elementwise, where f is the activation of this class."""
         self.Z, self.S = Z, _sigmoid(Z)
         return Z * self.S
 
     def backward(self, dA: Array) -> Array:
-        """Return dZ, an array of the same shape as Z."""
+        """Return dZ, the gradient with respect to Z, given dA, that with respect to A = f(Z)."""
         return self.S * (1.0 + self.Z * (1.0 - self.S)) * dA
 
 
@@ -229,16 +229,16 @@ class Identity:
     """A = Z; dZ = dA. If all layers have this activation, a network is linear up to the softmax."""
 
     def forward(self, Z: Array) -> Array:
-        """Return A = f(Z), an array of the same shape as Z."""
+        """Return A = f(Z), elementwise, where f is the activation of this class."""
         return Z
 
     def backward(self, dA: Array) -> Array:
-        """Return dZ, an array of the same shape as Z."""
+        """Return dZ, the gradient with respect to Z, given dA, that with respect to A = f(Z)."""
         return dA
 
 
 class FromTable:
-    """A = f(Z) and dZ = f′ dA, elementwise, with the two functions from the core's table.
+    """A = f(Z) and dZ = f′ dA, elementwise, with the functions of training from the table of activations.
 
     This op is for activations that have no op of their own in this module. Finite differences still test
     their derivatives.
@@ -248,13 +248,13 @@ class FromTable:
         self.activation = activation
 
     def forward(self, Z: Array) -> Array:
-        """Return A = f(Z), an array of the same shape as Z."""
+        """Return A = f(Z), elementwise, where f is the activation of this class."""
         self.Z, self.A = Z, Z.copy()
         self.activation.forward(self.A)
         return self.A
 
     def backward(self, dA: Array) -> Array:
-        """Return dZ, an array of the same shape as Z."""
+        """Return dZ, the gradient with respect to Z, given dA, that with respect to A = f(Z)."""
         derivative = np.empty_like(self.A)
         Z = self.Z if self.activation.needs_z else self.A
         self.activation.derivative(Z, self.A, derivative)
@@ -265,12 +265,12 @@ class Dropout:
     """Y = A ∘ M with a mask M in the shape of A, 0 or 1 / (1 − p); dA = dY ∘ M (Srivastava et al., 2014)."""
 
     def forward(self, A: Array, M: Array) -> Array:
-        """Return Y in the shape of A."""
+        """Return Y = A ∘ M: the values A times the mask M, elementwise."""
         self.M = M
         return A * M
 
     def backward(self, dY: Array) -> Array:
-        """Return dA in the shape of Y."""
+        """Return the gradient dA, given dY."""
         return dY * self.M
 
 
@@ -290,7 +290,7 @@ class Softmax:
         return self.P
 
     def backward(self, dP: Array) -> Array:
-        """Return dZ (B, C)."""
+        """Return the gradient dZ (B, C) with respect to the logits, given dP, that of the probabilities."""
         mean: Array = (dP * self.P).sum(axis=1, keepdims=True)
         return self.P * (dP - mean)
 
@@ -306,13 +306,13 @@ class Log:
         self.epsilon = epsilon
 
     def forward(self, P: Array) -> Array:
-        """Return L in the shape of P."""
+        """Return L = log(P + epsilon), elementwise."""
         self.P_plus_epsilon = P + self.epsilon
         with np.errstate(divide="ignore"):
             return np.log(self.P_plus_epsilon)
 
     def backward(self, dL: Array) -> Array:
-        """Return dP in the shape of P."""
+        """Return the gradient dP, given dL."""
         return dL / np.maximum(self.P_plus_epsilon, np.finfo(np.float64).tiny)
 
 
@@ -323,14 +323,14 @@ class CrossEntropy:
         self.log = Log(epsilon)
 
     def forward(self, P: Array, T: Array) -> Array:
-        """Return the losses (B,). A class with the target 0 adds nothing, also if its p is 0."""
+        """Return the loss of each row (B,). A class with the target 0 adds nothing, even if its p is 0."""
         self.T, terms = T, np.zeros_like(P)
         np.multiply(T, self.log.forward(P), out=terms, where=T > 0)
         losses: Array = -terms.sum(axis=1)
         return losses
 
     def backward(self, d_losses: Array) -> Array:
-        """Return dP (B, C)."""
+        """Return the gradient dP (B, C) with respect to the probabilities, given that of each loss (B,)."""
         return self.log.backward(-self.T * d_losses[:, None])
 
 
@@ -342,13 +342,13 @@ class BinaryCrossEntropy:
     """
 
     def forward(self, Z: Array, T: Array) -> Array:
-        """Return the losses (B,)."""
+        """Return the loss of each row (B,), given logits Z (B, C) and targets T (B, C)."""
         self.Z, self.T = Z, T
         losses: Array = (np.logaddexp(0.0, Z) - T * Z).sum(axis=1)
         return losses
 
     def backward(self, d_losses: Array) -> Array:
-        """Return dZ (B, C)."""
+        """Return the gradient dZ (B, C) with respect to the logits, given that of each row's loss (B,)."""
         return (Sigmoid().forward(self.Z) - self.T) * d_losses[:, None]
 
 
@@ -356,13 +356,13 @@ class SquaredError:
     """L = ½ Σ_c (a_c − t_c)² for each row of A (B, C); da_c = (a_c − t_c) dL (Nielsen, 2015, eq. 6)."""
 
     def forward(self, A: Array, T: Array) -> Array:
-        """Return the losses (B,)."""
+        """Return the loss of each row (B,), given outputs A (B, C) and targets T (B, C)."""
         self.difference = A - T
         losses: Array = (self.difference**2).sum(axis=1) / 2.0
         return losses
 
     def backward(self, d_losses: Array) -> Array:
-        """Return dA (B, C)."""
+        """Return the gradient dA (B, C) with respect to the outputs, given that of each row's loss (B,)."""
         return self.difference * d_losses[:, None]
 
 
@@ -410,12 +410,12 @@ ACTIVATIONS: Final[dict[str, Callable[[], ActivationOp]]] = {
 
 
 def activation_op(name: str, slope: float = 0.01) -> ActivationOp:
-    """Return a new op of an activation, from `ACTIVATIONS` or else from the core's table.
+    """Return a new op of an activation, from this module or else from the table of activations for training.
 
     Raises
     ------
     ValueError
-        If neither contains the name.
+        If neither has the name.
     """
     if name == "leaky_relu":
         return LeakyRelu(slope)
@@ -537,7 +537,7 @@ def interleaved(W: Sequence[Array], b: Sequence[Bias]) -> list[Array]:
 
 @dataclass(frozen=True)
 class Regularization:
-    """Terms of a training step; see `train`.
+    """Penalties, limits of norms and dropout in a training step; see `train`.
 
     Attributes
     ----------
@@ -554,11 +554,11 @@ class Regularization:
     masks: Callable[[int, int], list[Array]] | None = None
 
     def penalty(self, network: Network) -> float:
-        """Return the penalty."""
+        """Return the penalty on the weights of a network."""
         return sum(self.l2 / 2 * float((W**2).sum()) + self.l1 * float(abs(W).sum()) for W in network.W)
 
     def penalized(self, network: Network, dWs: Sequence[Array], rows: int) -> list[Array]:
-        """Return the gradients of the loss of a batch with its penalty."""
+        """Return the gradients dWs of a batch of so many rows, plus those of the penalty."""
         factor = rows if network.reduction == "sum" else 1
         return [
             dW + factor * (self.l2 * W + self.l1 * np.sign(W)) for W, dW in zip(network.W, dWs, strict=True)

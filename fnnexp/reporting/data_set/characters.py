@@ -11,21 +11,21 @@ from numpy.typing import NDArray
 from fnnexp.data.labelled import Numbers
 
 ACROSS, LINES, GAP = 4, 9, 2
-"""Images side by side, lines of an image at most, and columns between two. A character is twice as high as
-wide, so an image has twice as many columns as lines."""
+"""Images side by side, lines of an image at most, and columns between two images. A character is twice as
+high as wide, so an image has twice as many columns as lines."""
 
 SHADES = " .:-=+*#%@"
 """Characters from dark to light on a dark terminal."""
 
 CANVAS = (64, 20)
-"""Columns and lines of the points."""
+"""Columns and lines of the plane in which points are drawn."""
 
 NAMES = string.digits + string.ascii_lowercase
 """The character of each class; further classes are `?`."""
 
 
 def images(pixels: NDArray[np.uint8], titles: Sequence[str]) -> list[str]:
-    """Return lines that show images (n, S, S), each below its title; each has its own scale of brightness.
+    """Return lines of text that show images (n, S, S), each below its title and with its own brightness.
 
     >>> images(np.array([[[255, 0], [0, 0]]], np.uint8), ["7"])
     ['7', '@@', '']
@@ -49,15 +49,15 @@ def _image(image: NDArray[np.uint8], lines: int) -> list[str]:
 
 
 def _shares(pixels: int, parts: int) -> NDArray[np.float64]:
-    """Return each pixel's share of each part (parts, pixels), if a line of pixels is cut into equal parts."""
+    """Return the weights (parts, pixels) that average a line of pixels over equal parts of its length."""
     edges = np.linspace(0, pixels, parts + 1)
-    covered = np.clip(edges[:, None] - np.arange(pixels), 0, 1)  # of each pixel, up to each edge
+    covered = np.clip(edges[:, None] - np.arange(pixels), 0, 1)  # how much of each pixel is before each edge
     shares: NDArray[np.float64] = np.diff(covered, axis=0) * (parts / pixels)
     return shares
 
 
 def points(x: Numbers, labels: NDArray[np.uint8]) -> list[str]:
-    """Return lines that show points x (n, 2): in each place, the most frequent class of its points."""
+    """Return lines of text that show points x (n, 2): in each place, the most frequent class of points."""
     columns, lines = CANVAS
     low, high = x.min(axis=0).astype(float), x.max(axis=0).astype(float)
     place = (x - low) / np.where(high > low, high - low, 1) * (np.array(CANVAS) - 1)

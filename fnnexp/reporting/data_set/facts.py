@@ -1,4 +1,4 @@
-"""What the rows of a data set have: classes, ranges of inputs, duplicates, and rows to look at."""
+"""Facts about the rows of a data set: classes, ranges of inputs, duplicates, and rows to look at."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Duplicates(NamedTuple):
     val, test
         The validation rows, and the test rows, that are also training rows.
     contradicting
-        The training rows that are equal to one with another label.
+        The training rows that equal a training row with another label.
     """
 
     train: int
@@ -78,7 +78,7 @@ def duplicates(splits: Mapping[str, Split]) -> Duplicates:
 
 
 def rows_of_each_class(labels: NDArray[np.uint8], count: int) -> NDArray[np.intp]:
-    """Return the numbers of rows to look at: the first of each class, then the second of each, and so on.
+    """Return the indices of `count` rows to look at: the first of each class, then each second, and so on.
 
     >>> rows_of_each_class(np.array([1, 1, 0, 1, 0], np.uint8), 3).tolist()
     [2, 0, 4]

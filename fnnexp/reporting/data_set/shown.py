@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from html import escape
-from math import isqrt
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,7 +19,7 @@ from fnnexp.config.compose import Sweep, compose, jobs_of
 from fnnexp.config.jobs import key_of
 from fnnexp.config.resolve import check_scale
 from fnnexp.data import datasets
-from fnnexp.data.labelled import Numbers, column_name, is_real, row_name
+from fnnexp.data.labelled import Numbers, column_name, image_side, is_real, row_name
 from fnnexp.errors import ConfigError, FnnexpError, plural, printable
 from fnnexp.nn.rows import splits_of
 from fnnexp.reporting.data_set import characters, facts
@@ -35,9 +34,6 @@ WIDTH, MARGIN = 80, 12
 
 SAMPLES = 16
 """How many images are shown."""
-
-LEAST_SIDE = 4
-"""Rows of fewer pixels than those of such a square are not shown as images."""
 
 MOST_CLASSES, MOST_INPUTS, MOST_LISTED = 20, 12, 6
 """How many classes and inputs have a line of the text, and how many constant inputs are listed."""
@@ -64,7 +60,7 @@ class DataSet:
     X, y
         The inputs (n, D) and labels (n,) of the training rows.
     samples
-        The numbers of the rows of `X` that are shown: the first of each class, then the second, and so on.
+        The indices of the rows of `X` that are shown: the first of each class, then the second, and so on.
     least, most
         The least and the largest value of an input in all splits.
     scale
@@ -124,7 +120,7 @@ class DataSet:
 
     @property
     def title(self) -> str:
-        """The name, the number of rows and what they have."""
+        """The name of the data set, its number of rows, what a row consists of, and the number of classes."""
         rows, size = int(self.classes.to_numpy().sum()), self.X.shape[1]
         what = f"{size:,} {column_name(self.X)}{'s' * (size > 1)}"
         if self.side is not None:
@@ -133,9 +129,8 @@ class DataSet:
 
     @property
     def side(self) -> int | None:
-        """The side of the images in pixels; None if the rows are no square images."""
-        side = isqrt(self.X.shape[1])
-        return side if not is_real(self.X) and side >= LEAST_SIDE and side * side == self.X.shape[1] else None
+        """The side of the images in pixels; None if the rows are not square images."""
+        return image_side(self.X)
 
     @property
     def facts(self) -> dict[str, str]:
@@ -196,7 +191,7 @@ class DataSet:
 
 
 def show(command: Command, notes: Sequence[str] = ()) -> DataSet:
-    """Return the data set of a command, which gives one value for each key of the data.
+    """Return the data set that a command trains on, as a trial would have it.
 
     If the command says nothing about the scale and the default does not fit, the data is shown with a scale
     that does, and a note says so.
@@ -204,7 +199,7 @@ def show(command: Command, notes: Sequence[str] = ()) -> DataSet:
     Raises
     ------
     FnnexpError
-        As for a sweep with this command; also if it has several data sets.
+        As for a sweep with this command; also if its trials differ in their data.
     """
     command, why = _scaled(command)
     sweep = compose(command)
@@ -234,7 +229,7 @@ def show(command: Command, notes: Sequence[str] = ()) -> DataSet:
 
 
 def _scaled(command: Command) -> tuple[Command, list[str]]:
-    """Return the command with a scale that fits its data, and a note if this is not the default."""
+    """Return the command with a `data.scale` that fits its data, and a note if this is not the default."""
     job = jobs_of(command)[0]
     wanted = job.config.data
     prepared = datasets.prepare(wanted.name, wanted.path, wanted.test_path, wanted.reading, wanted.toy)
@@ -254,7 +249,7 @@ def _scaled(command: Command) -> tuple[Command, list[str]]:
 
 
 def _refuse_several(sweep: Sweep) -> None:
-    """Raise if the trials of a sweep differ in their data or in its rows."""
+    """Raise if the trials of a sweep differ in their data set, or in how it is scaled, split or changed."""
     rows = {
         (each.data.checksum, each.recipe.scale, each.recipe.validation, each.recipe.subset,
          each.recipe.label_noise, each.recipe.seed_split)
@@ -262,8 +257,8 @@ def _refuse_several(sweep: Sweep) -> None:
     }  # fmt: skip
     if len(rows) > 1:
         raise FnnexpError(
-            f"this command has {len(rows)} data sets, or ways to divide one; write one value for each, as "
-            "in fnnexp data digits data.validation=200"
+            f"this command has {len(rows)} data sets, or ways to divide or scale one; write one value for "
+            "each key of the data, as in fnnexp data digits data.validation=200"
         )
 
 
@@ -304,7 +299,7 @@ def _also(n: int, row: str) -> str:
 
 
 def _wrapped(text: str, name: str) -> list[str]:
-    """Return a paragraph with its name in the margin."""
+    """Return the lines of a paragraph, with its name in the margin."""
     indent = " " * MARGIN
     lines = textwrap.wrap(
         text, WIDTH, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False

@@ -102,7 +102,7 @@ class Table(NamedTuple):
 
     @property
     def rest(self) -> str:
-        """A sentence on the rows that are not in `rows`, "" if all are."""
+        """A sentence on how many rows of the whole table `rows` has, "" if it has all."""
         if self.size == len(self.rows):
             return ""
         return f"The first {len(self.rows):,} of {self.size:,} rows are shown; {self.file} has all."
@@ -122,12 +122,12 @@ class Table(NamedTuple):
 
 
 class Mark(NamedTuple):
-    """Points or a cell of a figure: what they stand for, which the page shows under the pointer.
+    """Points or a cell of a figure, with the values that the page shows under the mouse pointer.
 
     Attributes
     ----------
     option
-        The index in :attr:`Figure.options` of what the mark is about.
+        The index in :attr:`Figure.options` of the options that the mark shows.
     quantity
         The name of the quantity, such as `val_accuracy`.
     x, y
@@ -227,7 +227,7 @@ class Document:
 
 
 VALUES = "figures"
-"""The name of the CSV file with the values that the page shows under the pointer."""
+"""The name of the CSV file with the values that the page shows under the mouse pointer."""
 
 
 def _values(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:

@@ -1,7 +1,7 @@
 """Render a document as one self-contained HTML page, to open offline, to work in, or to print.
 
-Sorting, filtering and the values under the pointer are added by `page.js`, which the page contains. Without
-scripts the page shows the same content. It may run no other script and load nothing.
+Sorting, filtering and the values under the mouse pointer are added by `page.js`, which the page contains.
+Without scripts the page shows the same content. It may run no other script and load nothing.
 """
 
 from __future__ import annotations
@@ -31,17 +31,20 @@ ROWS_OPEN = 12
 """A table with `folds` and more rows than this is collapsed."""
 
 MOST_POINTS = 10_000
-"""The largest number of points of a page that have exact values. If there are more, every n-th point has."""
+"""The largest number of points of a page that have exact values. If there are more, only every n-th has."""
 
 MOST_OF_TRIALS = 10_000
 """The largest number of points of a page in curves of single trials. If there are more, they are thinned."""
 
 MOST_THINNED = 20
-"""If fewer than one in so many points of single trials would be left, the page has no such curves."""
+"""If thinning would keep fewer than one in this many points of single trials, the page has no such curves."""
 
 
 class Steps(NamedTuple):
-    """Of how many points one is kept: of the means, and of single trials (0: none is)."""
+    """How points are thinned: one in `means` points of means is kept, and one in `trials` of single trials.
+
+    If `trials` is 0, no points of single trials are kept.
+    """
 
     means: int
     trials: int
@@ -125,10 +128,11 @@ def _cell_html(cell: Cell) -> Markup:
 
 
 def _drawing(figure: Figure, letters: set[str], styles: dict[str, str]) -> Markup:
-    """Return the SVG of a figure for the page, in half of its size.
+    """Return the SVG of a figure for the page, with about half of its characters.
 
-    Numbers are short, and groups have no ids, which nothing uses. Letters that an earlier figure has are
-    omitted; `letters` are the ones so far. Styles are classes, which are added to `styles`.
+    Numbers are rounded, the ids of groups, which nothing uses, are removed, and `style` attributes become
+    classes, which are added to `styles`. The shape of a letter that an earlier figure of the page defines is
+    omitted; `letters` has the shapes so far.
     """
     svg = re.sub(r"<g id=\"[A-Za-z]+[\w.]*_\d+\">", "<g>", re.sub(r">\s+<", "><", figure.svg))
     svg = re.sub(r'(?<= d=")[^"]*', _short_path, svg)
@@ -157,7 +161,7 @@ def _short(number: re.Match[str]) -> str:
 
 
 def _short_path(path: re.Match[str]) -> str:
-    """Return a path without the L of lines that follow lines, and, if it is long, with one decimal."""
+    """Return the data of an SVG path, rounded and without the L commands that SVG implies."""
     digits = 1 if len(path[0]) > LONG_PATH else 2
     text = re.sub(NUMBER, lambda number: f"{float(number[0]):.{digits}f}".rstrip("0").rstrip("."), path[0])
     parts, before = [], ""
@@ -172,7 +176,7 @@ LONG_PATH = 300
 """Paths with more characters than this are lines and bands, not markers."""
 
 
-# The values that figures show under the pointer
+# The values that figures show under the mouse pointer
 
 
 def _steps(blocks: Iterable[Block]) -> Steps:
@@ -185,11 +189,11 @@ def _steps(blocks: Iterable[Block]) -> Steps:
 
 
 def _marks(figure: Figure, steps: Steps) -> Markup:
-    """Return the marks of a figure as JSON for a script element, in which < would end the element.
+    """Return the marks of a figure as JSON for a script element, with < escaped, which could end the element.
 
-    A mark is a list: the index of its kind, of its options, of its x and y, and of its numbers by the names
-    of its kind; then its seed, if it is a single trial. The indices of x, y and numbers are those of lists of
-    numbers, because several marks share some of them, such as the epochs.
+    A mark is a list: the index of its kind (its quantity, the names of its numbers and its size), the index
+    of its options, the indices of its x, y and numbers, and its seed if it is a single trial. x, y and
+    numbers are indices of lists of values, because several marks share some lists, such as the epochs.
     """
     lists: dict[str, int] = {}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
@@ -12,6 +13,8 @@ from fnnexp.errors import plural, printable
 from fnnexp.reporting.document.blocks import Code, Medium, Table, Text
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import Console
 
     from fnnexp.reporting.document.blocks import Block, Document
@@ -21,7 +24,7 @@ LINES = 21
 """Maximum number of lines of a document: a terminal has 24, and a few more lines follow the document."""
 
 LEAST_ROWS = 3
-"""A longer table is omitted if fewer of its rows than this fit."""
+"""A table is omitted if fewer of its rows than this fit, unless it has fewer and all fit."""
 
 
 def show(document: Document, console: Console, lines: int = LINES) -> None:
@@ -57,9 +60,10 @@ def _show_table(console: Console, table: Table, lines: int) -> int:
 
     Notes are printed below the table, so that the numbers have the full width.
     """
+    table, broken = _fitted(console, table)
     most = min(len(table.rows), max(lines, 0))
     for rows in range(most, min(LEAST_ROWS, len(table.rows)) - 1, -1):
-        renderables = _with_notes(table, rows)
+        renderables = _with_notes(table, rows, broken)
         height = sum(len(console.render_lines(renderable, pad=False)) for renderable in renderables)
         if rows and height <= lines:
             for renderable in renderables:
@@ -68,7 +72,50 @@ def _show_table(console: Console, table: Table, lines: int) -> int:
     return 0
 
 
-def _with_notes(table: Table, rows: int) -> list[RichTable | RichText]:
+def _fitted(console: Console, table: Table) -> tuple[Table, bool]:
+    """Return a table that fits on a line, and whether its heads are broken into lines for that.
+
+    If broken heads are not enough, columns are omitted from the right, but no names, verdicts and notes.
+    """
+    for broken in (False, True):
+        if _width(table, broken) <= console.width:
+            return table, broken
+    while _width(table, broken=True) > console.width:
+        numbers = [i for i in range(len(table.head)) if table.is_number(i)]
+        if len(numbers) < 2:
+            break
+        table = table.without(table.head[numbers[-1]])
+    return table, True
+
+
+def _width(table: Table, broken: bool) -> int:
+    """Return the least width of a table in characters: only names are broken at spaces."""
+    widths = []
+    for i, name in enumerate(table.head):
+        texts = [in_a_line(row[i].text) for row in table.rows]
+        if name == "note":
+            widths.append(len("[9]"))
+        elif table.is_number(i):
+            head = _broken(in_a_line(name), texts) if broken else in_a_line(name)
+            widths.append(max(map(len, [*head.splitlines(), *texts])))
+        else:
+            widths.append(
+                max(len(word) for text in [in_a_line(name), *texts] for word in [*text.split(), ""])
+            )
+    return sum(widths) + 2 * len(widths)  # a space between columns, and the padding
+
+
+def _broken(head: str, texts: Sequence[str]) -> str:
+    r"""Return a head whose words are on several lines if it is wider than the texts below it.
+
+    >>> _broken("tuning trials", ["12"]), _broken("95% interval", ["97.1 to 98.2"])
+    ('tuning\ntrials', '95% interval')
+    """
+    width = max(map(len, [*texts, *head.split()]), default=0)
+    return "\n".join(textwrap.wrap(head, width, break_on_hyphens=False)) if head else head
+
+
+def _with_notes(table: Table, rows: int, broken: bool) -> list[RichTable | RichText]:
     """Return the first rows of a table, their notes, and a line with the number of omitted rows."""
     title = RichText(in_a_line(table.title)) if table.title else None
     shown = RichTable(
@@ -78,6 +125,8 @@ def _with_notes(table: Table, rows: int) -> list[RichTable | RichText]:
     for i, name in enumerate(table.head):
         number = table.is_number(i)
         head = "" if name == "note" else in_a_line(name)
+        if broken and number:
+            head = _broken(head, [in_a_line(row[i].text) for row in table.rows[:rows]])
         shown.add_column(
             RichText(head), justify="right" if number else "left", no_wrap=number, overflow="fold"
         )

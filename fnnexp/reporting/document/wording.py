@@ -10,6 +10,7 @@ import math
 import re
 from typing import TYPE_CHECKING
 
+from fnnexp.data.datasets import IMAGES
 from fnnexp.results.ranking import ACCURACY, Ranking
 
 if TYPE_CHECKING:
@@ -102,8 +103,19 @@ def listed(texts: Sequence[str]) -> str:
     return f"{', '.join(first)} and {last}" if first else last
 
 
+def rows_of(runs: pd.DataFrame) -> str:
+    """Return what sentences call the rows of these trials' data: images if they are known to be images.
+
+    >>> import pandas as pd
+    >>> rows_of(pd.DataFrame({"data": ["mnist", "digits"]})), rows_of(pd.DataFrame({"data": ["files"]}))
+    ('images', 'rows')
+    """
+    names = runs["data"].dropna() if "data" in runs else ()
+    return "images" if len(names) and set(names) <= {*IMAGES} else "rows"
+
+
 def after_stopping(runs: pd.DataFrame) -> str:
-    """Return what the captions of means by epoch say if trials stopped early, else ""."""
+    """Return the sentence that captions of means by epoch end with if trials stopped early, else ""."""
     if "stopped_epoch" not in runs or runs["stopped_epoch"].isna().all():
         return ""
     return " A trial that stopped early keeps its last value to the end of its line."

@@ -1,4 +1,4 @@
-"""Lines by epoch: the means of a metric over seeds, one panel per architecture and batching mode; rates."""
+"""Figures of lines: metrics and learning rates by epoch, and the best result of tuning by its trials."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ MOST_OF_TRIALS = 100_000
 
 
 def _mark_trials(axes: list[Axes], groups: list[pd.DataFrame], trials: pd.DataFrame, metric: str) -> None:
-    """Record the curve of each trial, for the page to draw on demand. With one seed the mean is it."""
+    """Record the curve of each trial, for the page to draw on demand. A line with one seed needs none."""
     panel_of = {
         (options["arch"], options["batching"]): ax
         for ax, options in zip(axes, map(options_of, groups), strict=True)
@@ -157,7 +157,7 @@ def axis_title(metric: str) -> str:
 
 
 def loss_limit(points: pd.DataFrame) -> float:
-    """Return the upper limit of the loss axis, above the uniform guess and the final loss of most lines."""
+    """Return the upper limit of the loss axis: above the loss of guessing and the end of most lines."""
     last = points.sort_values("epoch").groupby(["arch", "batching", "init"], observed=True)["mean"].last()
     return float(min(1.05 * points["high"].max(), max(1.5 * UNIFORM_LOSS, 2 * last.median())))
 
@@ -188,20 +188,20 @@ def _draw_panel(
 
 
 POINTS = 100
-"""How many steps of an epoch are drawn; a run has its own number."""
+"""How many points of a learning rate are drawn for each epoch, whatever the number of steps in the trials."""
 
 
 def best_found(points: pd.DataFrame, metric: str, factor: str = "") -> Picture:
-    """Return a figure of the best result that tuning has found, by the number of its trials.
+    """Return a figure of the best result that tuning has found, by the number of tuning trials.
 
     Parameters
     ----------
     points
-        The columns `level`, `trials` and `best`; each level is a line.
+        The columns `level` (a tuned option, which gets a line), `trials` and `best`.
     metric
         The ranking metric.
     factor
-        The factor whose options the levels are; "" if they are options of several factors.
+        The factor whose options were tuned; "" if a level combines options of several factors.
     """
     drawn = styles(list(dict.fromkeys(points["level"])))
     figure, (ax,) = panels(
@@ -222,7 +222,7 @@ def best_found(points: pd.DataFrame, metric: str, factor: str = "") -> Picture:
 
 
 def learning_rates(lines: Mapping[str, tuple[float, Schedule, int]]) -> Picture:
-    """Return a figure of learning rates, each given by its label: the initial rate, schedule and epochs."""
+    """Return a figure of learning rates by epoch; `lines` has initial rate, schedule and epochs by label."""
     figure, (ax,) = panels([(0, 0)], [""], 2 * len(lines), y_label="learning rate")
     entries = {}
     for i, (label, (lr, schedule, epochs)) in enumerate(lines.items()):

@@ -27,7 +27,7 @@ MOST_ROWS = 12
 """The largest number of configurations that are drawn; the closest to the leader are chosen."""
 
 MOST_TICKS = 200
-"""With more seeds than this, they have no ticks, which would be a grey bar and megabytes of SVG."""
+"""With more seeds than this, seeds get no ticks: they would be a grey bar and take megabytes of SVG."""
 
 LONGEST_NAME = 48
 """Maximum number of characters of a configuration's name; longer names are cut in the middle."""
@@ -118,7 +118,7 @@ def from_leader(findings: Findings) -> Picture | None:
 
 
 def _side(text: str, left: float) -> Literal["left", "right"]:
-    """Return the side of the axes on which a text begins, or ends if it is wider than the axes."""
+    """Return the side of the axes to align a text to: left, but right if it is wider than the axes."""
     return "left" if len(text) * LETTER <= WIDTH - left else "right"
 
 
@@ -138,7 +138,7 @@ def _label(ax: Axes, names: Sequence[str], ranking: Ranking, left: float) -> Non
 def _set_limits(ax: Axes, drawn: Sequence[float], intervals: Sequence[tuple[int, float, float, str]]) -> None:
     """Set limits that show all points, and mark with an arrow each interval that reaches beyond the axis.
 
-    An interval of two seeds can be as wide as the whole range of accuracies.
+    Intervals may be cut because an interval of two seeds can be as wide as the whole range of accuracies.
     """
     least, most = min(drawn), max(drawn)
     room = (most - least) or 1.0

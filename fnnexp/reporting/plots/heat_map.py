@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 WIDEST = 12.5  # inches; a page shows this without scaling
-CELL = (0.82, 0.36)  # inches
-LETTER = 0.075  # inches of a letter of the label of an axis
+CELL = (0.82, 0.36)  # the width and height of a cell, in inches
+LETTER = 0.075  # the width of a letter in the label of an axis, in inches
 
 SHADES = (
     "The more a cell stands out from the page (dark on white, light on black), the better; the shades follow"
@@ -125,7 +125,7 @@ def cell_panels(
         shown = y_names if column == 0 else [""] * len(y_names)
         ax.set_yticks([j + 0.5 for j in range(len(y_names))], shown, parse_math=False)
         ax.set_xlabel(x_label, color=INK, fontsize=9)
-        is_long = LETTER * len(y_label) > size[1]  # then it reaches beside the names of the columns
+        is_long = LETTER * len(y_label) > size[1]  # a long label begins at the bottom and goes beyond the top
         where: dict[str, Any] = {"loc": "bottom" if is_long else "center"}
         ax.set_ylabel(y_label if column == 0 else "", color=INK, fontsize=9, **where)
     return figure

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 HEIGHT = 1.7  # inches of a panel; lower than elsewhere, because there are many
 TITLE = 40  # characters that fit above a panel
 WIDE = 0.6  # inches between panels that do not share a y axis
-ASIDE = 0.3  # the markers of one layer are spread over this width, in layers, so that they do not overlap
+ASIDE = 0.3  # markers of a layer are spread over this share of the distance of two layers, to not overlap
 
 MOST_PANELS = 36
 """The largest number of panels by epoch; diagnostics.csv has the numbers of all."""
@@ -134,9 +134,9 @@ def _drawn(
 
 
 def _titles(parts: Collection[tuple[str, str]]) -> list[str]:
-    r"""Return the titles of panels: whose they are, and the layer and quantity, which are never cut.
+    r"""Return the titles of panels: the network, then the layer and quantity, which are never cut.
 
-    If a title does not fit on one line, each has two.
+    If a title does not fit on one line, all titles have two lines.
 
     >>> _titles([("relu_100 · mini", "layer 1 · update ratio")])
     ['relu_100 · mini · layer 1 · update ratio']
@@ -174,14 +174,14 @@ def _share_y_axis(axes: Sequence[Axes], lines: pd.DataFrame, log: bool) -> None:
 # Histograms
 
 HUE, MOST_SHARE = (0.227, 0.498, 0.835), 0.2
-"""The colour of this share of the values and of larger ones. Smaller shares are more transparent, so that a
+"""The colour of a bin with at least this share of the values. Smaller shares are more transparent, so that a
 figure suits light and dark pages."""
 
 MOST_LAYERS, MOST_EPOCHS = 6, 25
 """The largest numbers of layers and of epochs that are drawn, evenly spaced, with the first and the last."""
 
 FAINT = 0.01
-"""The axis begins where at most this share of the values of each panel are smaller, zeros aside."""
+"""The largest share of the values of a panel, zeros aside, that may be below the beginning of the axis."""
 
 LINEAR = np.arange(0, 101, 5) / 100
 """The ends of the rows of an axis from 0 to 1."""
@@ -233,7 +233,7 @@ def histograms(options: Mapping[str, Shares], quantity: str, *, widest: float = 
 
 
 def spread(count: int, most: int) -> list[int]:
-    """Return at most so many of the indices of `count` things, evenly spaced, with the first and the last.
+    """Return at most `most` of the indices of `count` items, evenly spaced, with the first and the last.
 
     >>> spread(3, 6), spread(9, 4)
     ([0, 1, 2], [0, 3, 5, 8])
@@ -244,8 +244,9 @@ def spread(count: int, most: int) -> list[int]:
 class _Axis(NamedTuple):
     """The rows of a histogram's image, from the bottom: negative values, zeros, positive values.
 
-    ``edges`` are the ends of the rows of positive values. Zeros have ``zeros`` rows, all of them equal; with
-    none, they are in the first row of positive values. ``rows`` has the rows of each bin, as (bins, rows).
+    ``edges`` are the ends of the rows of positive values. Zeros have ``zeros`` rows, all of them equal; if
+    ``zeros`` is 0, the first row of positive values includes them. ``negative`` is the number of rows of
+    negative values. ``rows`` has the weight of each bin in each row (bins, rows).
     """
 
     edges: NDArray[np.float64]
@@ -254,12 +255,12 @@ class _Axis(NamedTuple):
     rows: NDArray[np.float64]
 
     def rows_of(self, shares: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return what to draw of shares (epochs, layers, bins): (epochs, layers, rows)."""
+        """Return the values of the image's rows (epochs, layers, rows) for shares (epochs, layers, bins)."""
         drawn: NDArray[np.float64] = shares @ self.rows
         return drawn
 
     def ticks(self) -> tuple[list[float], list[str]]:
-        """Return the positions and the labels of the ticks: powers of ten, or quarters."""
+        """Return the positions and labels of the ticks: 0 and powers of ten, or 0, 0.5 and 1."""
         exponents = np.log10(np.maximum(self.edges, 1e-300))
         if self.zeros:
             tens = [i for i, each in enumerate(exponents) if i > 1 and abs(each - round(each)) < 1e-9]
@@ -288,7 +289,7 @@ def _drawn_shares(
 def _axis_of(parts: Sequence[NDArray[np.float64]], bins: Shares, quantity: str) -> _Axis:
     """Return the axis that shows the shares of all panels: linear for outputs between −1 and 1, else log."""
     each = np.concatenate([part.reshape(-1, part.shape[-1]) for part in parts])
-    size = np.maximum(np.abs(bins.low), np.abs(bins.high))  # the outer end of a bin
+    size = np.maximum(np.abs(bins.low), np.abs(bins.high))  # the end of a bin that is farther from 0
     is_zero, is_negative = size == 0, bins.low < 0
     ends = np.unique(size[np.isfinite(size) & ~is_zero])
     signed = quantity == "a" and bool(each[:, is_negative].max() > 0)

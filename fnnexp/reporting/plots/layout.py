@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
     from fnnexp.reporting.plots.style import Style
 
-PANEL = (3.1, 2.1)  # inches of the axes of a panel
+PANEL = (3.1, 2.1)  # the width and height of a panel's axes, in inches
 GAP = (0.35, 0.62)
-HEADER = 0.26  # inches of a row header, above the titles of its panels
+HEADER = 0.26  # the height of a row's header, above the titles of its panels, in inches
 LEFT, RIGHT, TOP, BOTTOM, LEGEND_ROW = 0.75, 0.15, 0.4, 0.45, 0.21
 COLUMNS = 3  # panels side by side on a page
 
@@ -145,7 +145,8 @@ def draw_band(
     Parameters
     ----------
     quantity, at
-        For the page: the name of what is drawn, and the columns that say where the points are, by name.
+        What the page shows under the mouse pointer: the name of the drawn quantity, and the columns of `line`
+        with the position of each point, by the name to show.
     bars
         Whether to draw a marker and a bar for each point instead of a band. A single point always has a bar.
     within
@@ -154,7 +155,7 @@ def draw_band(
     Returns
     -------
     list
-        What was drawn. What is added to it is highlighted with the line.
+        The artists that were drawn. The page highlights artists that the caller appends together with them.
     """
     y, low, high = (line[column].to_numpy(float) for column in ("mean", "low", "high"))
     values = {name: line[column].tolist() for name, column in at.items()} | {"mean": y.tolist()}
@@ -173,7 +174,7 @@ def draw_band(
 
 
 def options_of(rows: pd.DataFrame) -> dict[str, str]:
-    """Return the architecture, initializer and batching mode of rows that share them, if they are known."""
+    """Return those of arch, init and batching that are columns, with the option that all rows share."""
     return {axis: str(rows[axis].iloc[0]) for axis in AXES if axis in rows}
 
 
@@ -187,7 +188,7 @@ def add_legend(figure: Picture, entries: dict[str, Any], columns: int | None = N
     columns = columns or _legend_columns(
         round((figure.get_figwidth() - LEFT - RIGHT + GAP[0]) / (PANEL[0] + GAP[0]))
     )
-    columns = -(-len(entries) // -(-len(entries) // columns))  # the same number of rows, evenly filled
+    columns = -(-len(entries) // -(-len(entries) // columns))  # fewer columns, if they need no more rows
     style: dict[str, Any] = {
         "frameon": False,
         "fontsize": SMALLEST,

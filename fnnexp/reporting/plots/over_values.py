@@ -178,7 +178,7 @@ def _draw_line(ax: Axes, line: pd.DataFrame, style: Style, i: int, axis: str, me
 def plane(
     rows: pd.DataFrame, metric: str, x: str, y: str, scale: tuple[float, float] | None = None
 ) -> Picture | None:
-    """Return a map of the mean over seeds by two numeric factors, with the best value framed.
+    """Return a map of the mean over seeds by two numeric factors, with the best pair of values framed.
 
     There is one panel per combination of the categorical factors.
 

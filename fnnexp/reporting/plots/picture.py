@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 NOTEBOOK_WIDTH, MOST_ZOOM = 900, 1.7  # pixels of a notebook column; the largest zoom of a small figure
 
 MARK, NAME = "mark-", "name-"
-"""How the ids of elements begin that stand for options, and of texts that name an option."""
+"""The prefixes of the ids of elements that stand for options, and of texts that name an option."""
 
 SVG_DPI = 72  # Matplotlib writes SVG in points
 
@@ -92,7 +92,7 @@ def block(
     label
         The text for screen readers; by default the name and the heading.
     about
-        Options of factors that all of the figure is about.
+        The options, by factor, that the whole figure is about.
     """
     label = label or f"{name} {heading}".replace("_", " ").strip()
     file = name if number is None else f"{name}_{number}"
@@ -122,9 +122,10 @@ def mark(
     Parameters
     ----------
     x, y, size
-        The data coordinates of the points, and the size of a cell if it is one.
+        The data coordinates of the points, and the size of the cell if the mark is a cell.
     names
-        Texts that name the options, besides the titles, labels and legends that are the name of an option.
+        Further texts that name the options. Titles, labels and legends that are the name of an option are
+        found without this.
     options, quantity, values, single
         As for :class:`fnnexp.reporting.document.blocks.Mark`.
     """
@@ -134,7 +135,7 @@ def mark(
 
 
 def _tagged(figure: Figure, drawn: Sequence[Drawn]) -> list[dict[str, str]]:
-    """Name the artists of marks, and the texts that name options, by the index of their options in a list."""
+    """Return the options of all marks, and give their artists and texts ids with the index in this list."""
     options: list[dict[str, str]] = []
     for each in drawn:
         if each.options not in options:
@@ -156,11 +157,11 @@ def _tagged(figure: Figure, drawn: Sequence[Drawn]) -> list[dict[str, str]]:
 
 
 def _texts(figure: Figure) -> Iterator[tuple[Text, Artist | None]]:
-    """Yield the texts of a figure; those of a legend with what is drawn beside them."""
+    """Yield the texts of a figure; those of a legend with the symbol beside them, all others with None."""
     for legend in figure.legends:
         yield from zip(legend.get_texts(), legend.legend_handles, strict=True)
     for ax in figure.axes:
-        for label in (*ax.get_xticklabels(), *ax.get_yticklabels()):  # has Matplotlib write these texts
+        for label in (*ax.get_xticklabels(), *ax.get_yticklabels()):  # these calls also set the texts
             yield label, None
         yield from ((text, None) for text in ax.get_children() if isinstance(text, Text))
     yield from ((text, None) for text in figure.texts)
@@ -168,7 +169,7 @@ def _texts(figure: Figure) -> Iterator[tuple[Text, Artist | None]]:
 
 def _placed(figure: Figure, each: Drawn, option: int) -> blocks.Mark:
     """Return a mark with its coordinates in the SVG, from the top left corner, within its axes."""
-    each.ax.get_xlim(), each.ax.get_ylim()  # Matplotlib computes limits when they are asked for
+    each.ax.get_xlim(), each.ax.get_ylim()  # Matplotlib computes the limits only in these calls
     unit = SVG_DPI / figure.dpi
     high = SVG_DPI * figure.get_figheight()
     box = np.array(each.ax.bbox.extents) * unit
@@ -235,7 +236,7 @@ REVERSED = (
 
 
 def _with_shades(text: str) -> str:
-    """Return an SVG with variables for shades, and their values on a dark page, where light is best."""
+    """Return an SVG with CSS variables for shades, which are reversed on a dark page: light is best there."""
     used: dict[str, str] = {}
 
     def variable(found: re.Match[str]) -> str:

@@ -48,9 +48,10 @@ LINEAR = Scale("linear", lambda x: x, lambda x: x, ())
 
 
 def _log_beside_zero(positive: NDArray[np.float64]) -> Scale:
-    """Return a logarithmic scale with 0, as far below the smallest value as the values are from each other.
+    """Return a logarithmic scale that includes 0.
 
-    Between 0 and the smallest value, the scale is linear.
+    0 is as far below the smallest value as neighbouring values are from each other on average. Between 0 and
+    the smallest value, the scale is linear.
     """
     least = float(positive[0])
     step = float(np.diff(np.log(positive)).mean())
@@ -137,13 +138,13 @@ def share_value_axis(axes: Sequence[Axes], values: Sequence[float], which: Liter
 
 
 def _powers_between(low: float, high: float) -> list[float]:
-    """Return round values from slightly below `low` to slightly above `high`, the most important first."""
+    """Return round values from below `low` to above `high`, the most important first."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     return [float(f"{digit}e{power}") for digit in (1, 3, 2, 5) for power in powers]
 
 
 def _ticks(ends: NDArray[np.float64], scale: Scale, room: float = ROOM_UP) -> list[float]:
-    """Return round values on the axis that are not too close to each other; `ends` are transformed."""
+    """Return round values on an axis, not too close to each other; `ends` are its transformed limits."""
     from matplotlib.ticker import MaxNLocator
 
     return _apart((*scale.wanted, *MaxNLocator(4).tick_values(*scale.back(ends))), ends, scale, room)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 KNOWN = ("max", "sqrtmax", "xavier", "he", "he2", "normal", "glorot_normal", "he_normal")
 """Initializers with a fixed style, so that reports can be compared. Any others get the next styles."""
 
-# The contrast is at least 3 : 1 on the white and on the dark page.
+# Each colour has a contrast of at least 3 : 1 on a white page and on a dark page.
 COLOURS = ("#3a7fd5", "#d9730d", "#16916c", "#d6455d", "#8f63d2", "#7d7a1a", "#c750a8", "#747b85")
 MARKERS = ("o", "s", "^", "D", "v", "p", "X", "*", "<", ">", "d", "h", "8", "P", "1", "2", "3", "4")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))
@@ -26,9 +26,9 @@ INK = "#010203"  # a placeholder that becomes the text colour of the page in the
 SMALLEST = 8.5  # the smallest font, in typographic points; 11 pixels on the page
 
 LIGHTEST, DARKEST = (0.91, 0.95, 0.99), (0.05, 0.24, 0.47)
-ON_LIGHT, ON_MIDDLE, ON_DARK = "#10151b", "#10151c", "#fffffe"  # numbers in a cell
-BEST = "#d9730d"  # the frame of the best cell
-DARK = 0.65  # numbers on darker cells are white
+ON_LIGHT, ON_MIDDLE, ON_DARK = "#10151b", "#10151c", "#fffffe"  # colours of the numbers in cells
+BEST = "#d9730d"  # the colour of the frame of the best cell
+DARK = 0.65  # numbers on cells with a greater depth (0 lightest, 1 darkest) are white
 
 
 class Style(NamedTuple):
@@ -57,7 +57,7 @@ def styles_in(inits: pd.Series) -> dict[str, Style]:
 
 
 def style(family: int, i: int) -> Style:
-    """Return the style of the i-th line, with the colour of its family."""
+    """Return the style of the i-th line; lines of one family (an initializer) share a colour."""
     return Style(
         COLOURS[family % len(COLOURS)], MARKERS[i % len(MARKERS)], DASHES[(i + i // 8) % len(DASHES)]
     )
@@ -83,4 +83,4 @@ SHADES = {_level(step): (f"s{step}", _level(STEPS - step)) for step in range(STE
     ON_MIDDLE: ("middle", ON_MIDDLE),
     ON_DARK: ("strong", ON_LIGHT),
 }
-"""The name of each colour of cells and their numbers, and the colour that it has on a dark page."""
+"""A name for each colour of cells and of their numbers, and the colour that replaces it on a dark page."""

@@ -1,4 +1,4 @@
-"""The findings on the classic texts: how widely their networks vary by seed."""
+"""The section on networks of classic texts, such as Nielsen's book: how widely their results vary by seed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LEARNT = 0.1
 among ten digits."""
 
 BEST_OF = 3
-"""How many runs the author of ``nielsen_30`` chose his from."""
+"""The author of ``nielsen_30`` published the best of this many runs."""
 
 
 def sections(ours: Ours, tables: pd.DataFrame) -> list[Section]:
@@ -48,7 +48,7 @@ def sections(ours: Ours, tables: pd.DataFrame) -> list[Section]:
     return [Section("The classic texts", blocks, data)]
 
 
-# In sentences
+# Sentences about the networks
 
 
 def _network(ours: Ours, tables: pd.DataFrame, preset: str) -> str:
@@ -82,7 +82,7 @@ def standing(ours: Ours, tables: pd.DataFrame, preset: str) -> str:
 
 
 def best_of_reaches(seeds: int, above: int, of: int = BEST_OF) -> float:
-    """Return the probability that the best of some seeds, drawn from all, is one of those above a number.
+    """Return the probability that `of` seeds, drawn from `seeds`, include one of the `above` best seeds.
 
     >>> best_of_reaches(4, 1), best_of_reaches(4, 0)
     (0.75, 0.0)
@@ -91,13 +91,13 @@ def best_of_reaches(seeds: int, above: int, of: int = BEST_OF) -> float:
 
 
 def unlearnt(ours: Ours, preset: str) -> dict[int, list[int]]:
-    """Return, by seed, the classes that the network of a seed ends without, for the seeds that have such."""
+    """Return, by seed, the classes that its final network has not learnt, for seeds with any such class."""
     part = ours.recalls[(ours.recalls["preset"] == preset) & (ours.recalls["recall"] < LEARNT)]
     return {seed: sorted(part.loc[part["seed"] == seed, "class"]) for seed in sorted(part["seed"].unique())}
 
 
 def never_learnt(ours: Ours, preset: str) -> str:
-    """Return a sentence on how many seeds end without a digit."""
+    """Return a sentence on how many seeds end with a digit that was not learnt."""
     part = ours.recalls[ours.recalls["preset"] == preset]
     failed = unlearnt(ours, preset)
     rest = part.loc[part["recall"] >= LEARNT, "recall"].min()
@@ -119,7 +119,7 @@ def never_learnt(ours: Ours, preset: str) -> str:
 
 
 def _others(ours: Ours, preset: str, failed: list[int]) -> str:
-    """Return a sentence on the accuracies of the seeds that end with every digit."""
+    """Return a sentence on the accuracies of the seeds that have learnt every digit."""
     ends = ours.ends(preset, "test_accuracy")
     ends = ends[~ends.index.isin(failed)]
     if ends.empty:
@@ -130,8 +130,9 @@ def _others(ours: Ours, preset: str, failed: list[int]) -> str:
 def gap(ours: Ours, tables: pd.DataFrame, preset: str) -> str:
     """Return sentences on how far a printed highest validation accuracy is from those of our seeds.
 
-    The unit of the distance is the standard deviation over the seeds of a program. Half the decay is what a
-    program does that takes (λ/2n) w, instead of (λ/n) w, for the gradient of (λ/2n) Σw².
+    The unit of the distance is the standard deviation over the seeds of a program. Some experiments have a
+    second program with half the weight decay: it takes (λ/2n) w for the gradient of (λ/2n) Σw², which is
+    (λ/n) w.
     """
     row = tables[tables["experiment"] == preset].iloc[-1]
     sentences = []
@@ -156,7 +157,7 @@ def _split(tables: pd.DataFrame, preset: str) -> str:
 
 
 def _ours_at_end(ours: Ours, row: pd.Series, program: str) -> tuple[pd.Series, int]:
-    """Return a program's accuracies for a row of the tables, at the row's epoch or, if earlier, our last."""
+    """Return our accuracies by seed at a published row's epoch, or our last if earlier, and that epoch."""
     part = ours.of(program, f"{METRICS[row['split']]}_accuracy")
     if part.empty:
         return part["value"], 0

@@ -24,7 +24,7 @@ CHUNK = 5000  # rows per forward pass, to limit memory
 
 
 def drift(trial: Trial, arrays: Arrays) -> pd.DataFrame:
-    """Return the distance between programs that round differently, by the number of samples.
+    """Return how far apart programs that round differently are after a number of training samples.
 
     Parameters
     ----------
@@ -37,12 +37,13 @@ def drift(trial: Trial, arrays: Arrays) -> pd.DataFrame:
     -------
     DataFrame
         - `samples`: the number of samples.
-        - `programs`: the distance between the op-by-op reference and the stacked core that trains sweeps.
+        - `programs`: the distance between the op-by-op reference and the code that trains sweeps.
         - `last_bit`: the distance between the reference and a second run of it, whose weights of the
           first layer are larger by a factor of 1 + 2⁻⁵².
         - `moved`: the distance between the reference and its initial parameters.
 
-        A distance is the largest absolute difference of a parameter, relative to the largest parameter.
+        A distance of two networks is the largest absolute difference of a parameter, divided by the largest
+        absolute parameter.
     """
     begin = start(trial.recipe, [trial.lane()])
     marks = [n for n in SAMPLES if n <= len(arrays.x_train)]
@@ -89,7 +90,7 @@ def vanished(trial: Trial, arrays: Arrays) -> float:
 
 
 def _scaled(trial: Trial, X: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Return the inputs of a trial with the scale `unit` or `raw`, which do not depend on other rows."""
+    """Return scaled inputs X. The scale is `unit` or `raw`, which do not depend on other rows."""
     return scaling(trial.recipe.scale, X).scaled(X, np.empty(X.shape))
 
 

@@ -32,7 +32,8 @@ CHECKS = ("tanh", "tanh_as_published", "stacked tanh_128", "stacked tanh_128_as_
 class Ours(NamedTuple):
     """Our finished trials by preset, the points of their curves, and their diagnostics.
 
-    `recalls` is the result of :func:`fnnexp.reporting.replication.recalls.of_test_images` for the classics.
+    `recalls` is the result of :func:`fnnexp.reporting.replication.recalls.of_test_images` for the networks of
+    the classic texts.
     """
 
     trials: Mapping[str, Sequence[Trial]]
@@ -45,7 +46,7 @@ class Ours(NamedTuple):
         return self.points[(self.points["preset"] == preset) & (self.points["metric"] == metric)]
 
     def ends(self, preset: str, metric: str) -> pd.Series:
-        """Return the last value of a metric by seed."""
+        """Return a metric's value at the last epoch, for each seed that reached this epoch."""
         part = self.of(preset, metric)
         last: pd.Series = part[part["epoch"] == part["epoch"].max()].set_index("seed")["value"]
         return last.sort_index()
@@ -59,7 +60,7 @@ class Ours(NamedTuple):
 
 
 def printed(tables: pd.DataFrame, experiment: str, split: str, quantity: str, run: str = "a") -> Line:
-    """Return the published numbers of a table as points."""
+    """Return the published numbers of one run and split as points to draw."""
     chosen = tables[
         (tables["experiment"] == experiment) & (tables["run"] == run) & (tables["split"] == split)
     ]
@@ -193,7 +194,7 @@ def optimizer(ours: Ours, tables: pd.DataFrame, rows: pd.DataFrame) -> Section:
     )
 
 
-# Chaos
+# The chaos of sigmoid_per_sample
 
 
 def chaos(ours: Ours, tables: pd.DataFrame) -> Section:
@@ -338,7 +339,7 @@ def _reached(ours: Ours, preset: str, loss: float) -> str:
 
 
 def extent(values: pd.Series, form: str) -> str:
-    """Return the minimum and maximum of some values.
+    """Return the minimum and maximum of some values as text.
 
     >>> extent(pd.Series([0.5, 0.25]), ".2f"), extent(pd.Series([0.5]), ".2f"), extent(pd.Series([]), ".2f")
     ('0.25 to 0.50', '0.50', 'not run')

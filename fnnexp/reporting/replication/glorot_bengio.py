@@ -38,11 +38,11 @@ MOST, FEW = 0.5, 0.1
 """A layer is saturated if at least MOST of its activations are, and free if at most FEW are."""
 
 FOLD = 2.0
-"""A standard deviation that changes by less than this factor from the first to the last layer stays."""
+"""A standard deviation that changes by less than this factor from first to last layer counts as kept."""
 
 
 class Claim(NamedTuple):
-    """A claim of the paper, where it stands, what was measured of it here, and the verdict."""
+    """A claim of the paper, its place there, what was measured here to check it, and the verdict."""
 
     text: str
     place: str
@@ -51,14 +51,14 @@ class Claim(NamedTuple):
 
 
 class Layers(NamedTuple):
-    """Our networks by their names in table 1: diagnostics and curves.
+    """The diagnostics and test accuracies of our networks, which are named as in table 1 of the paper.
 
     Attributes
     ----------
     diagnostics
-        `network seed epoch layer quantity value`.
+        A frame with the columns `network seed epoch layer quantity value`.
     accuracies
-        The test accuracies: `network seed epoch value`.
+        A frame of test accuracies with the columns `network seed epoch value`.
     """
 
     diagnostics: pd.DataFrame
@@ -66,7 +66,7 @@ class Layers(NamedTuple):
 
     @property
     def last(self) -> int:
-        """The last epoch."""
+        """The last epoch of any network."""
         return int(self.accuracies["epoch"].max())
 
     def hidden(self, network: str, quantity: str, epoch: int) -> pd.DataFrame:
@@ -84,7 +84,7 @@ class Layers(NamedTuple):
         return part.set_index("seed")["value"].sort_index()
 
     def gain(self, network: str, epoch: int) -> pd.Series:
-        """Return by how much the normalized start improves a network's test accuracy, by seed."""
+        """Return by how much the paper's normalized initialization improves the test accuracy, by seed."""
         return self.accuracy(f"{network} N", epoch) - self.accuracy(network, epoch)
 
 
@@ -145,7 +145,7 @@ def summary(claims: list[Claim]) -> str:
 
 
 def top_saturates(layers: Layers, epoch: int = 1) -> Claim:
-    """Return the claim on the first epoch of the sigmoid network."""
+    """Return the claim that the top hidden layer of a sigmoid network soon saturates."""
     top, others = _top_and_others(layers, epoch)
     return Claim(
         "the top hidden layer of a sigmoid network soon saturates at 0, the others do not",
@@ -157,7 +157,7 @@ def top_saturates(layers: Layers, epoch: int = 1) -> Claim:
 
 
 def stays_saturated(layers: Layers) -> Claim:
-    """Return the claim on the last epoch of the sigmoid network."""
+    """Return the claim that the top hidden layer of a sigmoid network stays saturated to the last epoch."""
     top, _ = _top_and_others(layers, layers.last)
     return Claim(
         "a sigmoid network with five hidden layers does not escape from this",
@@ -184,7 +184,7 @@ def first_saturates_first(layers: Layers) -> Claim:
 
 
 def softsign_saturates_less(layers: Layers) -> Claim:
-    """Return the claim on how much softsign saturates."""
+    """Return the claim that layers saturate less with softsign than with tanh."""
     tanh = layers.hidden("tanh", "saturated", layers.last).max(axis="columns")
     softsign = layers.hidden("softsign", "saturated", layers.last).max(axis="columns")
     return Claim(
@@ -197,7 +197,7 @@ def softsign_saturates_less(layers: Layers) -> Claim:
 
 
 def activations_shrink(layers: Layers) -> Claim:
-    """Return the claim on the spread of activations, layer by layer, in untrained networks."""
+    """Return the claim that activations shrink from layer to layer with the standard initialization."""
     standard, normalized = (_fold(layers.hidden(name, "z_std", 0)) for name in ("tanh", "tanh N"))
     return Claim(
         "the standard start shrinks the activations from layer to layer; the normalized start keeps them",
@@ -209,7 +209,7 @@ def activations_shrink(layers: Layers) -> Claim:
 
 
 def gradients_shrink(layers: Layers) -> Claim:
-    """Return the claim on the spread of back-propagated gradients in untrained networks."""
+    """Return the claim that gradients shrink on their way back with the standard initialization."""
     standard, normalized = (1 / _fold(layers.hidden(name, "dz_std", 0)) for name in ("tanh", "tanh N"))
     return Claim(
         "the standard start shrinks the gradients on their way back; the normalized start keeps them",
@@ -221,7 +221,7 @@ def gradients_shrink(layers: Layers) -> Claim:
 
 
 def trend_reverses(layers: Layers) -> Claim:
-    """Return the claim on the gradients soon after the start."""
+    """Return the claim that after one epoch gradients grow, and no longer shrink, on their way back."""
     folds = 1 / _fold(layers.hidden("tanh", "dz_std", 1))
     return Claim(
         "training soon reverses this: the gradients grow on their way back",
@@ -232,7 +232,7 @@ def trend_reverses(layers: Layers) -> Claim:
 
 
 def converges_faster(layers: Layers) -> Claim:
-    """Return the claim on how the normalized start speeds up the tanh network."""
+    """Return the claim that a tanh network learns faster with the normalized initialization."""
     gain = layers.gain("tanh", 1)
     return Claim(
         "a tanh network learns faster from the normalized start",
@@ -243,7 +243,7 @@ def converges_faster(layers: Layers) -> Claim:
 
 
 def ends_better(layers: Layers) -> Claim:
-    """Return the claim on where the tanh networks end."""
+    """Return the claim that a tanh network ends better with the normalized initialization."""
     gain = layers.gain("tanh", layers.last)
     return Claim(
         "a tanh network ends better from the normalized start",
@@ -254,7 +254,7 @@ def ends_better(layers: Layers) -> Claim:
 
 
 def softsign_is_robust(layers: Layers) -> Claim:
-    """Return the claim that the start matters less for softsign."""
+    """Return the claim that the initialization matters less for softsign than for tanh."""
     tanh, softsign = (layers.gain(name, layers.last) for name in ("tanh", "softsign"))
     return Claim(
         "the start matters less for softsign than for tanh",
@@ -266,7 +266,7 @@ def softsign_is_robust(layers: Layers) -> Claim:
 
 
 def sigmoid_is_worst(layers: Layers) -> Claim:
-    """Return the paper's claim about the error of the sigmoid network."""
+    """Return the claim that the sigmoid network has the largest error."""
     sigmoid = layers.accuracy("sigmoid", layers.last)
     others = min(layers.accuracy(name, layers.last).min() for name in NETWORKS if name != "sigmoid")
     return Claim(
@@ -285,7 +285,7 @@ CLAIMS: tuple[Callable[[Layers], Claim], ...] = (
 
 
 def _top_and_others(layers: Layers, epoch: int) -> tuple[pd.Series, pd.Series]:
-    """Return, by seed, the saturated share of the top hidden layer, and the largest share of the others."""
+    """Return the saturated share of the sigmoid network's top hidden layer, and the largest of the others."""
     shares = layers.hidden("sigmoid", "saturated", epoch)
     return shares.iloc[:, -1], shares.iloc[:, :-1].max(axis="columns")
 
@@ -360,7 +360,7 @@ def _errors_table(layers: Layers) -> Table:
 
 
 def _figures(layers: Layers) -> Iterator[Figure]:
-    """Yield the untrained networks layer by layer, and saturation and gradients by epoch, layer by layer."""
+    """Yield the figures of the untrained layers, and of the layers' saturation and gradients by epoch."""
     if (figure := plots.at_start(_at_start(layers))) is not None:
         yield picture.block(figure, "glorot_bengio_start", AT_START, label=AT_START)
     for quantity, title, log, caption in (
@@ -375,7 +375,7 @@ def _figures(layers: Layers) -> Iterator[Figure]:
 
 
 def _at_start(layers: Layers) -> pd.DataFrame:
-    """Return the untrained networks for :func:`fnnexp.reporting.plots.layers.at_start`."""
+    """Return the untrained layers in the form that :func:`fnnexp.reporting.plots.layers.at_start` takes."""
     start = layers.diagnostics[layers.diagnostics["epoch"] == 0]
     by = ["network", "quantity", "layer"]
     start = start.groupby(by)["value"].agg(mean="mean", low="min", high="max").reset_index()

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fnnexp.reporting.plots import layout
+from fnnexp.reporting.plots.picture import mark
 from fnnexp.reporting.plots.style import INK, STROKE, style
 
 if TYPE_CHECKING:
@@ -51,8 +52,15 @@ def line_panels(panels: Sequence[Panel]) -> Picture:
             if line.alone:
                 stroke |= {"linestyle": "", "color": INK, "marker": "x+"[i % 2], "markersize": 4}
             every, order = (1, 3) if line.alone else (max(1, len(line.x) // 8), 2)
-            (entries[line.name],) = ax.plot(line.x, line.y, **stroke, markevery=every, zorder=order)
+            artists: list[Any] = [*ax.plot(line.x, line.y, **stroke, markevery=every, zorder=order)]
+            entries[line.name] = artists[0]
+            values = {panel.x_label: [*line.x], "value" if line.low is None else "mean": [*line.y]}
             if line.low is not None and line.high is not None:
-                ax.fill_between(line.x, line.low, line.high, color=stroke["color"], alpha=0.15, linewidth=0)
+                band = ax.fill_between(
+                    line.x, line.low, line.high, color=stroke["color"], alpha=0.15, linewidth=0
+                )
+                artists.append(band)
+                values |= {"low": [*line.low], "high": [*line.high]}
+            mark(ax, artists, {"line": line.name}, panel.title, line.x, line.y, values)
     layout.add_legend(figure, {name: entries[name] for name in names})
     return figure

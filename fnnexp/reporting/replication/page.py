@@ -1,4 +1,4 @@
-"""The page of `fnnexp reproduce`: published numbers compared with ours, and its files."""
+"""The page that `fnnexp reproduce` writes: published numbers compared with ours."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ READING = (
 
 
 def verdicts_table(rows: pd.DataFrame) -> Table:
-    """Return the table to show of the numbers of rows by verdict, for each published table and program."""
+    """Return a table of how many rows have each verdict, for each published table and program."""
     counted = summary(rows)
     verdicts = [verdict for verdict in VERDICTS if verdict in VERDICTS[:3] or counted[verdict].any()]
     lines = []
@@ -172,7 +172,7 @@ def make(ours: Ours, left_out: str, facts: Sequence[str], command: str) -> Docum
     sections += glorot_bengio.sections(ours)
     if len(tables):
         sections.append(Section(EVERY_ROW_TITLE, [Text(EVERY_ROW), *_tables_of_rows(rows)]))
-    files = [f"{name}.csv" for section in sections for name in section.data]
+    files = [f"{name}.csv" for name in Document("", sections).data]
     reproduction: list[Block] = [
         Text("This command makes the page again and trains only unfinished trials:", PAGE),
         Code(command, PAGE),
@@ -204,13 +204,16 @@ def _layers(diagnostics: pd.DataFrame, presets: Mapping[str, str]) -> pd.DataFra
 
 
 def make_folder(folder: Path) -> None:
-    """Make the folder of the page. Raise if it cannot be written, before hours of training are lost."""
+    """Make the folder of the page. Raise if it is not writable, before hours of training are lost."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise FnnexpError(f"The page cannot be written to {folder}: {error}. Name another folder.") from error
+        raise FnnexpError(
+            f"The page cannot be written to {folder}: {error}. Name another folder: --folder FOLDER, or in "
+            "Python folder=FOLDER."
+        ) from error
 
 
 def write(

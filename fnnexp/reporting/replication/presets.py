@@ -17,7 +17,7 @@ EXPERIMENT = "reproduce"
 class Share(NamedTuple):
     """Some seeds of a preset, with the overrides in `changed`.
 
-    `part` tells parts of a preset apart that are compared with each other, such as activations.
+    `part` names this part of the preset if the page compares several, such as activations, with each other.
     """
 
     preset: str

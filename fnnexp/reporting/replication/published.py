@@ -26,7 +26,7 @@ VERDICTS = (WITHIN, NEAR, APART, TOO_FEW, NOT_RUN)
 QUANTITIES = ("loss", "accuracy")
 
 HALF = "half_decay"
-"""The part of a preset that decays weights by ηλ/2n at each step instead of ηλ/n."""
+"""The name of the part of a preset that decays weights by ηλ/2n at each step instead of ηλ/n."""
 
 PROGRAMS: dict[str, dict[str, str]] = {
     "tanh_mini_batch": {
@@ -58,7 +58,7 @@ BY_RANK = ("sigmoid_per_sample", "relu_full_batch", "nielsen_30", "nielsen_100")
 """Experiments whose seeds differ widely. Only the ranks of their numbers among the seeds are compared."""
 
 METRICS = {"train": "train", "validation": "val", "test": "test"}
-"""The splits of the tables, and the beginnings of their metrics' names."""
+"""The splits of the tables, and the prefixes of their metrics' names."""
 
 
 def published() -> pd.DataFrame:
@@ -97,13 +97,13 @@ def printed() -> pd.DataFrame:
     published digits, which show the precision; "" means not published.
     """
     texts = classics()
-    texts["split"] = texts["split"].str.partition(" ")[0]  # "validation (images 50001 to 60000)"
+    texts["split"] = texts["split"].str.partition(" ")[0]  # e.g. "validation (images 50001 to 60000)"
     texts = texts.assign(run="a", loss="")[["experiment", "run", "epoch", "split", "loss", "accuracy"]]
     return pd.concat([_read("published.csv"), texts], ignore_index=True).astype({"epoch": "int64"})
 
 
 def classics() -> pd.DataFrame:
-    """Return what is printed of the classic texts, as text, with its source, setting and notes."""
+    """Return the numbers printed in the classic texts, as text, with their sources, settings and notes."""
     return _read("classics.csv")
 
 

@@ -144,7 +144,7 @@ def _over_seeds(points: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     return grouped.agg(seeds="count", mean="mean", low="min", high="max").reset_index()
 
 
-# In sentences
+# Sentences about the layers
 
 
 def start_sentences(start: pd.DataFrame) -> list[str]:
@@ -305,7 +305,7 @@ def _drawn_layers(points: pd.DataFrame) -> pd.Series:
 def histograms(
     runs: pd.DataFrame, read: Callable[[Iterable[str]], tuple[Mapping[str, Histograms], Sequence[str]]]
 ) -> tuple[list[Figure], list[str], dict[str, pd.DataFrame]]:
-    """Return the figures of histograms of the finished trials, sentences on them, and what they show."""
+    """Return the figures of the finished trials' histograms, sentences on them, and their data."""
     finished = runs[runs["status"] == "finished"]
     found, reasons = read(finished["run_id"])
     notes = []
@@ -354,7 +354,7 @@ SHARES = ("layer", "quantity", "epoch", "low", "high", "share")
 
 
 def _shares_frame(shares: Shares, about: Mapping[str, Any]) -> pd.DataFrame:
-    """Return the shares that are not 0 as a frame: some values about all of them, then :data:`SHARES`."""
+    """Return the nonzero shares as a frame: columns with the values `about` them, then :data:`SHARES`."""
     epoch, layer, quantity, column = np.nonzero(shares.shares)
     names = np.array(COUNTED)
     values = (layer + 1, names[quantity], shares.epochs[epoch], shares.low[column], shares.high[column])

@@ -101,7 +101,7 @@ def leaderboard(runs: pd.DataFrame, *, metric: str | None = None) -> pd.DataFram
 
         Configurations without a finished trial come last.
     """
-    runs = by_version(filters.compared(runs))
+    runs = by_version(filters.longest(filters.compared(runs)))
     return _board(runs, ranking_of(runs, metric))
 
 
@@ -125,7 +125,7 @@ def _board(runs: pd.DataFrame, ranking: Ranking) -> pd.DataFrame:
 
 
 def _beside(runs: pd.DataFrame, number: pd.Series) -> pd.DataFrame:
-    """Return the columns :data:`BESIDE` of :func:`leaderboard`, missing where older frames lack them."""
+    """Return the columns :data:`BESIDE` of :func:`leaderboard`, with NaN where older frames lack them."""
     unknown = pd.Series(np.nan, runs.index)
     columns = [
         runs.get(name, unknown) for name in ("parameters", "updates", "train_accuracy", "val_accuracy")
@@ -139,7 +139,7 @@ def _beside(runs: pd.DataFrame, number: pd.Series) -> pd.DataFrame:
 
 
 def _known(board: pd.DataFrame) -> list[str]:
-    """Return the columns :data:`BESIDE` that are known of a configuration."""
+    """Return those of the columns :data:`BESIDE` that have a value in some row."""
     return [name for name in BESIDE if name in board and board[name].notna().any()]
 
 
@@ -148,7 +148,7 @@ def over_seeds(
 ) -> list[dict[str, Any]]:
     """Return the statistics of each group of trials, by column name of :func:`leaderboard`.
 
-    `number` is the number of each trial's group (:func:`group_numbers`).
+    `number` has the number of each trial's group, from 0 (:func:`group_numbers`).
     """
     rows = means_over_seeds(runs, number, metrics)
     for row, values in zip(rows, _values_of_groups(runs, number, metrics), strict=True):
@@ -192,7 +192,8 @@ def _notes(runs: pd.DataFrame, number: pd.Series, first: pd.DataFrame) -> list[s
     if training.is_unique:
         return [""] * len(first)
     order = number[training.duplicated(keep=False)].sort_values(kind="stable").index
-    # How often each configuration has each training that occurs more than once, and the other way round.
+    # Numerically identical trials share one training. Count how often each configuration has each training
+    # that occurs more than once, and how often each such training occurs in each configuration.
     trainings: dict[int, Counter[str]] = defaultdict(Counter)
     configurations: dict[str, Counter[int]] = defaultdict(Counter)
     for i, trained in zip(number[order].tolist(), training[order].tolist(), strict=True):

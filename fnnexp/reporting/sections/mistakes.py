@@ -66,7 +66,7 @@ class Evaluation(NamedTuple):
 
     @property
     def things(self) -> str:
-        """What the text calls the images: rows, if they are real-valued inputs."""
+        """What the text calls the images: rows, if they are no square images."""
         return f"{row_name(self.images)}s"
 
     @property
@@ -118,7 +118,7 @@ def evaluate(best: pd.Series, uri: str | None = None) -> Evaluation:
     FnnexpError
         If the trial's artifacts or data are missing, damaged, or not those that it was trained with.
     """
-    # Importing Numba for one trial would take longer than the rest of this.
+    # The NumPy engine, because importing Numba for one trial would take longer than the rest of this.
     network = network_of(replace(Recorded.of_row(best), engine="numpy"), uri)
     name = network.best_split
     split = network.split(name)
@@ -205,7 +205,9 @@ def figures(evaluation: Evaluation) -> tuple[list[Figure], list[str]]:
     side = math.isqrt(pixels)
     drawn, notes = [], []
     if evaluation.classes <= MOST_CLASSES:
-        matrix = plots.confusion_matrix(confusion(evaluation).to_numpy())
+        matrix = plots.confusion_matrix(
+            confusion(evaluation).to_numpy(), f"{evaluation.split} {evaluation.things}"
+        )
         drawn.append(picture.block(matrix, "confusion", CONFUSION.format(evaluation.things)))
     else:
         notes.append(

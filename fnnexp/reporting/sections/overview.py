@@ -11,6 +11,7 @@ from pandas.api.types import is_numeric_dtype
 from fnnexp.config.schema import CHOICES
 from fnnexp.errors import plural
 from fnnexp.reporting.document.blocks import EVERYWHERE, Section, Text
+from fnnexp.reporting.document.wording import rows_of
 from fnnexp.results import frames, numeric
 from fnnexp.results.factors import (
     AXES,
@@ -90,7 +91,7 @@ def counts(runs: pd.DataFrame) -> str:
 
 
 def _stopped(runs: pd.DataFrame) -> pd.Series:
-    """Return which trials stopped early. Frames of older versions lack the column."""
+    """Return which trials stopped early: none in frames of older versions, which lack `stopped_epoch`."""
     column = runs.get("stopped_epoch")
     return runs["status"].isna() if column is None else column.notna()
 
@@ -136,7 +137,7 @@ def namesakes(runs: pd.DataFrame) -> list[str]:
 
 
 def versions(runs: pd.DataFrame) -> list[str]:
-    """Return a sentence for each option with versions (:func:`by_version`), with their order in time."""
+    """Return a sentence for each option whose file was edited between trials, with its versions in order."""
     if frames.PIECES not in runs:
         return []
     texts = []
@@ -156,7 +157,7 @@ def versions(runs: pd.DataFrame) -> list[str]:
 
 
 def noisy(runs: pd.DataFrame) -> list[str]:
-    """Return a note on what training metrics are measured against, if labels are noisy."""
+    """Return a note, if labels are noisy, that training metrics are measured against the noisy labels."""
     if "data.label_noise" not in runs or not (runs["data.label_noise"] > 0).any():
         return []
     return [
@@ -207,20 +208,21 @@ def basis(runs: pd.DataFrame, ranking: Ranking | None = None) -> str:
     numbers = ""
     if metric != default and numeric.axes_of(runs):
         numbers = f"Only a report by {default} has the sections on numeric factors."
-    doubts = [DOUBTS.get(metric.partition("_")[0], ""), missing_values_note(runs, ranking), numbers]
+    doubt = DOUBTS.get(metric.partition("_")[0], "").format(rows_of(runs))
+    doubts = [doubt, missing_values_note(runs, ranking), numbers]
     return " ".join(filter(None, [f"Ranked by {metric}{why}: {mean}.", *doubts]))
 
 
 DOUBTS = {
-    "test": "Choosing on test data is optimistic: expect worse results on new images.",
-    "best": "The best epoch was chosen by its result, so it is optimistic: expect worse on new images.",
-    "train": "It is measured on the training images and says nothing about new images.",
+    "test": "Choosing on test data is optimistic: expect worse results on new {0}.",
+    "best": "The best epoch was chosen by its result, so it is optimistic: expect worse on new {0}.",
+    "train": "It is measured on the training {0} and says nothing about new {0}.",
     "seconds": (
         "Seconds are the time of one trial in its stack (the trials that train together), measured while the "
         "sweep ran. Trials of one stack share its time, so ± does not show how much times vary."
     ),
 }
-"""Caveats about a metric. The key is the first word of the metric's name."""
+"""Caveats about a metric, given what its rows are called. The key is the first word of the metric's name."""
 
 
 def followers(runs: pd.DataFrame) -> list[str]:
@@ -241,7 +243,7 @@ def followers(runs: pd.DataFrame) -> list[str]:
 
 
 def followed(runs: pd.DataFrame) -> dict[str, str | None]:
-    """Return each setting that arch, init or batching determines, with that axis; None for all together."""
+    """Return each setting that arch, init or batching determines, with which; None if only all three do."""
     independent = others(runs)
     return {
         factor: next((axis for axis in AXES if not varies_within(runs, [axis], factor)), None)
@@ -260,12 +262,12 @@ def together(runs: pd.DataFrame) -> list[pd.DataFrame]:
 
 
 def has_drawn_numbers(runs: pd.DataFrame) -> bool:
-    """Return whether several numeric factors have values that no two configurations share, in no order."""
+    """Return whether several numeric factors look drawn at random: they determine each other in no order."""
     return any(map(_are_drawn, _alike(runs)))
 
 
 def _alike(runs: pd.DataFrame) -> list[pd.DataFrame]:
-    """Return the options of the factors of which each determines the others."""
+    """Return the options of each set of factors that determine each other: one row for each combination."""
     alike: dict[bytes, list[str]] = {}
     for factor in factors_of(runs):
         if factor not in (*frames.SEEDS, frames.CHECKSUM, frames.PIECES):
@@ -279,9 +281,9 @@ def _alike(runs: pd.DataFrame) -> list[pd.DataFrame]:
 
 
 def _are_drawn(options: pd.DataFrame) -> bool:
-    """Return whether these factors are numbers in no order, as after a search; then their effects differ.
+    """Return whether these factors are numbers that neither rise nor fall together, as in a random search.
 
-    The rows are sorted by the first factor. Numbers that were paired by hand usually rise or fall with it.
+    Numbers that were paired by hand usually rise or fall together. The rows are sorted by the first factor.
     """
     are_numbers = all(is_numeric_dtype(options[name]) and options[name].notna().all() for name in options)
     return are_numbers and not any(

@@ -1,4 +1,4 @@
-"""The sections of the user's own, which :func:`fnnexp.pieces.section` announces."""
+"""The user's own sections of a report, which :func:`fnnexp.pieces.section` announces."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _blocks(part: Any, file: str) -> list[Block]:
         return [Text(" ".join(paragraph.split())) for paragraph in paragraphs]
     if picture.is_figure(part):
         return [picture.block(part, file, "")]
-    raise TypeError(f"it returned a {type(part).__name__}, and must return {EXPECTED}")
+    raise TypeError(f"the function returned a {type(part).__name__}; it must return {EXPECTED}")
 
 
 def _table(frame: pd.DataFrame, file: str) -> Table:

@@ -72,7 +72,7 @@ def weaker_pairs(runs: pd.DataFrame) -> list[str]:
 
 
 def too_many_cells(runs: pd.DataFrame, findings: Findings) -> list[str]:
-    """Return a sentence if there are so many combinations that none names its best initializer."""
+    """Return a sentence if there are too many combinations to show the best initializer of each."""
     initializers = findings.of_options["factor"] == "init"
     if len(findings.in_each_cell) or not initializers.any() or not len(findings.configurations):
         return []

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import math
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
+from fnnexp.data import datasets
 from fnnexp.errors import plural
 from fnnexp.reporting import at_equal
-from fnnexp.reporting.document.blocks import EVERYWHERE, Section, Text
+from fnnexp.reporting import tuned as tunings
+from fnnexp.reporting.document.blocks import EVERYWHERE, FILES, Section, Text
 from fnnexp.reporting.document.markdown import escaped
-from fnnexp.reporting.document.wording import between, listed, number, percent, points, value
+from fnnexp.reporting.document.wording import between, listed, number, percent, points, rows_of, value
 from fnnexp.reporting.plots import from_leader, picture
 from fnnexp.reporting.sections import overview
 from fnnexp.reporting.sections.by_factor.asked import ALL, REST
@@ -20,9 +25,10 @@ from fnnexp.results import comparisons, filters, frames, numeric, questions, sta
 from fnnexp.results.arguments import validate_frames
 from fnnexp.results.factors import as_text, by_version, tuples_of
 from fnnexp.results.ranking import different_losses_note, ranking_of
+from fnnexp.tracking.run_format import BEST
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from fnnexp.reporting.document.blocks import Block
     from fnnexp.reporting.sections.by_factor.asked import Answers
@@ -86,22 +92,43 @@ def answer(runs: pd.DataFrame, *, metric: str | None = None, margin: float | Non
     --------
     >>> print(fnnexp.answer(runs[runs["batching"] == "mini"]))  # doctest: +SKIP
     """
-    runs = by_version(filters.compared(runs))
-    return Answer("\n".join(sentences(*questions.rows_and_findings(runs, ranking_of(runs, metric, margin)))))
+    kept = filters.longest(runs)  # frames with tuned comparisons stay as they are
+    rows = by_version(kept)
+    ranking = ranking_of(rows, metric, margin)
+    found = tunings.all_of(rows, ranking)
+    compared, over_values = tunings.parts(rows, found)
+    keys = tunings.keys(found) if over_values is not compared else []
+    rows, findings = questions.rows_and_findings(compared.drop(columns=keys), ranking)
+    texts = [*tunings.answers(found), *sentences(rows, tunings.checked(findings, found), tuned=keys)]
+    if kept is not runs:
+        compares = 'fnnexp.compare(runs, "epochs") compares both'
+        texts.append(f"{filters.about_longest(runs, kept).rstrip('.')}; {compares}.")
+    return Answer("\n".join(texts))
 
 
-def section(runs: pd.DataFrame, findings: Findings, asked: Answers | None = None) -> Section:
-    """Return the section that says what was asked, and which configuration is best, with evidence.
+def section(
+    runs: pd.DataFrame,
+    findings: Findings,
+    asked: Answers | None = None,
+    notes: Sequence[str] = (),
+    *,
+    tuned: Sequence[str] = (),
+) -> Section:
+    """Return the section that answers what was asked, and says which configuration is best, with evidence.
 
-    The first two arguments are those that :func:`questions.rows_and_findings` returns.
-
-    The terminal shows only the headlines.
+    `runs` and `findings` are those that :func:`questions.rows_and_findings` returns. `notes` say what is
+    compared. `tuned` are the keys that were tuned for each option, which these rows lack. The terminal does
+    not show the evidence.
     """
     answered = asked is not None and asked.covers(findings.configurations)
     figure = None if _only_seeds(findings.configurations) else from_leader.from_leader(findings)
     figures = [picture.block(figure, "answer", from_leader.caption(findings.with_leader))] if figure else []
-    answers = [Text(text, EVERYWHERE) for text in headlines(runs, findings, answered=answered)]
-    evidence = map(Text, details(runs, findings, answered=answered))
+    factors = {} if asked is not None or tuned else _by_factor(runs, findings)
+    texts = headlines(runs, findings, factors, answered=answered, tuned=tuned)
+    # A terminal has room for the average over one factor beside the leaderboard.
+    others = texts[1 : texts.index([*factors.values()][-1]) + 1] if "init" in factors else []
+    answers = [Text(text, FILES if text in others else EVERYWHERE) for text in (*texts, *notes)]
+    evidence = map(Text, details(runs, findings, answered=answered, brief=bool(factors)))
     blocks: list[Block] = [*answers, *figures, *evidence]
     if asked is None:
         return Section(TITLE, blocks)
@@ -109,32 +136,48 @@ def section(runs: pd.DataFrame, findings: Findings, asked: Answers | None = None
     return Section(TITLE, [*asked.blocks, rest, *blocks], {"asked": asked.frame})
 
 
-def sentences(runs: pd.DataFrame, findings: Findings) -> list[str]:
-    """Return the sentences that say which configuration is best, and the sentences with evidence.
+def sentences(runs: pd.DataFrame, findings: Findings, *, tuned: Sequence[str] = ()) -> list[str]:
+    """Return the sentences that say which options are best, and the sentences with evidence.
 
-    `findings` is the result of :func:`fnnexp.results.comparisons.findings` for the same trials.
+    `findings` is the result of :func:`fnnexp.results.comparisons.findings` for the same trials; `tuned` is as
+    for :func:`section`.
     """
-    return [*headlines(runs, findings), *details(runs, findings)]
+    factors = {} if tuned else _by_factor(runs, findings)
+    texts = headlines(runs, findings, factors, tuned=tuned)
+    return [*texts, *details(runs, findings, brief=bool(factors))]
 
 
 # The answer
 
 
-def headlines(runs: pd.DataFrame, findings: Findings, *, answered: bool = False) -> list[str]:
-    """Return the overall answer, the best initializer in each combination, and caveats about both.
+def headlines(
+    runs: pd.DataFrame,
+    findings: Findings,
+    factors: Mapping[str, str] = MappingProxyType({}),
+    *,
+    answered: bool = False,
+    tuned: Sequence[str] = (),
+) -> list[str]:
+    """Return the answer of each factor, the overall answer, and caveats about both.
 
-    If what was asked has `answered` all of this, only the caveats are returned.
+    `factors` are the sentences of :func:`_by_factor`; without them the overall answer leads, and the best
+    initializer in each combination follows. If the questions that were asked have `answered` all of this,
+    only the caveats are returned. `tuned` is as for :func:`section`.
     """
     finished = [configuration for configuration in findings.configurations if len(configuration.metric)]
     if not finished:
         return ["No trial has finished, so there is no answer yet."]
     if _only_seeds(finished) and (spread := _spread(findings)):
         return [*spread, *_not_finished(findings), *_not_learned(runs, finished, findings)]
-    texts = [_best(runs, finished, findings), *_at_best(runs, finished)]
-    if answered:
-        texts = []
-    elif len(findings.in_each_cell) > 1 and not findings.ranking.is_time:
-        texts += _by_cell(findings.in_each_cell, finished, findings.configurations)
+    texts: list[str] = []
+    if not answered:
+        cells = []
+        if len(findings.in_each_cell) > 1 and not findings.ranking.is_time:
+            cells = _by_cell(findings.in_each_cell, finished, findings.configurations)
+        best = [_best(runs, finished, findings, tuned=tuned, brief=bool(factors)), *_at_best(runs, finished)]
+        init = [factors["init"]] if "init" in factors else []
+        rest = [text for factor, text in factors.items() if factor != "init"]
+        texts = [*init, *cells, *rest, *best] if factors else [*best, *cells]
     doubts = [
         *_together(runs),
         *filter(None, [different_losses_note(runs, findings.ranking)]),
@@ -147,7 +190,8 @@ def headlines(runs: pd.DataFrame, findings: Findings, *, answered: bool = False)
     ]
     if len(finished) > 1 and findings.metric.startswith("test_"):
         doubts.append(
-            "The leader was chosen on the test images, so its result is optimistic: expect worse on new ones."
+            f"The leader was chosen on the test {rows_of(runs)}, so its result is optimistic: expect worse "
+            "on new ones."
         )
     return [*texts, *doubts]
 
@@ -157,7 +201,7 @@ def _at_best(runs: pd.DataFrame, finished: Sequence[Configuration]) -> list[str]
     axes, best_values = numeric.axes_at_best(runs), []
     if not axes:
         return []
-    for configuration in finished[:CLOSE]:  # the rest are only counted
+    for configuration in finished[:CLOSE]:  # the sentence names these and counts the rest
         values = comparisons.finished_trials(runs, configuration).iloc[0]
         at = {axis: values[f"best {axis}"] for axis in axes if not pd.isna(values[f"best {axis}"])}
         if len(axes) == 1:
@@ -172,13 +216,109 @@ def _at_best(runs: pd.DataFrame, finished: Sequence[Configuration]) -> list[str]
     return [f"The best {axes[0]} is {_few(best_values)}."]
 
 
-def _best(runs: pd.DataFrame, finished: Sequence[Configuration], findings: Findings) -> str:
-    """Return which configuration is best and by how much, or which configurations cannot be told apart."""
+FACTORS = ("init", "batching", "arch")
+"""The order in which the answers of the factors follow each other; then those of other factors."""
+
+
+def _by_factor(runs: pd.DataFrame, findings: Findings) -> dict[str, str]:
+    """Return a sentence on the best option of each factor, averaged over the combinations of the others.
+
+    Only a grid of several factors and seeds has such answers, if all of its combinations were run: options
+    that were tried in other combinations cannot be averaged. Factors that say what the data is are no choice,
+    numeric factors have a section of their own, and those with more than :data:`comparisons.MOST_OPTIONS`
+    options are omitted.
+    """
+    runs = filters.once(runs)
+    options = comparisons.levels(runs)
+    counts = {str(name): options[name].nunique() for name in options}
+    every = math.prod(counts.values())
+    full = len(counts) > 1 and len(options.drop_duplicates()) == every
+    if not full or findings.ranking.is_time or not counts.keys().isdisjoint(frames.SEEDS):
+        return {}
+    texts = {}
+    for factor in sorted(counts, key=lambda name: [*FACTORS, name].index(name)):
+        is_axis = factor in runs and is_numeric_dtype(runs[factor]) and counts[factor] >= numeric.FEWEST
+        is_choice = factor.partition(".")[0] not in ("data", frames.CHECKSUM) and not is_axis
+        ranked = _options_of(factor, runs, options[factor], findings)
+        if not is_choice or len(ranked) < counts[factor] or len(ranked) > comparisons.MOST_OPTIONS:
+            continue
+        pairs = _pairs_of(factor, ranked, findings)
+        if pairs["seeds"].min() < 2:
+            continue
+        number = every // counts[factor]
+        where = "On average, "
+        if not (pairs["cells"] == number).all():
+            where = "On average over the combinations that both finished, "
+        texts[factor] = _best(runs, ranked, findings._replace(with_leader=pairs), where=where, brief=True)
+        if factor != "init":  # which has an answer in every combination
+            wins = _wins(ranked[0], runs, options, findings)
+            count = "each" if wins == number else str(wins)
+            texts[factor] += f" {ranked[0].name} has the best mean in {count} of {number} combinations."
+    return texts
+
+
+def _options_of(
+    factor: str, runs: pd.DataFrame, options: pd.Series, findings: Findings
+) -> list[Configuration]:
+    """Return the options of a factor that have a result as configurations of that factor, the best first."""
+    done = (runs["status"] == "finished") & runs[findings.metric].notna()
+    failed, look = comparisons.failed_to_learn(runs, findings.ranking), np.zeros(0, np.int64)
+    found = []
+    for name in options.cat.categories:
+        if (rows := done & (options == name)).any():
+            levels, values = {factor: str(name)}, runs.loc[rows, findings.metric].astype("float64")
+            text, learned = comparisons.name_of(levels), failed[rows].to_numpy()
+            found.append(comparisons.Configuration(levels, text, values, frozenset(), learned, look))
+    return sorted(found, key=lambda each: -statistics.mean(findings.ranking.goodness(each.metric)))
+
+
+def _pairs_of(factor: str, ranked: Sequence[Configuration], findings: Findings) -> pd.DataFrame:
+    """Return the pairs of a factor's best option with each other option, the closest to it first."""
+    names = {each.levels[factor]: each.name for each in ranked}
+    pairs = findings.of_options[findings.of_options["factor"] == factor]
+    pairs = pairs.assign(a=pairs["a"].map(names), b=pairs["b"].map(names))
+    leader = ranked[0].name
+    pairs = pairs[(pairs["a"] == leader) | (pairs["b"] == leader)]
+    order = [*names.values()]
+    return pairs.iloc[np.argsort([order.index(name) for name in _against(pairs, ranked[0])])]
+
+
+def _wins(option: Configuration, runs: pd.DataFrame, options: pd.DataFrame, findings: Findings) -> int:
+    """Return in how many combinations of the other factors an option of a factor has the best mean."""
+    ((factor, name),) = option.levels.items()
+    values = runs[findings.metric].where(runs["status"] == "finished").astype("float64")
+    goodness = findings.ranking.goodness(values)
+    means = goodness.groupby([options[each] for each in options], observed=True).mean().dropna()
+    others = [each for each in options if each != factor]
+    best = means[means == means.groupby(others, observed=True).transform("max")]
+    return int((best.index.get_level_values(factor).astype("str") == name).sum())
+
+
+def _best(
+    runs: pd.DataFrame,
+    finished: Sequence[Configuration],
+    findings: Findings,
+    *,
+    tuned: Sequence[str] = (),
+    where: str = "",
+    brief: bool = False,
+) -> str:
+    """Return which configuration is best and by how much, or which configurations cannot be told apart.
+
+    Parameters
+    ----------
+    tuned
+        As for :func:`section`.
+    where
+        The introduction of the sentence; by default what all trials share.
+    brief
+        Whether to say it in one sentence, if the best one cannot be told; then :func:`_nearest` has the rest.
+    """
     leader, pairs = finished[0], findings.with_leader
-    where = "" if len(leader.levels) > 1 else _where(runs)
+    where = where or ("" if len(leader.levels) > 1 else _where(runs))
     if axes := numeric.axes_at_best(runs):
         where = _begin(where, f"each at its own best {' and '.join(axes)}, ")
-    if own := _own_settings(runs, leader):
+    if own := [*_own_settings(runs, leader), *tuned]:
         where = _begin(where, f"each with its own {' and '.join(own)}, ")
     if pairs.empty:
         mean = value(statistics.mean(leader.metric), findings.ranking)
@@ -205,8 +345,10 @@ def _best(runs: pd.DataFrame, finished: Sequence[Configuration], findings: Findi
         nearest = pairs[(verdict == "open") & (pairs["seeds"] > 0)]
         if nearest.empty:
             return f"{candidates}{rest}."
-        first = _first(nearest.iloc[0], leader, "is", findings.ranking)
-        return f"{candidates}{_too_few_seeds(pairs)}{rest}. {first}{_needed(nearest.iloc[0])}."
+        if brief:
+            gap = f" ({_gap(nearest.iloc[0], leader, findings.ranking)})" * (len(undecided) < CLOSE)
+            return f"{candidates}{gap}{rest}."
+        return f"{candidates}{_too_few_seeds(pairs)}{rest}. {_lead(nearest.iloc[0], leader, findings)}"
     if not equivalent and not worse:
         return f"{_begin(where, f'{leader.name} is the only one of {among} {kind} that learns')}."
     if not equivalent:
@@ -219,14 +361,27 @@ def _best(runs: pd.DataFrame, finished: Sequence[Configuration], findings: Findi
     return f"{_begin(where, best)}{_are_worse(worse)}{_did_not_learn(guessing)}."
 
 
+def _lead(pair: pd.Series, leader: Configuration, findings: Findings) -> str:
+    """Return a sentence on an open pair: the leader's lead, and how many seeds would settle it."""
+    return f"{_first(pair, leader, 'is', findings.ranking)}{_needed(pair)}."
+
+
+def _nearest(finished: Sequence[Configuration], findings: Findings) -> list[str]:
+    """Return a sentence on the closest configuration that cannot be told apart from the leader, if any."""
+    pairs = findings.with_leader
+    is_open = (_answers(pairs, finished) == "open") & (pairs["seeds"] > 0)
+    return [_lead(pairs[is_open].iloc[0], finished[0], findings)] if is_open.any() else []
+
+
 GUESS = "guess"
 """The answer on a pair that is open, but in which only the leader learned: no seed of the other did."""
 
 
 def _answers(pairs: pd.DataFrame, finished: Sequence[Configuration]) -> pd.Series:
-    """Return :func:`_verdict`, but :data:`GUESS` on open pairs in which only the leader learned.
+    """Return :func:`_verdict`, but :data:`GUESS` for open pairs in which only the leader learned.
 
-    The leader must have learned in all its seeds, and the other in none of several. To say so takes no test.
+    The leader must have learned in all its seeds, and the other configuration in none of two or more. No test
+    is needed to say so.
     """
     leader, verdict = finished[0], _verdict(pairs, finished[0])
     if leader.failed.any():
@@ -244,7 +399,7 @@ def _did_not_learn(names: Sequence[str]) -> str:
 
 
 def _own_settings(runs: pd.DataFrame, leader: Configuration) -> list[str]:
-    """Return the settings that the compared options determine, unless these are default learning rates."""
+    """Return the settings that the compared options determine, except those of batching modes (defaults)."""
     if not leader.levels:
         return []
     axis, *more = leader.levels
@@ -276,7 +431,7 @@ def _begin(where: str, text: str) -> str:
 
 
 def _too_few_seeds(pairs: pd.DataFrame) -> str:
-    """Return the end of a sentence on how many seeds it takes, if these cannot separate any two options."""
+    """Return the end of a sentence on how many seeds it takes, if there are too few to separate any pair."""
     if not comparisons.inseparable(pairs).all():
         return ""
     needed = statistics.fewest_for_signs(int(pairs["family"].iloc[0]))
@@ -335,6 +490,13 @@ def _first(pair: pd.Series, leader: Configuration, verb: str, ranking: Ranking) 
     if not leads:  # the leader has the higher mean only thanks to seeds that the other lacks
         return f"{leader.name} {verb} {gap} behind {name} on the seeds that both have{details}"
     return f"{leader.name} {verb} {gap} ahead of {name}{details}"
+
+
+def _gap(pair: pd.Series, leader: Configuration, ranking: Ranking) -> str:
+    """Return by how much the leader is ahead in a pair, with the interval, in few words."""
+    name, way = (pair.b, "ahead of") if pair.a == leader.name else (pair.a, "behind")
+    interval = "" if math.isnan(pair.low) else f", 95% interval {between(pair.low, pair.high, ranking)}"
+    return f"{points(pair.difference, ranking)} {way} {name}{interval}{_unsettled(pair)}"
 
 
 def _unsettled(pair: pd.Series) -> str:
@@ -477,7 +639,7 @@ def _not_learned(runs: pd.DataFrame, finished: Sequence[Configuration], findings
 
 
 def _below(runs: pd.DataFrame, ranking: Ranking) -> str:
-    """Return the accuracies below which the trials that did not learn are, by their numbers of classes."""
+    """Return, in words, the accuracy below which a trial did not learn, for each number of classes."""
     counted = filters.once(runs)
     finished = counted[(counted["status"] == "finished") & counted[ranking.metric].notna()]
     failed = finished[comparisons.failed_to_learn(finished, ranking)]
@@ -508,10 +670,13 @@ def _looked_at(findings: Findings) -> list[str]:
 # The evidence
 
 
-def details(runs: pd.DataFrame, findings: Findings, *, answered: bool = False) -> list[str]:
+def details(
+    runs: pd.DataFrame, findings: Findings, *, answered: bool = False, brief: bool = False
+) -> list[str]:
     """Return sentences on the leader's accuracy and errors, its comparisons, and the shares of factors.
 
-    If what was asked has `answered` the comparisons, they are omitted.
+    If the questions that were asked have `answered` the comparisons, they are omitted. If the overall answer
+    was `brief`, they begin with the closest configuration that cannot be told apart from the leader.
     """
     finished = [configuration for configuration in findings.configurations if len(configuration.metric)]
     if not finished:
@@ -522,10 +687,11 @@ def details(runs: pd.DataFrame, findings: Findings, *, answered: bool = False) -
     by_test = chosen and findings.metric.startswith("test_")
     texts = [
         _leader(leader, findings.ranking, chosen),
-        _tested(runs, leader, by_test, findings.ranking),
+        *_tested(runs, leader, by_test, findings),
         *_uncounted(runs),
     ]
     if chosen and not findings.ranking.is_time and not answered:
+        texts += _nearest(finished, findings) if brief else []
         texts.append(_others(pairs, finished, findings.ranking))
     texts += _same(runs)
     return [*texts, *weaker_pairs(runs), *_spread(findings), *_averaged(findings), *_shares(findings)]
@@ -561,32 +727,67 @@ def _leader(leader: Configuration, ranking: Ranking, chosen: bool) -> str:
     return sentence + "."
 
 
-def _tested(runs: pd.DataFrame, leader: Configuration, by_test: bool, ranking: Ranking) -> str:
+def _tested(runs: pd.DataFrame, leader: Configuration, by_test: bool, findings: Findings) -> list[str]:
     """Return the leader's test accuracy with its standard errors. No other test accuracy is reported."""
     trials = comparisons.finished_trials(runs, leader)
     test = statistics.mean(trials["test_accuracy"])
-    sentence = f"On the test images, which were not used to choose it, it has {percent(test)}."
+    things = rows_of(runs)
+    sentence = f"On the test {things}, which were not used to choose it, it has {percent(test)}."
     if by_test:
-        sentence = f"It was chosen on the test images, so its {percent(test)} is optimistic."
+        sentence = f"It was chosen on the test {things}, so its {percent(test)} is optimistic."
     images = {
         "validation": trials["data.validation"] if "data.validation" in trials else trials["seed"][:0],
         "test": trials["test_images"] if "test_images" in trials else trials["seed"][:0],
     }
-    values = {"validation": statistics.mean(trials["val_accuracy"]), "test": test}
-    errors = []
+    shown = findings.metric if findings.metric == BEST[0] else "val_accuracy"
+    values = {"validation": statistics.mean(trials[shown]), "test": test}
+    errors, variance = [], 0.0
     for split, counts in images.items():
         known = pd.to_numeric(counts, errors="coerce").dropna()
         count = int(known.min()) if len(known) else 0
         error = statistics.test_set_error(values[split], count)
+        variance += error**2
         if not math.isnan(error):
-            errors.append(f"{points(error)} for {count:,} {split} images")
+            errors.append(f"{points(error)} for {count:,} {split} {things}")
     spread = statistics.standard_deviation(leader.metric)
-    over = "" if math.isnan(spread) else f"; the standard deviation over seeds is {points(spread, ranking)}"
+    over = (
+        ""
+        if math.isnan(spread)
+        else f"; the standard deviation over seeds is {points(spread, findings.ranking)}"
+    )
     if errors:
         sentence += (
-            f" The finite number of images alone gives a standard error of {' and '.join(errors)}{over}."
+            f" The finite number of {things} alone gives a standard error of {' and '.join(errors)}{over}."
         )
-    return sentence
+    return [sentence, *_apart(trials, values["validation"] - test, math.sqrt(variance))]
+
+
+APART = "Validation accuracy is"
+"""How the sentence begins that says that validation and test accuracy differ."""
+
+EXPLAINED = 1.96
+"""So many standard errors explain a difference of two accuracies, in 95 of 100 pairs of finite sets."""
+
+
+def _apart(trials: pd.DataFrame, gap: float, error: float) -> list[str]:
+    """Return a sentence if validation and test accuracy differ by more than both finite sets explain.
+
+    `trials` are those of one configuration, `gap` is the difference, and `error` its standard error.
+    """
+    if math.isnan(error) or abs(gap) <= EXPLAINED * error:
+        return []
+    data = trials["data"].iloc[0] if "data" in trials else ""
+    why = (
+        "the test rows may come from another source than the training rows, or the validation rows chose "
+        "what is reported, such as the best of many configurations or epochs"
+    )
+    if data in datasets.SHIFTED:
+        why = datasets.SHIFTED[data]
+    side = "above" if gap > 0 else "below"
+    return [
+        f"{APART} {points(abs(gap))} {side} test accuracy, but sets of these sizes explain only "
+        f"{points(EXPLAINED * error)} (95%): {why}."
+    ]
 
 
 def _uncounted(runs: pd.DataFrame) -> list[str]:
@@ -602,7 +803,7 @@ def _uncounted(runs: pd.DataFrame) -> list[str]:
 
 
 def _only_seeds(finished: Sequence[Configuration]) -> bool:
-    """Return whether configurations differ only in seeds such as `seed_init`, none of which is the best."""
+    """Return whether configurations differ only in seeds such as `seed_init`, so that none is the best."""
     return len(finished) > 1 and {*finished[0].levels} <= {*frames.SEEDS}
 
 
@@ -640,7 +841,7 @@ def _data_sets(runs: pd.DataFrame) -> list[str]:
         return []
     return [
         f"The results come from {sets} data sets. A difference between data sets is not a difference "
-        "between networks: pairs across data sets share a seed but no images."
+        f"between networks: pairs across data sets share a seed but no {rows_of(runs)}."
     ]
 
 

@@ -8,10 +8,14 @@ from fnnexp.results.networks.one_thread import ONE_THREAD
 
 
 def train(recipe: Recipe, lane: Lane, arrays: DataArrays, engine: str) -> tuple[list[Record], End]:
-    """Return a record for each epoch, and the end. The numbers are bitwise those of a sweep.
+    """Train one network; return a record of metrics for each epoch, and how and with what weights it ended.
+
+    The numbers are bitwise those of a sweep.
 
     Parameters
     ----------
+    recipe, lane
+        The settings of the training. A sweep trains several networks (lanes) with one recipe together.
     engine
         A key of :data:`fnnexp.nn.engines.base.ENGINES`.
     """

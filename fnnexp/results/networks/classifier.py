@@ -261,7 +261,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return _as_trained(validate_data(self, X, reset=False))
 
     def _trial(self, data: Prepared) -> Trial:
-        """Return the trial of these arguments on described data."""
+        """Return the trial (the resolved settings) of these arguments on data with this description."""
         try:
             job = _template(tuple(f"{name}={_option(name, getattr(self, name))}" for name in OPTIONS))
             config = Template(job).config(self._values())
@@ -323,15 +323,20 @@ def _no_data() -> TrainingData:
 
 
 def _option(name: str, value: Any) -> str:
-    """Return the name of an option; raise if it is no name, and would mean more in Hydra's grammar."""
+    """Return the name of an option; raise if it is not a plain name, which Hydra's grammar would parse."""
     if not isinstance(value, str) or not re.fullmatch(r"[\w-]+", value):
-        raise ParameterError(f"{name}={value!r}: must be the name of an option")
+        raise ParameterError(
+            f"{name}={value!r}: must be the name of an option, as in init='he' or optimizer='adam'"
+        )
     return value
 
 
 @cache
 def _composed(options: tuple[str, ...], pieces: tuple[str, ...]) -> Job:
-    """Return the job of these options, composed once. `pieces` are the exact names of the user's pieces."""
+    """Return the composed config of these options. It is composed again if `pieces` change.
+
+    `pieces` are the exact names of the functions that the user has added, such as activations.
+    """
     (job,) = compose.jobs_of(Command(overrides=("data=files", *options)))
     return job
 
@@ -355,11 +360,14 @@ def _refuse_key(key: Any) -> None:
         )
     if not has_values(text):
         known = [key for key in every_key() if has_values(key)]
-        raise ParameterError(f"settings has {text}, which is no key.{did_you_mean(text, known)}")
+        raise ParameterError(
+            f"settings has {text}, which is not a key of the config; write a key such as "
+            f"optimizer.momentum.{did_you_mean(text, known)}"
+        )
 
 
 def _converted(plain: PlainValues, key: str, value: Any) -> Any:
-    """Return the value of a key of the config; raise with the key if it can't have it."""
+    """Return a value as a config converts it; raise an error with the key if the value is not allowed."""
     try:
         with explained(OmegaConfBaseException):
             return plain.converted(key, value)
@@ -369,14 +377,14 @@ def _converted(plain: PlainValues, key: str, value: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value of Python for one of NumPy, and a list for a sequence."""
+    """Return NumPy values as Python values, and sequences as lists."""
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
     return [_plain(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def _in_python(message: str) -> str:
-    """Return the message of a config with the arguments' names for their keys."""
+    """Return an error message about a config with the names of arguments in place of config keys."""
     for name, key in KEYS.items():
         message = message.replace(f"{key}=", f"{name}=")
     return message.replace("=null", "=None")

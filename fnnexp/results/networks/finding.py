@@ -71,16 +71,16 @@ def _text(wanted: Any, function: str) -> str:
 
 
 def _kind(run: StoredRun) -> str:
-    """Return what a run is that is not that of a trial."""
+    """Return, in words, what a run is if it is not the run of a trial."""
     if MAP in run.tags:
         return "a map, which keeps no weights; `fnnexp map` with cell=I,J trains one of its cells as a trial"
     if RANGE_TEST in run.tags:
-        return "a range test, which keeps no weights"
+        return "a range test of learning rates, which keeps no weights"
     return "a report, not a trial" if REPORTED in run.tags else "not a trial of fnnexp"
 
 
 def _nothing_found(text: str, experiment: str | None, uri: str | None) -> str:
-    """Return the message for an id or a name that no trial has."""
+    """Return the message that no trial has this id or name."""
     names = [experiment] if experiment is not None else reader.experiment_names(uri)
     trials = [name for each in names[:MOST_SEARCHED] for name in reader.trials(each, uri).names if name]
     where = "the store" if experiment is None else f"the experiment '{experiment}'"
@@ -91,7 +91,7 @@ def _nothing_found(text: str, experiment: str | None, uri: str | None) -> str:
 
 
 def _ambiguous(text: str, runs: Sequence[StoredRun]) -> str:
-    """Return the message for a name that several trials have."""
+    """Return the message that several trials have this name."""
     lines = [f"  {run.run_id} (trial {run.trial} in '{run.experiment}')" for run in runs[:MOST_LISTED]]
     if len(runs) > MOST_LISTED:
         lines.append(f"  … and {len(runs) - MOST_LISTED} more")

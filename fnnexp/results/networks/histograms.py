@@ -104,8 +104,8 @@ def histograms(
 
 
 REMEDY = (
-    "train it with diagnostics=full, in a new experiment (tracking.experiment=NAME) if it has ended, since "
-    "it is not trained again"
+    "train it with diagnostics=full; if it has ended, in a new experiment (tracking.experiment=NAME), "
+    "because a trial that has ended is not trained again"
 )
 
 
@@ -127,12 +127,16 @@ def of_run(run_id: str, uri: str | None = None) -> Histograms:
         archive = npz.Archive(io.BytesIO(content))
         shape = archive.header("counts").shape
         if len(shape) != 4 or min(shape) < 1 or shape[2] != len(COUNTED) or shape[3] > MOST_BINS:
-            raise npz.DamagedError(f"counts has the shape {shape}")
+            raise npz.DamagedError(
+                f"counts has the shape {shape}, not (epochs, layers, {len(COUNTED)}, bins)"
+            )
         if math.prod(shape) * COUNTS.itemsize > MOST_BYTES:
             raise npz.DamagedError(f"counts is larger than the {MOST_BYTES:,} bytes allowed")
         quantities = archive.array("quantity", "<U2", shape[2:3]).tolist()
         if quantities != [*COUNTED]:
-            raise npz.DamagedError(f"its quantities are {', '.join(map(repr, quantities))}")
+            raise npz.DamagedError(
+                f"its quantities are {', '.join(map(repr, quantities))}, not {', '.join(map(repr, COUNTED))}"
+            )
         return Histograms(
             archive.array("epoch", COUNTS, shape[:1]),
             archive.array("counts", COUNTS, shape),
@@ -140,7 +144,7 @@ def of_run(run_id: str, uri: str | None = None) -> Histograms:
             archive.array("high", np.float64, shape[3:]),
         )
     except npz.DamagedError as error:
-        raise FnnexpError(f"its {artifacts.HISTOGRAMS} is damaged ({error})") from error
+        raise FnnexpError(f"the file {artifacts.HISTOGRAMS} of the run is damaged ({error})") from error
 
 
 def of_runs(run_ids: Iterable[str], uri: str | None = None) -> tuple[dict[str, Histograms], list[str]]:

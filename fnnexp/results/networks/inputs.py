@@ -59,7 +59,7 @@ class Inputs:
         rows = self._flat(X)
         if self.real:
             _refuse_not_finite(rows)
-            return rows.astype(np.float32) + np.float32(0)  # 0 for -0, as in files
+            return rows.astype(np.float32) + np.float32(0)  # turns -0 into 0, as reading a file does
         if rows.dtype == np.uint8:
             return rows
         _refuse_not_finite(rows)
@@ -102,11 +102,11 @@ class Inputs:
 
 
 def _array(value: Any, name: str) -> Numbers:
-    """Return a value of a user as an array."""
+    """Return X or y, which a user passed, as an array."""
     try:
         return np.asarray(value)
     except ValueError as error:
-        raise FnnexpError(f"{name} is no array: {error}") from error
+        raise FnnexpError(f"{name} cannot be converted to an array: {error}") from error
 
 
 def _refuse_not_finite(rows: Numbers) -> None:

@@ -118,11 +118,11 @@ class Network:
         Raises
         ------
         FnnexpError
-            As for :meth:`predict`, and if the outputs are no probabilities, as with ``loss.output=identity``.
+            As for :meth:`predict`; also if the outputs are not probabilities (``loss.output=identity``).
         """
         if not self.has_probabilities:
             raise FnnexpError(
-                f"the outputs of {self.name} are no probabilities, because it was trained with "
+                f"the outputs of {self.name} are not probabilities, because it was trained with "
                 "loss.output=identity; write predict(X) for the classes"
             )
         return self.outputs(X)[1]
@@ -166,7 +166,7 @@ class Network:
         chosen = self.split(split)
         return Rows(np.asarray(chosen.images), np.asarray(chosen.labels))
 
-    # What confusion, mistakes and reports use
+    # Members that confusion(), mistakes() and reports use
 
     @property
     def has_probabilities(self) -> bool:
@@ -179,7 +179,7 @@ class Network:
         return "val" if self.recipe.validation else "test"
 
     def split(self, name: str) -> Split:
-        """Return the rows of a split; :meth:`rows` says which and what it raises."""
+        """Return the rows of a split; names and errors are those of :meth:`rows`."""
         if name not in SPLITS:
             raise FnnexpError(f"split={name!r} is unknown; it can be {', '.join(SPLITS)}")
         data = self.data
@@ -215,14 +215,14 @@ class Network:
 
     @property
     def engine_here(self) -> str:
-        """The name of the engine that trained the network, or of NumPy's if that is not installed."""
+        """The name of the engine that trained the network, or `numpy` if that engine is not installed."""
         try:
             engine_named(self.engine)
-        except (ImportError, KeyError):  # Numba is an extra; a tag may name any engine
+        except (ImportError, KeyError):  # Numba is not installed, or the stored name is unknown
             return "numpy"
         return self.engine
 
-    # How
+    # How outputs are computed
 
     @cached_property
     def _inputs(self) -> Inputs:

@@ -34,7 +34,7 @@ class _OneThread:
             if self._blocks == 0:
                 self._controller()
                 self._limit.restore_original_limits()
-                self._controller()  # so that any thread can set the next limit on BLAS threads
+                self._controller()  # so that the next limit can be set by any thread
 
     @staticmethod
     def _controller() -> Any:

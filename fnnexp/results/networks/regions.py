@@ -13,7 +13,7 @@ from fnnexp.nn.rows import Split
 from fnnexp.results.networks.network import Network
 
 PLACES = 150
-"""How many places there are along each axis."""
+"""How many points the grid has along each axis."""
 
 ROOM = 0.08
 """How far the plane reaches beyond the training rows, as a share of their range."""

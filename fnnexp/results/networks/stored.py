@@ -49,7 +49,7 @@ FILES = {"final": artifacts.WEIGHTS, "best": artifacts.BEST_WEIGHTS}
 
 
 class OtherPiecesError(FnnexpError):
-    """The user's pieces with which a trial was trained are not here."""
+    """The user's own functions (pieces) with which a trial was trained are not loaded."""
 
 
 def load(
@@ -139,7 +139,7 @@ class Recorded:
     checksum
         The checksum of its data.
     pieces
-        The files of the user's pieces that it used, each as NAME@CHECKSUM; None if it used none.
+        The files of the user's own functions (pieces) that it used, each as NAME@CHECKSUM; None if none.
     train_rows
         How many rows an epoch trained on; 0 if that is not recorded.
     engine
@@ -159,7 +159,7 @@ class Recorded:
 
     @classmethod
     def of_run(cls, run: StoredRun) -> Recorded:
-        """Return what a run says."""
+        """Return what a run's tags and params record."""
         tags = run.tags
         rows = tags.get("fnnexp.train_images", "")
         return cls(
@@ -170,7 +170,7 @@ class Recorded:
 
     @classmethod
     def of_row(cls, row: pd.Series) -> Recorded:
-        """Return what a row of :func:`fnnexp.runs` says."""
+        """Return what a row of :func:`fnnexp.runs` records."""
         present = {key: value for key, value in row.items() if pd.notna(value)}
         return cls(
             present["run_id"], present["trial"], present["name"], present.get("data_checksum"),
@@ -184,7 +184,7 @@ def network_of(recorded: Recorded, uri: str | None, file: str = artifacts.WEIGHT
     Raises
     ------
     FnnexpError
-        If its files are missing or damaged, or if it was trained with pieces that are not here.
+        If its files are missing or damaged, or if it was trained with pieces of the user that are not loaded.
     """
     content = artifacts.read(recorded.run_id, "config.yaml", uri, most=CONFIG_BYTES)
     try:
@@ -192,7 +192,9 @@ def network_of(recorded: Recorded, uri: str | None, file: str = artifacts.WEIGHT
     except OtherPiecesError:
         raise
     except FnnexpError as error:
-        raise FnnexpError(f"its config cannot be read from its artifact config.yaml: {error}") from error
+        raise FnnexpError(
+            f"the run's config cannot be read from its artifact config.yaml: {error}"
+        ) from error
     dtype = np.dtype(job.config.dtype)
     stored = artifacts.read(recorded.run_id, file, uri, most=MOST_PARAMETERS * dtype.itemsize)
     inputs, classes = _ends(stored, file)
@@ -215,28 +217,28 @@ def network_of(recorded: Recorded, uri: str | None, file: str = artifacts.WEIGHT
 
 
 def _job(content: bytes, recorded: Recorded) -> Job:
-    """Return the job of a run's config.yaml."""
+    """Return the job (a composed config) that a run's config.yaml has."""
     try:
         return jobs.from_artifact(content)
     except ConfigError as error:
         if recorded.pieces is None:
             raise
         raise OtherPiecesError(
-            f"it was trained with pieces from {recorded.pieces}, which are not here; add --pieces FILE, or "
-            f"in Python write fnnexp.pieces.load('FILE') first ({error})"
+            f"the trial was trained with your own pieces from {recorded.pieces}, which are not loaded; add "
+            f"--pieces FILE, or in Python write fnnexp.pieces.load('FILE') first ({error})"
         ) from error
     except (RecursionError, AttributeError) as error:  # deeply nested YAML, or a tag on a wrong value
-        raise FnnexpError(f"it is not the config of a run: {error}") from error
+        raise FnnexpError(f"the file is not the config of a run: {error}") from error
 
 
 def _refuse_other_pieces(trial: Trial, recorded: Recorded) -> None:
-    """Raise if the trial was trained with another version of the user's pieces than is here."""
+    """Raise if the trial was trained with another version of the user's pieces than is loaded."""
     wanted, here = (set(filter(None, (text or "").split(", "))) for text in (recorded.pieces, _pieces(trial)))
     if wanted - here:
         raise OtherPiecesError(
-            f"it was trained with pieces from {recorded.pieces}, but those here are from "
-            f"{_pieces(trial) or 'no file'}; add --pieces FILE with that version of the file, or in Python "
-            "write fnnexp.pieces.load('FILE') first"
+            f"the trial was trained with your own pieces from {recorded.pieces}, but those loaded now are "
+            f"from {_pieces(trial) or 'no file'}; add --pieces FILE with that version of the file, or in "
+            "Python write fnnexp.pieces.load('FILE') first"
         )
 
 
@@ -246,9 +248,9 @@ def _pieces(trial: Trial) -> str | None:
 
 
 def _stand_in(job: Job, recorded: Recorded, inputs: int, classes: int) -> Prepared:
-    """Return a description of the trial's data, which is made without the data.
+    """Return a description of the trial's data, made without reading the data.
 
-    It has what the architecture and the recipe are made of.
+    It has all that the architecture and the settings of training depend on.
     """
     held_out = job.config.data.validation or 0
     n = held_out + max(recorded.train_rows, job.config.data.subset or 1, classes)
@@ -272,15 +274,15 @@ def _training_data(job: Job, recorded: Recorded, architecture: Architecture) -> 
     )
     if prepared.checksum != recorded.checksum:
         raise FnnexpError(
-            f"data={wanted.name} on this machine is not the data that it was trained on (checksum "
+            f"data={wanted.name} on this machine is not the data that the trial was trained on (checksum "
             f"{prepared.checksum[:12]}… instead of {str(recorded.checksum)[:12]}…)"
         )
     recipe = resolve.trial(job, prepared).recipe
     if recipe.architecture != architecture:
         raise FnnexpError(
-            f"its weights are those of a network with {architecture.inputs} inputs and "
-            f"{architecture.classes} classes, but data={wanted.name} has {prepared.input_size} and "
-            f"{prepared.classes}"
+            f"the run's weights are those of a network with {architecture.inputs} inputs and "
+            f"{architecture.classes} classes, but data={wanted.name} has {prepared.input_size} inputs and "
+            f"{prepared.classes} classes"
         )
     return TrainingData(data.load(prepared), recipe)
 
@@ -288,7 +290,7 @@ def _training_data(job: Job, recorded: Recorded, architecture: Architecture) -> 
 def _inputs(
     recipe: Recipe, recorded: Recorded, data_name: str, load_data: Callable[[], TrainingData]
 ) -> Inputs:
-    """Return how a trial's network reads rows. Only means and deviations need the training data."""
+    """Return how a trial's network reads rows. Scales other than `unit` and `raw` need the training data."""
     size = recipe.architecture.inputs
     real, divided = REAL in recorded.notes or data_name in TOYS, DIVIDED in recorded.notes
     if recipe.scale in ("unit", "raw"):
@@ -334,15 +336,17 @@ def weights(
     try:
         archive = npz.Archive(io.BytesIO(content))
         if sorted(archive.names) != sorted(shapes):
-            raise FnnexpError(f"its {file} has {', '.join(archive.names)} instead of {', '.join(shapes)}")
+            raise FnnexpError(
+                f"the run's {file} has the arrays {', '.join(archive.names)} instead of {', '.join(shapes)}"
+            )
         arrays = {name: archive.array(name, dtype, shape) for name, shape in shapes.items()}
     except MemoryError as error:
-        raise FnnexpError(f"there is not enough memory for its {file}") from error
+        raise FnnexpError(f"there is not enough memory for the run's {file}") from error
     except npz.DamagedError as error:
-        raise FnnexpError(f"its {file} is damaged ({error})") from error
+        raise FnnexpError(f"the run's {file} is damaged ({error})") from error
     for name, array in arrays.items():
         if not np.isfinite(array).all():
-            raise FnnexpError(f"{name} in its {file} has values that are NaN or infinite")
+            raise FnnexpError(f"{name} in the run's {file} has values that are NaN or infinite")
     return arrays
 
 
@@ -353,7 +357,10 @@ def _ends(content: bytes, file: str) -> tuple[int, int]:
         layers = sum(name.startswith("W") for name in archive.names[: 2 * MOST_LAYERS])
         first, last = (archive.header(f"W{i}").shape for i in (1, layers))
     except npz.DamagedError as error:
-        raise FnnexpError(f"its {file} is damaged ({error})") from error
+        raise FnnexpError(f"the run's {file} is damaged ({error})") from error
     if len(first) != 2 or len(last) != 2 or min(*first, *last) < 1 or last[1] > 256:
-        raise FnnexpError(f"its {file} has W1 of shape {first} and W{layers} of shape {last}")
+        raise FnnexpError(
+            f"the run's {file} has W1 of shape {first} and W{layers} of shape {last}, which are not the "
+            "first and the last weights of a network"
+        )
     return first[0], last[1]

@@ -80,7 +80,9 @@ def verify(
     runs = frames.runs(experiment, tracking_uri=tracking_uri)
     finished = runs[runs["status"] == "finished"].sort_values("trial", ignore_index=True)
     if finished.empty:
-        raise FnnexpError(f"none of the {plural(len(runs), 'trial')} of '{experiment}' has finished")
+        raise FnnexpError(
+            f"none of the {plural(len(runs), 'trial')} of '{experiment}' has finished; run the sweep again"
+        )
     rng = np.random.default_rng(seed)
     chosen = np.sort(rng.choice(len(finished), min(sample, len(finished)), replace=False))
     curves = frames.curves(experiment, metrics=required_names(), tracking_uri=tracking_uri)

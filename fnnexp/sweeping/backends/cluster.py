@@ -67,7 +67,7 @@ class Cluster(ABC):
         self._sending = threading.Lock()
 
     def train(self, planned: PlannedStack, execution: Execution) -> Trained | Broken:
-        """Train some epochs of a stack on a worker. Each data set is sent once. The method is thread-safe."""
+        """Train some epochs of a stack of networks on a worker. Each data set is sent once. Thread-safe."""
         with self._sending:
             if planned.data.checksum not in self._sent:
                 self._sent[planned.data.checksum] = self.send(planned.data, in_memory(planned.data))
@@ -79,7 +79,7 @@ class Cluster(ABC):
 
     @abstractmethod
     def train_with(self, handle: Any, planned: PlannedStack, execution: Execution) -> Trained | Broken:
-        """Train some epochs of a stack on a worker that has the data set with this handle."""
+        """Train some epochs of a stack of networks on a worker that has the data set with this handle."""
 
     @abstractmethod
     def lost(self) -> ClusterLostError | None:
@@ -97,7 +97,7 @@ class Cluster(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Disconnect from the cluster, which keeps running. Running segments are abandoned."""
+        """Disconnect from the cluster, which keeps running. Training that still runs there is abandoned."""
 
     def gone(self) -> ClusterLostError:
         """Return the error that reports the loss of the cluster."""

@@ -83,7 +83,7 @@ class Dask(Cluster):
         self._client.register_plugin(_DataSet(prepared, arrays), name=name)
 
     def train_with(self, handle: None, planned: PlannedStack, execution: Execution) -> Trained | Broken:
-        """Train some epochs of a stack on a worker that the scheduler chooses. All workers have the data."""
+        """Train some epochs of a stack of networks on a worker that the scheduler chooses."""
         ended: Trained | Broken = self._client.submit(train_segment, planned, execution, pure=False).result()
         return ended
 
@@ -119,7 +119,7 @@ class Dask(Cluster):
         self._client.close(timeout=PATIENCE)
 
     def _compared_workers(self) -> dict[str, int]:
-        """Return each worker's number of threads; raise if a worker has other versions."""
+        """Return each worker's number of threads; raise if a worker has other package versions than here."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             answer: Any = self._client.get_versions(packages=list(self._packages))

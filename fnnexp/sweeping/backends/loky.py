@@ -28,7 +28,7 @@ GRACE = 3.0
 def settings() -> dict[str, Any]:
     """Return joblib's arguments for its pool. Use no others, or joblib would start new processes.
 
-    ``max_nbytes=None`` turns memory mapping off, since stacks are small and a pipe is faster.
+    ``max_nbytes=None`` turns memory mapping off, since stacks of networks are small and a pipe is faster.
     """
     return {"backend": "loky", "max_nbytes": None, "initializer": initialize_worker}
 

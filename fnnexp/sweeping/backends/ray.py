@@ -72,7 +72,7 @@ class Ray(Cluster):
         return ray.put(arrays)
 
     def train_with(self, handle: Any, planned: PlannedStack, execution: Execution) -> Trained | Broken:
-        """Train some epochs of a stack as a task that Ray does not retry, since the sweep retries it."""
+        """Train some epochs of a stack of networks as a task. Ray does not retry it, since the sweep does."""
         task = ray.remote(num_cpus=1, max_retries=0)(_train_with_data)
         ended: Trained | Broken = task.remote(planned, execution, handle).future().result()
         return ended
@@ -89,7 +89,7 @@ class Ray(Cluster):
         try:
             self._compared({node: name for node, name in now.items() if node not in before})
         except ClusterError as error:
-            raise ClusterLostError(f"a machine joined during the sweep; {error}") from error
+            raise ClusterLostError(f"a machine that joined during the sweep is unusable: {error}") from error
         self._machines = now
         for node in before.keys() - now.keys():
             yield f"machine {before[node]} left; another machine trains its epochs again"
@@ -101,11 +101,11 @@ class Ray(Cluster):
         ray.shutdown()
 
     def _compared(self, machines: dict[str, str]) -> dict[str, str]:
-        """Return the machines; raise if a machine has other versions."""
+        """Return the given machines, by id; raise if a machine has other package versions than here."""
 
         def versions(
             packages: Sequence[str],
-        ) -> dict[str, str | None]:  # sent by value
+        ) -> dict[str, str | None]:  # runs on machines that may lack fnnexp: Ray sends its code
             import sys
             from importlib import metadata
 
@@ -138,6 +138,6 @@ def _machines() -> dict[str, str]:
 
 
 def _train_with_data(planned: PlannedStack, execution: Execution, arrays: Arrays) -> Trained | Broken:
-    """Train some epochs of a stack on a worker with arrays that Ray maps from the machine's shared memory."""
+    """Train some epochs of a stack of networks, with arrays that Ray maps from shared memory."""
     receive(planned.data, arrays)
     return train_segment(planned, execution)

@@ -51,7 +51,7 @@ class Needed:
 
 
 def needed(trials: Iterable[Trial], *, diagnostics: Level) -> Needed:
-    """Return what the results of trials take."""
+    """Return how many bytes the results of trials take on disk."""
     counts = Counter(trial.recipe for trial in trials)
     in_store = sum(count * _in_store(recipe, diagnostics) for recipe, count in counts.items())
     in_files = sum(count * _in_files(recipe, diagnostics) for recipe, count in counts.items())
@@ -83,7 +83,7 @@ def _in_files(recipe: Recipe, diagnostics: Level) -> int:
 
 
 def check(results: Needed, uri: str, experiment: str) -> None:
-    """Raise if the disks of a local store have too little left for these results.
+    """Raise if the disks of a local store have too little space left for these results.
 
     Raises
     ------

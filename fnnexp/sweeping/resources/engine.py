@@ -60,8 +60,8 @@ def with_engine(
 ) -> tuple[Execution, list[str]]:
     """Return an execution with the name of an engine instead of ``auto``, and messages to print.
 
-    One names the engine that ``auto`` chose, another says that some trials of the sweep were computed by
-    another engine. Without ``auto``, the execution is returned as it is.
+    One message names the engine that ``auto`` chose, another says that some trials of the sweep were computed
+    by another engine. Without ``auto``, the execution is returned as it is.
 
     Parameters
     ----------
@@ -74,7 +74,8 @@ def with_engine(
     n_jobs
         The number of workers.
     shorter
-        How many trials can go on from the final state of a shorter one, by the name of its engine.
+        How many trials can go on from the final state of the same trial with fewer epochs, by the name of the
+        engine that trained it.
     """
     if execution.engine != AUTO:
         return execution, _mixed(execution, trials, known, n_jobs, shorter)
@@ -87,9 +88,9 @@ def with_engine(
 
 
 def done_by_others(done: Iterable[Trial], known: Mapping[str, Known], engine: str) -> Counter[str]:
-    """Return how many finished trials were computed by an engine that `engine` would not use, by its name.
+    """Count the finished trials that were computed by another engine than `engine`, by that engine's name.
 
-    An engine that can't compute a recipe uses NumPy.
+    If `engine` can't train a trial, NumPy trains it instead. Then NumPy is not another engine.
     """
     return Counter(
         name
@@ -106,7 +107,7 @@ def _mixed(
     shorter: Mapping[str, int],
     chosen: str | None = None,
 ) -> list[str]:
-    """Return a message if another engine computed some trials of the sweep, and how to avoid a mixture."""
+    """Return a message, if another engine computed some trials of the sweep; it may say how to avoid that."""
     done, _ = runs_of(known, trials)
     others = done_by_others(done, known, chosen or execution.engine)
     if not others:
@@ -129,7 +130,7 @@ def _choice(
     n_jobs: int,
     shorter: Mapping[str, int],
 ) -> tuple[str, str]:
-    """Return the name of an engine and the reason, as the end of a sentence."""
+    """Choose an engine for a sweep; return its name, and the reason as the end of a sentence."""
     _, wanted = runs_of(known, trials)
     saved = Counter(begun_by(CHECKPOINTS, {trial.numbers_id for trial in wanted}))
     recorded = Counter(known[trial.id].engine for trial in trials if trial.id in known)
@@ -168,11 +169,11 @@ def seconds_saved(trials: Iterable[Trial]) -> float:
 
 
 def _saved_an_epoch(recipe: Recipe, prepared: Prepared, lanes: int) -> float:
-    """Return the seconds saved in one epoch of a lane, if this many lanes share a recipe."""
+    """Return the seconds that numba saves in one epoch of a network, if this many networks share a recipe."""
     rows, architecture = recipe.rows_to_train(prepared.n_train), recipe.architecture
     if descends_by_row(recipe):
         if any(short(name) != name for name in architecture.activations):
-            return 0.0  # NumPy computes activations of the user's
+            return 0.0  # NumPy computes activations that a user defined
         return rows * (SAVED_A_ROW + SAVED_A_CALL / min(lanes, USUAL_LANES["sample"]))
     if not skips_pixels(recipe, prepared):
         return 0.0
@@ -187,7 +188,7 @@ def skips_pixels(recipe: Recipe, prepared: Prepared) -> bool:
         return False
     try:
         return _is_mostly_zero(prepared)
-    except DataError:  # the data is gone, which the first segment reports
+    except DataError:  # the data is gone, which training will report
         return False
 
 
@@ -215,7 +216,7 @@ def must_compile(trials: Iterable[Trial], engine: str) -> bool:
 def threads_used(planned: PlannedStack, engine: str, threads: int, lanes: int | None = None) -> int:
     """Return how many of the given threads train a stack; see :class:`fnnexp.nn.epoch.EpochTrainer`.
 
-    With `lanes`, the answer is for a stack like this one with so many lanes.
+    With `lanes`, the answer is for a stack of the same kind with so many lanes (networks).
     """
     recipe, prepared = planned.recipe, planned.data
     if descends_by_row(recipe):

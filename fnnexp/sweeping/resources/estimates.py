@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
-from fnnexp.config.execution import Execution
+from fnnexp.config.execution import Budget, Execution
 from fnnexp.config.trial import Trial
 from fnnexp.errors import plural
 from fnnexp.nn.epoch import CHUNK
@@ -50,7 +51,7 @@ AROUND = 0.7
 
 @dataclass(frozen=True)
 class Parent:
-    """What this process does in a sweep, in seconds.
+    """The seconds that this process works in a sweep.
 
     Attributes
     ----------
@@ -85,29 +86,145 @@ def logging(trials: Sequence[Trial], *, opens: bool, creates: bool) -> float:
     return OPEN * opens + CREATE * creates + A_TRIAL * len(trials) + AN_EPOCH * epochs
 
 
-def summary(
-    stacks: Sequence[PlannedStack], trials: Sequence[Trial], parent: Parent, execution: Execution, n_jobs: int
-) -> str | None:
-    """Return a sentence about the time that a sweep will take, after measuring if nothing is known.
+@dataclass(frozen=True)
+class Later:
+    """Trials that a sweep trains after others, depending on their results.
 
-    Return None if it can't be measured.
+    Attributes
+    ----------
+    name
+        What they are for, such as "to check".
+    trials, epochs
+        How many they are, and their epochs in all.
+    is_sure
+        Whether they are surely so many; else at most.
+    """
+
+    name: str
+    trials: int
+    epochs: int
+    is_sure: bool = True
+
+
+@dataclass(frozen=True)
+class Ahead:
+    """How the trials that a dry run shows relate to the whole sweep.
+
+    Attributes
+    ----------
+    first
+        What these trials are for, such as "to tune", if others follow.
+    epochs
+        How many epochs these trials train at most, if a search may prune some; None: all of theirs.
+    later
+        What follows them.
+    budget
+        The budget, if it is one of time.
+    """
+
+    first: str = ""
+    epochs: int | None = None
+    later: tuple[Later, ...] = ()
+    budget: Budget | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the results may shorten the sweep."""
+        return self.epochs is not None or not all(part.is_sure for part in self.later)
+
+
+WHOLE = Ahead()
+"""These trials are the whole sweep."""
+
+
+def summary(
+    stacks: Sequence[PlannedStack],
+    trials: Sequence[Trial],
+    parent: Parent,
+    execution: Execution,
+    n_jobs: int,
+    ahead: Ahead = WHOLE,
+) -> list[str]:
+    """Return sentences about the time that a sweep will take, after measuring if nothing is known.
+
+    Return none if it can't be measured. What follows these trials is supposed to take as long for an epoch.
     """
     compiles = must_compile(trials, execution.engine)
     measuring = replace(execution, engine="numpy") if compiles else execution
     speeds = Speeds(measuring.engine)
     source = learn(speeds, stacks, measuring, n_jobs)
     if source is None:
-        return None
-    training = seconds_to_train(speeds, stacks, execution, n_jobs) + LOAD[execution.engine]
-    training += COMPILE if compiles else 0.0
-    training += START if execution.backend == "loky" and n_jobs > 1 and len(trials) == 1 else 0.0
-    seconds = AROUND + parent.until_the_end(training, cores=cores_here(), n_jobs=n_jobs)
-    at_most = "at most " if compiles or any(stack.recipe.stopping for stack in stacks) else ""
+        return []
+    loading = LOAD[execution.engine] + (COMPILE if compiles else 0.0)
+    loading += START if execution.backend == "loky" and n_jobs > 1 and len(trials) == 1 else 0.0
+    training, epochs = seconds_to_train(speeds, stacks, execution, n_jobs), epochs_in(stacks)
+    parts = [(ahead.first, share_of(ahead, trials) * epochs, True)]
+    parts += [(part.name, part.epochs, part.is_sure) for part in ahead.later]
+    ends, trained = [], 0.0  # when each part ends, and the epochs until then
+    for part, later in zip(parts, (None, *ahead.later), strict=True):
+        trained += part[1]
+        if later is not None:
+            parent = replace(parent, beside=parent.beside + A_TRIAL * later.trials + AN_EPOCH * later.epochs)
+        seconds = loading + training * trained / epochs
+        ends.append(parent.until_the_end(seconds, cores=cores_here(), n_jobs=n_jobs))
+    is_open = ahead.is_open or compiles or any(stack.recipe.stopping for stack in stacks)
     engine = NAMES[execution.engine] + (", which compiles its code first" if compiles else "")
     by = " with NumPy" if compiles else ""
-    return (
-        f"time: {at_most}about {in_words(seconds)} on {plural(n_jobs, 'worker')} with {engine} ({source}{by})"
-    )
+    line = f"time: {'at most ' if is_open else ''}about {in_words(AROUND + ends[-1])}"
+    line += f" on {plural(n_jobs, 'worker')} with {engine} ({source}{by})"
+    if ahead.later:
+        spans = pairwise([-AROUND, *ends])
+        texts = [
+            f"{'' if is_sure else 'up to '}{in_words(end - begin)} {name}"
+            for (name, _, is_sure), (begin, end) in zip(parts, spans, strict=True)
+        ]
+        line += f": {', '.join(texts)}"
+    if ahead.budget is None:
+        return [line]
+    return [line, within(ahead.budget, parent.before + loading, ends[-1], trained, is_open=is_open)]
+
+
+def epochs_in(stacks: Sequence[PlannedStack]) -> int:
+    """Return how many epochs the lanes of these stacks train in all; an evaluation counts as one."""
+    return sum(len(stack.lanes) * max(stack.recipe.epochs - stack.stack.epoch, 1) for stack in stacks)
+
+
+def share_of(ahead: Ahead, trials: Sequence[Trial]) -> float:
+    """Return the largest share of their epochs that these trials train."""
+    if ahead.epochs is None:
+        return 1.0
+    return min(ahead.epochs / sum(max(trial.recipe.epochs, 1) for trial in trials), 1.0)
+
+
+def within(budget: Budget, begin: float, end: float, epochs: float, *, is_open: bool) -> str:
+    """Return whether a budget of time is enough for a sweep, or how many epochs it reaches.
+
+    Parameters
+    ----------
+    budget
+        The budget.
+    begin, end
+        After how many seconds the workers begin to train, and when the sweep has ended.
+    epochs
+        The epochs of the sweep.
+    is_open
+        Whether they may be fewer.
+
+    Examples
+    --------
+    >>> minute = Budget("1m", seconds=60.0)
+    >>> within(minute, 4.0, 50.0, 720, is_open=False), within(minute, 10.0, 210.0, 720, is_open=True)
+    ('budget=1m: enough for the whole sweep', 'budget=1m: reaches about 180 of at most 720 epochs (25%)')
+    """
+    assert budget.seconds is not None
+    if end <= budget.seconds:
+        return f"budget={budget.text}: enough for the whole sweep"
+    share = (budget.seconds - begin) / (end - begin)
+    if share * epochs < 1:
+        return f"budget={budget.text}: over before the first epochs are trained"
+    of = "at most " if is_open else ""
+    reached = f"{share * epochs:,.0f} of {of}{epochs:,.0f} epochs ({share:.0%})"
+    return f"budget={budget.text}: reaches about {reached}"
 
 
 def in_words(seconds: float) -> str:
@@ -131,7 +248,7 @@ def in_words(seconds: float) -> str:
 def seconds_to_train(
     speeds: Speeds, stacks: Sequence[PlannedStack], execution: Execution, n_jobs: int
 ) -> float:
-    """Return how long the workers train these stacks."""
+    """Return how long the workers train these stacks of networks."""
     jobs = [
         Job(speeds.kind(stack), len(stack.lanes), max(stack.recipe.epochs - stack.stack.epoch, 1))
         for stack in stacks
@@ -150,7 +267,7 @@ def seconds_to_train(
 
 @dataclass(frozen=True)
 class Source:
-    """From how many earlier trials the speeds are, and in how many seconds others were measured.
+    """Where speeds come from: from how many earlier trials, and in how many seconds the others were measured.
 
     >>> [str(source) for source in (Source(36), Source(0, 0.84), Source(1, 0.61))]
     ['from 36 earlier trials', 'measured in 0.8 s', 'from 1 earlier trial, and measured in 0.6 s']
@@ -166,9 +283,9 @@ class Source:
 
 
 def learn(speeds: Speeds, stacks: Sequence[PlannedStack], execution: Execution, n_jobs: int) -> Source | None:
-    """Find out how fast these stacks train, and return how; return None if that is impossible.
+    """Put into `speeds` how fast these stacks train, and return where that is from; None if it is unknown.
 
-    What earlier sweeps did not keep is measured.
+    Speeds that earlier sweeps did not record are measured.
     """
     threads = threads_each(n_jobs, len(stacks))
     kinds = recalled(speeds, stacks, threads, n_jobs)
@@ -191,7 +308,7 @@ def learn(speeds: Speeds, stacks: Sequence[PlannedStack], execution: Execution, 
 
 
 def evenly(stacks: Sequence[PlannedStack], most: int) -> list[PlannedStack]:
-    """Return at most this many of the stacks, evenly spaced."""
+    """Return at most this many of the stacks of networks, evenly spaced."""
     count = min(most, len(stacks))
     return [stacks[i * len(stacks) // count] for i in range(count)]
 
@@ -199,9 +316,10 @@ def evenly(stacks: Sequence[PlannedStack], most: int) -> list[PlannedStack]:
 def task(
     speeds: Speeds, stack: PlannedStack, threads: int, seconds: float
 ) -> tuple[PlannedStack, int, float]:
-    """Return a stack as :func:`fnnexp.sweeping.worker.time_epoch` takes it, on how many rows, and how long.
+    """Return the arguments of :func:`fnnexp.sweeping.worker.time_epoch`: a stack, the rows, the seconds.
 
-    There are so many rows that all its epochs take about `seconds`, and at least a chunk for each thread.
+    The number of rows is such that the whole measurement takes about `seconds`, and that each thread has at
+    least a chunk of rows.
     """
     n = stack.recipe.rows_to_train(stack.data.n_train)
     a_row = speeds.rough(speeds.kind(stack), len(stack.lanes), threads) / n

@@ -17,24 +17,25 @@ from fnnexp.config.trial import kind_of
 from fnnexp.nn.training import Recipe
 
 Kept = Mapping[str, Mapping[str, tuple[float, int]]]
-"""The seconds of an epoch of a stack, and from how many trials they are: by :func:`key_of` and by lanes."""
+"""The seconds of an epoch of a stack, and from how many trials they are: by the key that :func:`key_of`
+returns, and by the number of lanes."""
 
 MOST_KEPT = 2000
 """How many keys the file has at most; the oldest leave."""
 
 
 def key_of(recipe: Recipe, checksum: str, engine: str, threads: int, workers: int) -> str:
-    """Return what decides the speed of a stack, besides the machine and the number of lanes."""
+    """Return, as text, what decides a stack's speed besides the machine and the number of networks."""
     return f"{kind_of(recipe, checksum)} {engine} {threads} {workers}"
 
 
 def file_in(cache: Path) -> Path:
-    """Return the file of this machine's speeds. Machines may share a cache folder."""
+    """Return the file of this machine's speeds. Machines that share a cache folder have a file each."""
     return cache / "speeds" / f"{hashlib.sha256(platform.node().encode()).hexdigest()[:16]}.json"
 
 
 def kept(cache: Path) -> Kept:
-    """Return what this version of fnnexp kept on this machine; nothing if the file is missing or damaged."""
+    """Return the speeds that this version of fnnexp recorded here; none if the file is missing or damaged."""
     try:
         content = json.loads(file_in(cache).read_text("utf-8"))
         return _checked(content["speeds"]) if content["version"] == __version__ else {}
@@ -43,7 +44,7 @@ def kept(cache: Path) -> Kept:
 
 
 def _checked(speeds: Any) -> Kept:
-    """Return the content of a file with each value as it must be."""
+    """Return the content of a file with values of the right types, without impossible values."""
     return {
         str(key): {
             str(int(lanes)): (float(seconds), int(trials))

@@ -51,7 +51,7 @@ class Leftover:
 
 
 def find(kinds: Iterable[str], uri: str | None) -> list[Leftover]:
-    """Return what there is of these kinds, for a store whose address may be None for the default."""
+    """Return the leftovers of these kinds; `uri` is the address of the store, None for the default store."""
     address = full_address(address_or_default(uri))
     found = []
     for kind in kinds:
@@ -121,14 +121,14 @@ def _cells(_: str) -> Places:
 
 
 def _claims(address: str) -> Places:
-    """Return files of sweeps that have ended: claims on a store or on servers, and locks of other folders."""
+    """Return files of sweeps that ended: claims on trials, of this store and of servers, and lock files."""
     servers = cache_folder() / "claims"
     folders = {folder_for(address, cache_folder()), *_entries(servers), HERE, cache_folder()}
     return [(folder, _dead(folder)) for folder in sorted(folders)]
 
 
 def _dead(folder: Path) -> list[Path]:
-    """Return the claims and locks in a folder that no process holds."""
+    """Return the claims on trials and the lock files in a folder that no process holds any more."""
     locks = [lock for lock in _entries(folder, "*.lock") if not is_held(lock)]
     alive = {lock.stem for lock in _entries(folder, "*.lock") if lock not in locks}
     if folder in (HERE, cache_folder()):

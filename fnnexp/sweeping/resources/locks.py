@@ -50,7 +50,7 @@ class Claim:
     experiment, trials
         The experiment and the trial ids that the sweep wants to train.
     now
-        Returns the time in seconds since the epoch.
+        Returns the time in seconds since 1970.
 
     Attributes
     ----------
@@ -108,7 +108,7 @@ class Claim:
             yield
 
     def _read_claims(self) -> None:
-        """Read the claims of the experiment's other sweeps on this machine; remove files of dead sweeps."""
+        """Read which trials other sweeps on this machine claim; remove the files of dead sweeps."""
         for file in self._folder.glob("*.json"):
             try:
                 claim = json.loads(file.read_text("utf-8"))
@@ -146,7 +146,7 @@ class Claim:
         self._write(tracker, settled=True)
 
     def beat(self) -> None:
-        """Write a heartbeat if the claim is shared and the last heartbeat is older than :data:`BEAT`.
+        """Write a heartbeat if the claim on trials is shared and the last one is older than :data:`BEAT`.
 
         Raises
         ------
@@ -166,7 +166,7 @@ class Claim:
         self._write(self._tracker, settled=True)
 
     def _write(self, tracker: Tracker, *, settled: bool) -> None:
-        """Write the claim to as many tags ``fnnexp.claim.OWNER.NUMBER`` as its trials need."""
+        """Write the claim on the trials to as many tags ``fnnexp.claim.OWNER.NUMBER`` as they need."""
         self._beat = self._now()
         began = time.strftime("%H:%M", time.localtime(self._since))
         who = f"process {os.getpid()} on {platform.node()[:40] or 'another machine'}, since {began}"

@@ -13,7 +13,7 @@ MOST = 50
 
 
 class Job(NamedTuple):
-    """A stack to train: the number of its kind, its lanes and its remaining epochs."""
+    """A stack to train: a number for its kind, its number of lanes (networks), and the epochs that remain."""
 
     kind: int
     lanes: int
@@ -29,7 +29,7 @@ Threads = Callable[[int], int]
 
 @dataclass(frozen=True)
 class Busy:
-    """A stack in training: what it still had to train at the time `began`, and its threads."""
+    """A stack of networks in training: what it still had to train at the time `began`, and its threads."""
 
     job: Job
     began: float = 0.0
@@ -45,7 +45,7 @@ def seconds_left(
     segment: float = math.inf,
     threads: Threads = lambda stacks: 1,
 ) -> float:
-    """Return the seconds from time 0 until all stacks are trained.
+    """Return the seconds from time 0 until all stacks of networks are trained.
 
     A free worker takes the first stack that waits. When no stack waits, the rest of a stack that returns is
     divided among the workers that are idle, as in :class:`fnnexp.sweeping.waiting.Waiting`.
@@ -73,7 +73,7 @@ def seconds_left(
 
 @dataclass(frozen=True)
 class _Running:
-    """A stack in training, with the seconds of its epochs and of a segment."""
+    """A stack in training, with the seconds of an epoch, and those after which a worker returns the stack."""
 
     busy: Busy
     epoch: float
@@ -85,7 +85,7 @@ class _Running:
         return self.busy.began + self.busy.job.epochs * self.epoch
 
     def returns(self, after: float) -> float:
-        """Return when the stack first returns after a time."""
+        """Return when the worker next returns the stack after a time."""
         if self.epoch <= 0 or self.segment / self.epoch >= self.busy.job.epochs:
             return self.end
         epochs = max(math.ceil(self.segment / self.epoch), 1)
@@ -93,7 +93,7 @@ class _Running:
         return min(self.busy.began + max(segments, 1) * epochs * self.epoch, self.end)
 
     def rest(self, at: float) -> Job:
-        """Return what is left of the stack when it returns at a time."""
+        """Return the stack with the epochs that are left when the worker returns it at a time."""
         trained = round((at - self.busy.began) / self.epoch)
         return self.busy.job._replace(epochs=self.busy.job.epochs - trained)
 
@@ -139,7 +139,7 @@ def _changes(each: _Running, threads: int) -> bool:
 
 
 def _divided(job: Job, n: int) -> list[Job]:
-    """Return a stack in n parts, or fewer if each has a single lane, as :func:`fnnexp.sweeping.plan.spread`.
+    """Return a stack in n parts, or fewer if each has a single lane (network), as the sweep would divide it.
 
     >>> [part.lanes for part in _divided(Job(0, 5, 1), 3)], [part.lanes for part in _divided(Job(0, 2, 1), 3)]
     ([2, 2, 1], [1, 1])

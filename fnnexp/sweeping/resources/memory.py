@@ -48,7 +48,7 @@ BY_ROW = {"numpy": 64, "numba": 256}
 
 
 def needed(planned: PlannedStack, execution: Execution) -> dict[str, int]:
-    """Return the bytes that a worker needs to train a stack, by what they are for."""
+    """Return the bytes that a worker needs to train a stack of networks, by what they are for."""
     recipe, data = planned.recipe, planned.data
     count = recipe.rows_to_train(data.n_train)
     size = min(CHUNK, recipe.batching.batch_size(count))
@@ -57,7 +57,7 @@ def needed(planned: PlannedStack, execution: Execution) -> dict[str, int]:
     sparse = execution.engine == "numba" and skips_pixels(recipe, data)
     compiles = execution.engine == "numba" and (sparse or descends_by_row(recipe))
     state, copies = _state(planned), _copies(planned, size, sparse=sparse)
-    if execution.diagnostics:  # keeps the parameters before an epoch
+    if execution.diagnostics:  # they need a copy of the parameters from before the epoch
         copies += _theta(planned)
     rows, activations = _rows(planned, size, sparse=sparse), _activations(planned, size)
     # The worker trains a copy of what it received. Then it frees the rest and pickles the copy.
@@ -72,13 +72,13 @@ def needed(planned: PlannedStack, execution: Execution) -> dict[str, int]:
 
 
 def _theta(planned: PlannedStack) -> int:
-    """Return the size of the parameters of all lanes."""
+    """Return the size in bytes of the parameters of all lanes (networks) of a stack."""
     count = planned.recipe.architecture.parameter_count
     return len(planned.lanes) * count * np.dtype(planned.recipe.dtype).itemsize
 
 
 def _state(planned: PlannedStack) -> int:
-    """Return the size of a stack: its parameters, the optimizer's slots, and those of the best epochs."""
+    """Return the size of a stack's state: parameters, optimizer's arrays, and parameters of best epochs."""
     recipe = planned.recipe
     return _theta(planned) * (1 + OPTIMIZERS[recipe.optimizer].slots + (recipe.stopping is not None))
 
@@ -99,7 +99,7 @@ def _copies(planned: PlannedStack, size: int, *, sparse: bool) -> int:
     one_first = inputs * outputs * itemsize
     first, slots = lanes * one_first, OPTIMIZERS[recipe.optimizer].slots
     later = theta - lanes * inputs * outputs * itemsize
-    # BLAS gathers the used rows of a lane's first weights in a buffer for each slice of lanes.
+    # Lanes (networks) are computed in slices. For each slice, BLAS gathers rows of first weights in a buffer.
     evaluating = int(measuring * AGAIN * (first if sparse else one_first * _slices(recipe, lanes, CHUNK)))
     if descends_by_row(recipe):
         return evaluating + (first if sparse else one_first + 2 * later)
@@ -118,14 +118,14 @@ def _copies(planned: PlannedStack, size: int, *, sparse: bool) -> int:
 
 
 def _slices(recipe: Recipe, lanes: int, rows: int) -> int:
-    """Return the number of slices of lanes that are computed together; see :class:`nn.epoch.LaneSlice`."""
+    """Return into how many slices the networks of a stack are divided; those of a slice compute together."""
     widest = max((*recipe.architecture.hidden, recipe.architecture.classes))
     width = max(SLICE_BYTES // (rows * widest * np.dtype(recipe.dtype).itemsize), 1)
     return -(-lanes // width)
 
 
 def _rows(planned: PlannedStack, size: int, *, sparse: bool) -> int:
-    """Return the size of the rows of a chunk, and of the orders of all rows."""
+    """Return the size of the rows of a chunk, and of the shuffled orders of all rows."""
     recipe, itemsize = planned.recipe, np.dtype(planned.recipe.dtype).itemsize
     columns, of_bytes = planned.data.input_size, 4 if planned.data.real else 2
     a_row = columns * (0.2 * 2 * (4 + itemsize) if sparse else of_bytes + itemsize)
@@ -133,14 +133,14 @@ def _rows(planned: PlannedStack, size: int, *, sparse: bool) -> int:
     order = recipe.rows_to_train(planned.data.n_train) * 8 if recipe.batching.shuffle else 0
     training, measuring = _threads(planned)
     if sparse and training == 1 and planned.threads > 1 and len(planned.lanes) == 1:
-        training = 3  # numba's assistant has two more batches of rows
+        training = 3  # the thread that assists numba has two more batches of rows
     return int(
         groups * (training * size * a_row + order) + measuring * min(CHUNK, planned.data.n_test) * a_row
     )
 
 
 def _activations(planned: PlannedStack, size: int) -> int:
-    """Return the size of what forward and backward compute for a chunk, and of an evaluation."""
+    """Return the size of the arrays that forward and backward passes fill for a chunk, and evaluations."""
     recipe, architecture = planned.recipe, planned.recipe.architecture
     lanes, itemsize = len(planned.lanes), np.dtype(recipe.dtype).itemsize
     dropped = any(option.startswith(DROPOUT) for option in recipe.options)
@@ -164,7 +164,7 @@ def _data(planned: PlannedStack) -> int:
 
 
 def of_parent(stacks: Sequence[PlannedStack], trials: int, n_jobs: int) -> int:
-    """Return the bytes that the parent needs: of each trial a little, and the stacks that workers train."""
+    """Return the bytes that the parent process needs: a little for each trial, and the stacks in training."""
     return PARENT + trials * BYTES_A_TRIAL + 3 * n_jobs * max((_state(stack) for stack in stacks), default=0)
 
 
@@ -185,7 +185,7 @@ def fitting(
     execution: Execution,
     n_jobs: int,
 ) -> list[PlannedStack]:
-    """Return the stacks, cut so that each fits into a worker's memory. Cutting changes no result.
+    """Return the stacks of networks, cut so that each fits into a worker's memory. Cutting changes no result.
 
     Raises
     ------
@@ -212,9 +212,9 @@ def fitting(
 
 
 def threads_that_fit(planned: PlannedStack, most: int, execution: Execution) -> int:
-    """Return with how many threads, at most `most`, a stack fits into ``execution.memory``.
+    """Return with how many threads, at most `most`, a stack of networks fits into ``execution.memory``.
 
-    Without that limit all fit: they take the cores of idle workers, and less memory than these would.
+    Without that limit, return `most`: the threads replace idle workers, which would take more memory.
     """
     if execution.memory is None:
         return most
@@ -266,7 +266,7 @@ def size(count: float) -> str:
 
 
 def summary(stacks: Sequence[PlannedStack], trials: int, execution: Execution, n_jobs: int) -> str:
-    """Return a sentence about the memory that a sweep of planned stacks will take."""
+    """Return a sentence about the memory that a sweep of these stacks of networks will take."""
     largest = max(sum(needed(planned, execution).values()) for planned in stacks)
     most, used = limit(execution, n_jobs), min(n_jobs, len(stacks))
     workers = f"each of {used} workers" if used > 1 else "the worker"

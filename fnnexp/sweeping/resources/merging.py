@@ -42,7 +42,7 @@ COMPUTED_BY = (ENGINE, "fnnexp.blas")
 
 
 class Row(NamedTuple):
-    """What became of a trial: a row of :func:`merge`."""
+    """What became of a trial: a row of the table that :func:`merge` returns."""
 
     store: str
     experiment: str
@@ -105,7 +105,8 @@ def merge(*stores: str | Path, into: str | Path) -> pd.DataFrame:
     with mlflow_settings():
         for given, address in zip(stores, addresses, strict=True):
             for summary in reversed(reader.experiment_summaries(address)):
-                rows += _merge_experiment(summary.name, str(given), address, target)
+                if summary.trials:
+                    rows += _merge_experiment(summary.name, str(given), address, target)
     frame = pd.DataFrame(rows, columns=list(Row._fields)).astype("str")
     return frame.astype({"result": pd.CategoricalDtype(list(RESULTS), ordered=True)})
 
@@ -159,7 +160,7 @@ class _Side:
             return None
 
     def computed_by(self, trial: str) -> str:
-        """Return what computed a trial's numbers."""
+        """Return the engine and the BLAS kernel that computed a trial's numbers, as text."""
         row = self.row_of[trial]
         texts = [_tags(self.runs, tag)[row] for tag in COMPUTED_BY]
         return ", ".join(text for text in texts if text) or "unknown"
@@ -241,7 +242,7 @@ def _folder(side: _Side) -> Path:
 
 
 def _copy_folder(here: Path, there: Path) -> None:
-    """Copy a folder under another name, and rename it; one that a stopped merge has left is replaced."""
+    """Copy a folder under a temporary name and rename it; replace what a stopped merge left there."""
     there.parent.mkdir(parents=True, exist_ok=True)
     staging = there.with_name(f".{uuid.uuid4().hex}")
     try:

@@ -17,19 +17,19 @@ from fnnexp.sweeping.resources import kept_speeds
 from fnnexp.sweeping.resources.engine import skips_pixels, threads_used
 from fnnexp.sweeping.resources.kept_speeds import Kept, key_of
 
-# --- a rough figure -----------------------------------------------------------------------------------------
+# --- a rough estimate ---------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Costs:
-    """The seconds of an epoch.
+    """The costs of which an epoch of a stack is made, in seconds. A lane is one network of the stack.
 
     Attributes
     ----------
     weight, row
         For each row and weight of a lane, and for each row of a lane.
     order
-        For each row; lanes that share an order of rows share it.
+        For each row; lanes with the same order of rows share this cost.
     step
         For each step and layer, whatever the number of lanes.
     """
@@ -70,16 +70,16 @@ thread assists its only lane."""
 
 @dataclass(frozen=True)
 class Rough:
-    """A rough figure for the epochs of one kind of stack.
+    """A rough estimate of the seconds of an epoch, for one kind of stack.
 
     Attributes
     ----------
     mode
-        Its batching mode.
+        The batching mode.
     lane, shared
-        The seconds of an epoch for each lane, and those that all lanes share.
+        The seconds of an epoch for each lane (network), and those that all lanes share.
     divided
-        The largest number of threads that divide its batches.
+        The largest number of threads that divide a batch among them.
     assisted
         Whether a second thread assists a stack with one lane.
     """
@@ -92,7 +92,7 @@ class Rough:
 
     @classmethod
     def of(cls, planned: PlannedStack, engine: str) -> Rough:
-        """Return the figure for stacks like this one."""
+        """Return the estimate for stacks of networks of the same kind as this one."""
         recipe, data = planned.recipe, planned.data
         architecture, rows = recipe.architecture, recipe.rows_to_train(data.n_train)
         size = recipe.batching.batch_size(rows)
@@ -116,7 +116,7 @@ class Rough:
         return cls(mode, slower * lane, slower * shared, divided, assisted)
 
     def seconds(self, lanes: int, threads: int) -> float:
-        """Return the seconds of an epoch of a stack with this number of lanes.
+        """Return the seconds of an epoch of a stack with this number of lanes (networks).
 
         >>> wide, alone = Rough("full", 2.0, 1.0, divided=8), Rough("mini", 2.0, 0.4, assisted=True)
         >>> wide.seconds(4, 1), wide.seconds(9, 2), alone.seconds(1, 1), alone.seconds(4, 2)
@@ -145,9 +145,9 @@ MOST_EPOCHS = 999
 
 
 class _Factors:
-    """How many times as long as expected epochs took, by kind of stack.
+    """The ratio of the seconds that epochs took to the seconds that were expected, by kind of stack.
 
-    A kind without a measurement is assumed to be like those with the same batching mode, or else like all.
+    A kind without a measurement gets the ratio of the kinds with its batching mode, or else of all kinds.
     """
 
     def __init__(self) -> None:
@@ -168,10 +168,10 @@ class _Factors:
 
 
 class Speeds:
-    """The seconds of epochs, by kind of stack.
+    """The seconds that epochs take, by kind of stack of networks.
 
-    They are the rough figure of the kind, times the factor that was known before, times the factor that was
-    measured since. If a factor is not known for a kind, it is that of the kinds with the same batching mode,
+    They are a rough estimate for the kind, times a factor that was known before the sweep, times a factor
+    that the sweep has measured. A kind without a factor gets that of the kinds with the same batching mode,
     or else that of all kinds.
 
     Parameters
@@ -190,7 +190,7 @@ class Speeds:
         self._trials: Counter[tuple[int, int, int]] = Counter()
 
     def kind(self, planned: PlannedStack) -> int:
-        """Return the number of a stack's kind. Recipes that differ by their epochs are of one kind."""
+        """Return a number for a stack's kind. Recipes that differ only in `epochs` are of one kind."""
         number = self._numbers.get(planned.kind)
         if number is None:
             recipe = replace(planned.recipe, epochs=min(planned.recipe.epochs, 1))
@@ -203,15 +203,15 @@ class Speeds:
         return number
 
     def rough(self, kind: int, lanes: int, threads: int) -> float:
-        """Return the rough figure for the seconds of an epoch of a stack."""
+        """Return a rough estimate of the seconds of an epoch of a stack of networks, by its shape alone."""
         return self._rough[kind].seconds(lanes, threads)
 
     def epoch(self, kind: int, lanes: int, threads: int) -> float:
-        """Return the seconds of an epoch of a stack, as far as they are known."""
+        """Return the estimated seconds of an epoch of a stack, by all that was measured so far."""
         return self._expected(kind, lanes, threads) * self._since.of(self._groups(kind))
 
     def suppose(self, kind: int, lanes: int, threads: int, seconds: float) -> None:
-        """Suppose that an epoch of a stack takes this long, until it is measured."""
+        """Suppose that an epoch of a stack of networks takes this long, until it is measured."""
         self._before.note(self._groups(kind), seconds, self.rough(kind, lanes, threads), 1.0)
 
     def note(
@@ -230,13 +230,16 @@ class Speeds:
     # --- for later sweeps -----------------------------------------------------------------------------------
 
     def remember(self, kind: int, lanes: int, threads: int, epochs: Sequence[float], *, trials: int) -> None:
-        """Remember the seconds of some epochs of a stack, and that so many trials began with them."""
+        """Remember the seconds of some epochs of a stack of networks for later sweeps.
+
+        `trials` is the number of trials whose first epochs these are.
+        """
         key = kind, lanes, threads
         self._epochs.setdefault(key, deque(maxlen=MOST_EPOCHS)).extend(epochs)
         self._trials[key] += trials
 
     def remembered(self, workers: int) -> Kept:
-        """Return the median seconds of the epochs that were remembered."""
+        """Return the median seconds of the remembered epochs, by kind of stack and number of networks."""
         kept: dict[str, dict[str, tuple[float, int]]] = {}
         for (kind, lanes, threads), epochs in self._epochs.items():
             key = key_of(*self._kinds[kind], self.engine, threads, workers)
@@ -245,9 +248,9 @@ class Speeds:
         return kept
 
     def recall(self, kept: Kept, kind: int, lanes: int, threads: int, workers: int) -> int:
-        """Suppose what earlier sweeps remembered of a kind, and return from how many trials it is.
+        """Use the speed that earlier sweeps recorded for a kind of stack; return of how many trials it is.
 
-        It must be of stacks with at most twice or half as many lanes; else nothing is supposed.
+        Only speeds of stacks with half to twice as many lanes (networks) are used; without one, return 0.
         """
         recipe, checksum = self._kinds[kind]
         widths = (
@@ -265,9 +268,9 @@ class Speeds:
 def recalled(
     speeds: Speeds, stacks: Sequence[PlannedStack], threads: int, workers: int
 ) -> dict[int, tuple[PlannedStack, int]]:
-    """Suppose what earlier sweeps on this machine remembered of the kinds of these stacks.
+    """Use the speeds that earlier sweeps on this machine recorded for the kinds of these stacks of networks.
 
-    Return, for each kind, its first stack and from how many trials its speed is; 0 if nothing is known.
+    Return, for each kind, its first stack, and of how many trials its speed is; 0 if no speed is known.
     """
     kept, kinds = kept_speeds.kept(cache_folder()), {}
     for stack in stacks:

@@ -62,7 +62,7 @@ MOST_ENDS = 1 << 24
 
 @dataclass(frozen=True)
 class End:
-    """How a lane of a finished trial ended.
+    """How a lane (network) of a finished trial ended.
 
     Attributes
     ----------
@@ -95,7 +95,7 @@ Ends = Mapping[str, Sequence[End]]
 
 
 class States:
-    """A folder with final states.
+    """A folder with the final states of trials, from which the same trials with more epochs go on.
 
     Parameters
     ----------
@@ -142,7 +142,7 @@ class States:
                         for trajectory, end in _ends(file, epochs):
                             found.setdefault(trajectory, []).append(end)
                 except DamagedError as error:
-                    self.say(f"the trials of {file.name} start over: {error}")
+                    self.say(f"the trials whose final states are in {file.name} start over: {error}")
         return found
 
     def go_on(
@@ -152,7 +152,7 @@ class States:
         execution: Execution,
         begun: Collection[str] = (),
     ) -> dict[str, Stack]:
-        """Return stacks of a single lane, by key, for the lanes that go on from a final state.
+        """Return stacks of a single lane (network), by key, for the lanes that go on from a final state.
 
         The stacks have the epoch of the state, but not its parameters, which :meth:`loaded` reads. Print how
         many trials go on, and why others start over although a shorter trial was trained.
@@ -191,7 +191,7 @@ class States:
         return stacks
 
     def loaded(self, planned: PlannedStack, *, diagnostics: Level) -> tuple[Stack, list[Record]]:
-        """Return the final states of a stack that goes on, and the records that lead there.
+        """Return the final states from which a stack goes on, and the records of the epochs until then.
 
         Raises
         ------
@@ -212,7 +212,7 @@ class States:
             with _removed_if_damaged(end.file):
                 curve = records_from(curves[end.row], lane, planned.recipe)
                 if curve[-1].epoch != end.epochs:
-                    raise DamagedError(f"a curve ends at epoch {curve[-1].epoch}, not {end.epochs}")
+                    raise DamagedError(f"the curve in it ends at epoch {curve[-1].epoch}, not {end.epochs}")
             if diagnostics != layer_stats.FULL:
                 curve = [replace(record, histograms=None) for record in curve]
             if not diagnostics:
@@ -230,7 +230,7 @@ class States:
         return joined(stacks), records
 
     def _names(self) -> list[tuple[Path, str, int]]:
-        """Return the files with their kinds and epochs."""
+        """Return the files of final states, each with the kind of its trials and their number of epochs."""
         try:
             names = [NAME.fullmatch(file.name) for file in self.folder.iterdir()]
         except OSError:
@@ -246,12 +246,12 @@ class States:
         groups: Mapping[str, Sequence[Trial]],
         curves: Mapping[str, Sequence[Record]],
     ) -> None:
-        """Keep the final states of the lanes that ended with a segment, as far as they can go on.
+        """Keep the final states of ended lanes (networks): trials with more epochs can go on from them.
 
         Parameters
         ----------
         ended
-            The result of the segment.
+            The result of training the last epochs.
         complete
             Whether the lanes that are left have trained all their epochs.
         groups, curves
@@ -292,7 +292,7 @@ class States:
         self._write(self.folder / f"{first.kind}-{first.recipe.epochs}-{name}.npz", arrays)
 
     def _write(self, file: Path, arrays: Mapping[str, Array]) -> None:
-        """Write a file if there is room for it. Otherwise keep no more, and say why."""
+        """Write a file if there is room for it. Otherwise keep no more states, and print why."""
         size = sum(array.nbytes for array in arrays.values())
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -339,9 +339,9 @@ class States:
 
 
 def begun_with(ends: Ends, trials: Iterable[Trial], execution: Execution) -> Counter[str]:
-    """Return how many trials have at least half of their epochs in a final state, by the engine's name.
+    """Return how many trials can go on from a final state with half of their epochs or more, by its engine.
 
-    Of a trial with several such states, the longest counts.
+    If a trial has several such states, the one with the most epochs counts.
     """
     counts: Counter[str] = Counter()
     for trial in trials if ends else ():
@@ -370,7 +370,7 @@ def _would_stop(recipe: Recipe, stack: Stack, k: int) -> bool:
 
 
 def _obstacle(end: End, trial: Trial, execution: Execution) -> str:
-    """Return why a trial can't go on from an end; "" if it can."""
+    """Return why a trial can't go on from the end of a trial with fewer epochs; "" if it can."""
     if _counts_epochs(trial):
         assert trial.schedule is not None
         return f"schedule={short(trial.schedule.name)} depends on the number of epochs"
@@ -393,7 +393,7 @@ def _go(count: int, one: str, several: str) -> str:
 
 
 def _diagnosed(curve: Sequence[Record]) -> Level:
-    """Return what a curve has at all its epochs and at epoch 0."""
+    """Return which diagnostics a curve has at every epoch from 0 on: none, diagnostics, or histograms too."""
     levels = {layer_stats.level_of(record) for record in curve} if curve[0].epoch == 0 else {False}
     return next(level for level in (False, True, layer_stats.FULL) if level in levels)
 
@@ -411,7 +411,7 @@ def _undiagnosed(record: Record) -> Record:
 
 
 def _ends(file: Path, epochs: int) -> Iterator[tuple[str, End]]:
-    """Yield the ends in a file with the trajectories of their trials; raise DamagedError if it is damaged."""
+    """Yield how each trial in a file ended, with its `trajectory_id`; raise DamagedError if this fails."""
     (text,), _ = contents(file, {"ends": MOST_ENDS})
     try:
         said = parsed(text)
@@ -421,27 +421,27 @@ def _ends(file: Path, epochs: int) -> Iterator[tuple[str, End]]:
             row = None if row is None else range(rows)[row]
             yield str(trajectory), End(file, row, rows, epochs, str(how), engine, blas, _level(diagnosed))
     except (TypeError, ValueError, KeyError, IndexError) as error:
-        raise DamagedError(f"it does not say how trials ended: {error!r}") from error
+        raise DamagedError(f"the file does not say how its trials ended: {error!r}") from error
 
 
 def _content(file: Path, rows: int, recipe: Recipe) -> tuple[list[Any], Array, Array | None, list[Array]]:
-    """Return a file's curves, parameters (K, P), parameters of best epochs, and slots, all checked."""
+    """Return a file's curves, parameters (K, P), those of best epochs, and optimizer arrays, all checked."""
     best = ["best"] if recipe.stopping is not None else []
     names = ["theta", *best, *(f"slot{i}" for i in range(OPTIMIZERS[recipe.optimizer].slots))]
     shape = (rows, recipe.architecture.parameter_count)
     (text,), arrays = contents(file, {"curves": rows * largest_curve(recipe)}, names, recipe.dtype, shape)
     curves = parsed(text)
     if not isinstance(curves, list) or len(curves) != rows:
-        raise DamagedError(f"it does not have {rows} curves")
+        raise DamagedError(f"the file does not have {rows} curves")
     parameters, slots = arrays[: 1 + len(best)], arrays[1 + len(best) :]
     if not np.isfinite(parameters).all():
-        raise DamagedError("its parameters are not finite")
+        raise DamagedError("the parameters in the file are not finite")
     return curves, parameters[0], parameters[1] if best else None, slots
 
 
 @contextmanager
 def _removed_if_damaged(file: Path) -> Iterator[None]:
-    """Remove a damaged file, and name it in the error."""
+    """If the block finds that a file is damaged, remove the file and name it in the error."""
     try:
         yield
     except DamagedError as error:

@@ -38,10 +38,10 @@ class Purse:
         self._epochs = math.inf if budget is None or budget.epochs is None else budget.epochs
 
     def take(self, trials: Sequence[Trial], *, since: int = 0, upto: int | None = None) -> list[Trial]:
-        """Return the first of these trials that what is left can pay for, and take their cost.
+        """Return as many of these trials as the rest of the budget allows, and subtract their cost from it.
 
-        They are trained from the epoch `since`, to which they were paid before, to the epoch `upto`, or else
-        to their last.
+        Each trial is trained from the epoch `since`, up to which it was paid before, to the epoch `upto`;
+        None is its last epoch.
         """
         for count, trial in enumerate(trials):
             epochs = max(trial.recipe.epochs if upto is None else upto, 1) - since
@@ -55,11 +55,11 @@ class Purse:
 
     @property
     def is_late(self) -> bool:
-        """Whether the time is over."""
+        """Whether the time of the budget is over."""
         return self.deadline is not None and self.clock() >= self.deadline
 
     def refuse_too_little(self, trials: Sequence[Trial], upto: int | None = None) -> None:
-        """Raise if the budget does not reach for the first trial, or for its training to the epoch `upto`."""
+        """Raise if the budget is too small to train the first trial to its end, or to the epoch `upto`."""
         if trials and self._epochs < (epochs := max(trials[0].recipe.epochs if upto is None else upto, 1)):
             assert self.budget is not None
             has = "has" if upto is None else "is first trained for"
@@ -72,7 +72,7 @@ class Purse:
 def by_seed(trials: Sequence[Trial]) -> list[Trial]:
     """Return the trials in the order of their seeds: all trials of the grid's first seed come first.
 
-    So what a budget allows can be compared: every option has the same seeds, but perhaps for the last.
+    If a budget ends the sweep, options can still be compared: all have the same seeds but for the last.
     """
     rank = {seed: i for i, seed in enumerate(dict.fromkeys(trial.seed for trial in trials))}
     return sorted(trials, key=lambda trial: rank[trial.seed])

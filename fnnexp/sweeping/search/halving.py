@@ -18,6 +18,7 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from rich.console import Console
@@ -54,9 +55,9 @@ SHOWN = 3
 
 
 def rungs_of(epochs: int, eta: int, min_epochs: int) -> list[int]:
-    """Return the epochs at which configurations leave.
+    """Return the rungs: the epochs at which the worse configurations are left out.
 
-    No rung but the first is beyond half of the epochs, since it would save few of them.
+    Only the first rung may lie beyond half of the epochs, since a later one there would save little.
 
     >>> rungs_of(27, 3, 1), rungs_of(10, 3, 1), rungs_of(8, 2, 3), rungs_of(5, 3, 4)
     ([1, 3, 9], [1, 3], [3], [4])
@@ -68,15 +69,15 @@ def rungs_of(epochs: int, eta: int, min_epochs: int) -> list[int]:
 
 
 def survivors(groups: Sequence[str], values: Sequence[float], names: Sequence[str], eta: int) -> list[int]:
-    """Return the places of the configurations that go on: the best 1/η of each group, rounded up.
+    """Return the indices of the configurations that go on: the best 1/η of each group, rounded up.
 
     Parameters
     ----------
     groups, values, names
-        The group of each configuration, its result, of which more is better, and a name, by which equal
-        results are ordered.
+        The group of each configuration; its result (higher is better); and a name, by which equal results are
+        ordered.
     eta
-        η.
+        The η of successive halving.
 
     Examples
     --------
@@ -91,16 +92,16 @@ def survivors(groups: Sequence[str], values: Sequence[float], names: Sequence[st
 
 @dataclass(frozen=True)
 class Recorded:
-    """What the store has of a trial.
+    """What the store has recorded of a trial.
 
     Attributes
     ----------
     run_id, status
-        Its run, and its status.
+        The id of its MLflow run, and the status of the trial.
     values
         The ranking metric by epoch.
     diverged_epoch, pruned_epoch
-        The epochs at which it diverged and at which it was pruned.
+        The epochs at which the trial diverged and at which it was pruned.
     """
 
     run_id: str
@@ -110,9 +111,9 @@ class Recorded:
     pruned_epoch: int | None = None
 
     def at(self, epoch: int) -> float | None:
-        """Return the result at an epoch; None if the trial has not come so far.
+        """Return the ranking metric at an epoch; None if the trial has not been trained that far.
 
-        A trial that stopped early keeps its last value.
+        A trial that stopped early keeps its last value, and a diverged trial has the worst value.
         """
         if self.status == DIVERGED and self.diverged_epoch is not None and self.diverged_epoch <= epoch:
             return WORST
@@ -150,7 +151,7 @@ class Configuration:
         return min(trial.id for trial in self.trials)
 
     def value(self, recorded: Mapping[str, Recorded], epoch: int) -> float:
-        """Return the mean result of the seeds at an epoch; seeds without a result have the worst."""
+        """Return the mean result of the seeds at an epoch; a seed without a result counts as the worst."""
         values = [recorded[trial.id].at(epoch) if trial.id in recorded else None for trial in self.trials]
         return math.fsum(WORST if value is None else value for value in values) / len(values)
 
@@ -202,7 +203,7 @@ def _names(trials: Sequence[Trial]) -> dict[str, str]:
 
 
 def _value(trial: Trial, params: Mapping[str, str], key: str) -> Any:
-    """Return a trial's value of a key, also if it is a default that is no param; None if it has none."""
+    """Return a trial's value of a key, also a default that is not among its params; None for other keys."""
     if key in params:
         return params[key]
     group, _, name = key.partition(".")
@@ -216,7 +217,11 @@ def _value(trial: Trial, params: Mapping[str, str], key: str) -> Any:
 def refuse_impossible(
     search: SearchConfig, trials: Sequence[Trial], configurations: Sequence[Configuration]
 ) -> None:
-    """Raise if the trials have no rungs, or if none of their configurations could leave."""
+    """Raise if halving can't choose among these configurations.
+
+    Their trials must have one number of epochs, more than ``search.min_epochs``. Some group must have several
+    configurations, and those of a group the same seeds.
+    """
     assert search.eta is not None
     assert search.min_epochs is not None
     epochs = sorted({trial.recipe.epochs for trial in trials})
@@ -254,7 +259,7 @@ def refuse_impossible(
 
 
 class Plan:
-    """What halving does with a sweep, as far as it is known before training.
+    """What successive halving will do with a sweep, as far as it is known before training.
 
     Parameters
     ----------
@@ -282,22 +287,38 @@ class Plan:
         """The number of epochs of the full grid."""
         return self.epochs * sum(len(each.trials) for each in self.configurations)
 
+    @property
+    def most(self) -> int:
+        """The number of epochs that are trained at most."""
+        steps = pairwise((0, *self.rungs, self.epochs))
+        return sum(
+            (upto - since) * sum(len(each.trials) for each in left)
+            for (since, upto), left in zip(steps, self._left(), strict=True)
+        )
+
+    def _left(self) -> list[list[Configuration]]:
+        """Return the configurations that are trained to each rung and to the end, if they cost the most."""
+        left = [list(self.configurations)]
+        for _ in self.rungs:
+            now = left[-1]
+            seeds = [len(each.trials) for each in now]
+            kept = survivors([each.group for each in now], seeds, [each.id for each in now], self.eta)
+            left.append([now[i] for i in kept])
+        return left
+
     def notes(self) -> list[str]:
-        """Return what to say before training: the rungs, and the epochs that they take at most."""
-        left, since, spent, parts = self.configurations, 0, 0, []
-        for upto in (*self.rungs, self.epochs):
-            parts.append(f"{plural(len(left), 'configuration') if not since else len(left)} to epoch {upto}")
-            seeds = [len(each.trials) for each in left]
-            spent, since = spent + sum(seeds) * (upto - since), upto
-            # The configurations with the most seeds cost most.
-            kept = survivors([each.group for each in left], seeds, [each.id for each in left], self.eta)
-            left = [left[i] for i in kept]
+        """Return what to print before training: how many configurations train to each rung, at most."""
+        counts, spent = [len(left) for left in self._left()], self.most
+        parts = [
+            f"{count if i else plural(count, 'configuration')} to epoch {upto}"
+            for i, (count, upto) in enumerate(zip(counts, (*self.rungs, self.epochs), strict=True))
+        ]
         share = f"{spent:,} of the full grid's {self.full:,} epochs ({spent / self.full:.0%})"
         notes = [f"search=halving: {', '.join(parts)}: at most {share}"]
         if not self.metric.startswith("val"):
             notes.append(
-                "search=halving: without validation rows it chooses by test accuracy, so that of the best is "
-                "too high; data.validation=N holds out N rows"
+                "search=halving: without validation rows it chooses by test accuracy, so the best's test "
+                "accuracy is too high; data.validation=N holds out N rows"
             )
         return notes
 
@@ -316,10 +337,10 @@ class Halving(Rounds):
         self.trials = [*requested.trials]
         self._exists = False  # whether the store has the experiment
         self._tried: set[str] = set()  # the trials that this command has trained
-        self._ended: dict[str, int] = {}  # the epoch at which each configuration left
+        self._ended: dict[str, int] = {}  # the epoch at which each configuration was left out
 
     def run(self) -> Outcome:
-        """Train rung after rung, then the configurations that are left to the end, and print the best."""
+        """Train to rung after rung (epochs at which the worse leave), then to the end, and print the best."""
         plan, left = self.plan, self.plan.configurations
         for note in plan.notes():
             self._say(note)
@@ -347,7 +368,7 @@ class Halving(Rounds):
     def _climbed(
         self, left: Sequence[Configuration], recorded: Mapping[str, Recorded], since: int, upto: int | None
     ) -> bool:
-        """Train configurations to a rung, or to the end with `upto` None; return whether all came there."""
+        """Train configurations to the epoch `upto` (None: their last); return whether all got there."""
         wanted = {trial.id for each in left for trial in (*each.trials, *each.copies)}
         trials = by_seed([trial for trial in self.requested.trials if trial.id in wanted])
         payable = self.purse.take(trials, since=since, upto=upto)
@@ -367,7 +388,7 @@ class Halving(Rounds):
         return len(payable) == len(trials) and not self._is_stopped
 
     def _is_there(self, trial: Trial, recorded: Mapping[str, Recorded], upto: int | None) -> bool:
-        """Return whether a trial needs no training to come to a rung, or failed in this command."""
+        """Return whether a trial has reached a rung, the epoch `upto` (None: the last), or has failed now."""
         own = recorded.get(trial.id)
         if own is None:
             return False
@@ -375,7 +396,7 @@ class Halving(Rounds):
         return has_failed or own.status in DONE or (upto is not None and own.at(upto) is not None)
 
     def _recorded(self) -> dict[str, Recorded]:
-        """Return what the store has of the trials, by their ids."""
+        """Return what the store has recorded of the trials, by their ids."""
         experiment, uri = self.requested.experiment, self.requested.tracking_uri
         self._exists = self._exists or (
             not self.tracker.is_new and bool(reader.known_trials(experiment, uri))
@@ -432,7 +453,7 @@ class Halving(Rounds):
         )
 
     def _spent(self, recorded: Mapping[str, Recorded]) -> int:
-        """Return how many epochs the search needed, whichever command trained them."""
+        """Return how many epochs the search has taken, including those that earlier commands trained."""
         spent = 0
         for each in self.plan.configurations:
             end = self._ended.get(each.id, self.plan.epochs)

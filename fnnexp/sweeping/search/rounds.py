@@ -26,7 +26,7 @@ class Rounds(ABC):
     requested
         The sweep. Its trials are those of the first round, or all that may be trained.
     train
-        Trains trials.
+        Trains trials; see :data:`Train`.
     tracker
         Writes the runs.
     purse
@@ -39,7 +39,7 @@ class Rounds(ABC):
     trials
         The trials of the sweep so far, trained now or earlier.
     outcome
-        What became of them.
+        What became of these trials.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Rounds(ABC):
         return len(payable) == len(wanted) and not self._is_stopped
 
     def _is_late(self, left: int) -> bool:
-        """Return whether the time of the budget is over; then so many trials are not run."""
+        """Return whether the time of the budget is over; if so, count `left` more trials as not run."""
         if self.purse.is_late:
             self.outcome.out_of_time = True
             self.outcome.not_run += left

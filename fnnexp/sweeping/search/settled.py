@@ -96,7 +96,7 @@ class Settling(Rounds):
         return [base for base in bases if of_trial.get(base.id) in set(keys)]
 
     def _race(self, results: races.Results) -> races.Race:
-        """Return the race, once the factors are known."""
+        """Return the race of the options, which settles the questions; the first results show the factors."""
         factors = list(results.options[0])
         chosen = factors
         if self.requested.compare:
@@ -106,7 +106,7 @@ class Settling(Rounds):
         return races.Race(questions, self.ranking.limit, self.requested.until.most_seeds)
 
     def _record(self, race: races.Race, bases: Sequence[Trial]) -> None:
-        """Record what is asked, for reports."""
+        """Record in the store which questions this sweep asks, so that reports answer these first."""
         requested = self.requested
         asked = Asked(
             requested.compare,
@@ -170,11 +170,14 @@ def _factor(name: str, factors: Sequence[str]) -> str:
     """Return the factor that a name stands for; raise if there is none."""
     if (factor := races.factor_named(name, factors)) is not None:
         return factor
-    raise FnnexpError(f"compare={name}: follows from another factor; what varies is {', '.join(factors)}")
+    raise FnnexpError(
+        f"compare={name}: its options follow from another factor; what varies is {', '.join(factors)}; write "
+        f"compare={factors[0]}"
+    )
 
 
 def _refuse_follower(name: str, section: str, options: Sequence[Mapping[str, str]]) -> None:
-    """Raise if a factor follows from the axes of a report, such as the initializer."""
+    """Raise if the axes of a report, such as `init`, determine a factor's options: it can't be compared."""
     if section in AXES:
         return
     by_axes: dict[tuple[str | None, ...], set[str | None]] = {}
@@ -183,12 +186,13 @@ def _refuse_follower(name: str, section: str, options: Sequence[Mapping[str, str
     if all(len(values) == 1 for values in by_axes.values()):
         varied = [axis for axis in AXES if len({each.get(axis) for each in options}) > 1]
         raise ConfigError(
-            f"compare={name}: follows from {' and '.join(varied)} in this sweep; write compare={varied[0]}"
+            f"compare={name}: its options follow from {' and '.join(varied)} in this sweep; write "
+            f"compare={varied[0]}"
         )
 
 
 def refuse_impossible(bases: Sequence[Trial], compare: Sequence[str]) -> None:
-    """Raise if these configurations may give too many questions, or if a compared factor is none."""
+    """Raise if there may be too many pairs to compare, or if other factors determine a compared factor."""
     options: list[dict[str, str]] = []
     for params in ParamsOfTrials(bases):
         sections: dict[str, str] = {}

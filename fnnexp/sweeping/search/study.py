@@ -39,14 +39,14 @@ SEARCH = "fnnexp.search"
 
 @dataclass(frozen=True)
 class Result:
-    """A configuration that was trained, as Optuna is told.
+    """A configuration that was trained, and what Optuna is told about it.
 
     Attributes
     ----------
     row
         The values of the keys that are drawn.
     value
-        The ranking metric, averaged over the seeds; None if all of them failed, or if no trial is wanted.
+        The ranking metric, averaged over the seeds; None if all seeds failed, or if there are no trials.
     trials, names
         The ids and the names of its trials.
     span
@@ -61,13 +61,13 @@ class Result:
 
 
 def distributions(dimensions: Sequence[tuple[str, Space]]) -> dict[str, BaseDistribution]:
-    """Return the distribution of each key, in alphabetical order, so that the keys' order has no effect."""
+    """Return Optuna's distribution of each key, in alphabetical order, so that the given order is ignored."""
     in_order = sorted(dimensions, key=lambda dimension: dimension[0])
     return {key: _distribution(space) for key, space in in_order}
 
 
 def _distribution(space: Space) -> BaseDistribution:
-    """Return the distribution of a key. A list of values has no order; a range has."""
+    """Return Optuna's distribution of a key: categorical for a list, numeric for a range or an interval."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     if isinstance(space, Interval):
@@ -85,7 +85,7 @@ def _distribution(space: Space) -> BaseDistribution:
 
 
 def value_in(space: Space, param: Any) -> Any:
-    """Return the value of a key that Optuna's value stands for, as the key is drawn.
+    """Return the value that a key gets for a value that Optuna suggested.
 
     >>> value_in(Interval(1e-4, 1, is_log=True), 0.0123456), value_in(Choices([[32], [64]]), "[64]")
     (0.01235, [64])
@@ -100,7 +100,7 @@ def value_in(space: Space, param: Any) -> Any:
 
 
 def params(dimensions: Sequence[tuple[str, Space]], row: tuple[Any, ...]) -> dict[str, Any]:
-    """Return the values of a configuration as Optuna knows them: numbers, and the texts of other values."""
+    """Return the values of a configuration as Optuna stores them: numbers, and other values as text."""
     return {key: _param(space, value) for (key, space), value in zip(dimensions, row, strict=True)}
 
 
@@ -111,7 +111,7 @@ def _param(space: Space, value: Any) -> Any:
 
 
 def _short(step: float) -> float:
-    """Return a number of a range without the last digits, in which sums of 0.1 differ."""
+    """Return a number without its last digits, where rounding errors are, as in 0.1 + 0.2."""
     return float(f"{step:.12g}")
 
 
@@ -142,12 +142,12 @@ class StudyFile:
         The keys that are drawn, and their spaces.
     first, where
         The ids of the trials of the first configuration, and the sentences of ``where``. With the dimensions
-        they say which search this is.
+        they identify the search.
 
     Raises
     ------
     ConfigError
-        If the file exists and belongs to something else.
+        If the file exists, and is the study of another search or no study.
     """
 
     def __init__(
@@ -171,12 +171,12 @@ class StudyFile:
             self._study.set_user_attr(SEARCH, search)
 
     def _refuse_other(self, search: str) -> None:
-        """Raise if the file belongs to another search, or if it is no study."""
+        """Raise if the file has the study of another search, or is not a study of Optuna."""
         if not self.path.exists():
             return
         try:
             found = search_of(self.path)
-        except Exception as error:  # of SQLite or Optuna
+        except Exception as error:  # SQLite or Optuna can't read the file
             holds = f"is not a study of Optuna ({reason(error)})"
         else:
             if found == search:
@@ -194,12 +194,12 @@ class StudyFile:
             self._study.add_trials([as_trial(self._dimensions, result) for result in results])
 
     def write(self) -> None:
-        """Write the file: beside its place, then rename it."""
+        """Write the study to a new file, and rename that file into place."""
         self.path.parent.mkdir(exist_ok=True)
         new = self.path.with_name(f".{self.path.name}.new")
         new.unlink(missing_ok=True)  # a killed process may have left it
         with closing(sqlite3.connect(new)) as target:
-            target.execute("PRAGMA journal_mode=OFF")  # after a kill it would stay
+            target.execute("PRAGMA journal_mode=OFF")  # a kill would leave the journal's file behind
             self._connection.backup(target)
         new.replace(self.path)
 
@@ -209,7 +209,7 @@ class StudyFile:
 
 
 def search_of(path: Path) -> str | None:
-    """Return the search to which the only study in a file belongs; None if to no search of fnnexp.
+    """Return what identifies the search of the only study in a file; None if fnnexp did not write the study.
 
     The file stays as it is. If it has no study, this raises an exception of SQLite or Optuna.
     """
@@ -226,7 +226,7 @@ def search_of(path: Path) -> str | None:
 
 
 def _in_memory(source: sqlite3.Connection | None = None) -> tuple[sqlite3.Connection, RDBStorage]:
-    """Return a storage in memory, a copy of `source` if given, and its connection."""
+    """Return a connection to a database in memory, a copy of any `source`, and Optuna's storage in it."""
     from optuna.storages import RDBStorage
 
     connection = sqlite3.connect(":memory:", check_same_thread=False)
@@ -242,7 +242,7 @@ def _close(connection: sqlite3.Connection, storage: RDBStorage) -> None:
 
 
 def _name_of(dimensions: Sequence[tuple[str, Space]], others: Sequence[str]) -> str:
-    """Return a hash of what makes a search: its space, and what else says which search it is."""
+    """Return a hash that identifies a search: of its keys and their distributions, and of `others`."""
     from optuna.distributions import distribution_to_json
 
     space = {key: distribution_to_json(each) for key, each in distributions(dimensions).items()}

@@ -40,7 +40,7 @@ from fnnexp.sweeping.search.study import (
 from fnnexp.tracking.writer import Tracker
 
 MOST_ASKED = 20
-"""So many times the size of a batch, Optuna is asked for configurations that it has not asked for before."""
+"""For a batch, Optuna is asked at most so many times its size, since it may ask for a configuration again."""
 
 
 class Asking(Rounds):
@@ -101,7 +101,7 @@ class Asking(Rounds):
         """Take in the results of a batch, and write the study.
 
         A seed that diverged counts as the worst result so far, and a seed that failed does not count. Of a
-        batch that was stopped, only the first configurations that have ended are told.
+        batch that was stopped, only the configurations before the first unfinished one count.
         """
         assert batch.drawn is not None
         self._asked += len(batch.drawn.rows)
@@ -143,7 +143,7 @@ class Asking(Rounds):
 
     @property
     def _leader(self) -> int | None:
-        """The place of the best configuration, the first of several; None if there is none."""
+        """The index of the best configuration, of equal ones the first; None if none has a result."""
         known = {i: result.value for i, result in enumerate(self.results) if result.value is not None}
         return max(known, key=lambda i: (known[i], -i), default=None)
 
@@ -170,7 +170,7 @@ class Asking(Rounds):
             self._say(f"search={self.requested.search.name}: {self._best()}{found}")
         if self.file.path.exists():
             self._say(
-                f"the study is {self.file.path}; pip install optuna-dashboard shows it: "
+                f"the study is {self.file.path}; to see it, run pip install optuna-dashboard and then "
                 f"optuna-dashboard sqlite:///{self.file.path.as_posix()}"
             )
 
@@ -210,8 +210,8 @@ def ask(
     batch
         The number of these batches. It is the sampler's seed.
     n
-        The number of configurations. If a space has hardly any others left, random ones follow, and fewer are
-        returned if rounding leaves no others.
+        The number of configurations. If Optuna asks for too few new ones, random ones are added. Fewer are
+        returned if the space has no others left, after rounding.
     """
     import optuna
 

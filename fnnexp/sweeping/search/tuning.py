@@ -43,7 +43,7 @@ class Tuning(Rounds):
         return self.requested.tuned
 
     def run(self) -> Outcome:
-        """Train the phases one after the other, as far as the budget reaches, and print the answer."""
+        """Tune, compare with fresh seeds and check the winner, within the budget, and print the answer."""
         if not self._phase(self.requested.trials, tunes=True):
             options, seeds = len(self._options()), len(self.asked.fresh)
             self._say(
@@ -75,7 +75,7 @@ class Tuning(Rounds):
     def _phase(self, wanted: Sequence[Trial], *, tunes: bool) -> bool:
         """Train the trials of a phase; return whether the next phase can begin.
 
-        New runs that tune or check say so, because they enter no comparison.
+        New runs of trials that tune or check get a tag, because comparisons leave these trials out.
         """
         if wanted and self._is_late(len(wanted)):
             return False
@@ -86,10 +86,10 @@ class Tuning(Rounds):
             self.tracker.tuning = None
 
     def _mark(self, trials: Sequence[Trial], *, tunes: bool) -> None:
-        """Correct the tags of runs that were made for something else.
+        """Correct the tags of runs that other commands trained for another purpose.
 
-        A trial that tunes has the tag, whoever trained it. A trial that was only a check, and is compared
-        because more draws made its values the best, loses the tag.
+        A trial that tunes gets the tag, whichever command trained it. A trial that was trained as a check
+        loses the tag if it is compared now, since its values have become the best of more draws.
         """
         runs, name = self._runs(trials), str(self.asked)
         for run_id, text in zip(runs["run_id"], runs["tuning"], strict=True):
@@ -105,11 +105,11 @@ class Tuning(Rounds):
         return runs[runs["trial"].isin([trial.id for trial in trials])].reset_index(drop=True)
 
     def _options(self) -> set[tuple[tuple[str, str], ...]]:
-        """Return what identifies each option."""
+        """Return the options that are compared, each as the params that distinguish it."""
         return {level_of(self.asked, params) for params in ParamsOfTrials(self.requested.trials)}
 
     def _read(self) -> tuned.Comparison | None:
-        """Return the comparison by the results of this sweep; None if fewer than two options are left."""
+        """Return the comparison by the results of this sweep; None if fewer than two options have results."""
         runs = self._runs(self.trials)
         if not (runs["status"] == "finished").any():
             return None
@@ -121,7 +121,10 @@ class Tuning(Rounds):
     def _with_fresh_seeds(
         self, comparison: tuned.Comparison, wanted: Sequence[tuple[int, int]]
     ) -> list[Trial]:
-        """Return the trials of some levels and draws with all fresh seeds, seed by seed."""
+        """Return trials with all fresh seeds, seed by seed.
+
+        `wanted` has the index of each option, and the index of the configuration drawn for it.
+        """
         by_id = {trial.id: trial for trial in self.requested.trials}
         bases = [
             by_id[comparison.levels[level].draws["trials"].iloc[draw][0]]
@@ -132,7 +135,7 @@ class Tuning(Rounds):
     # What is printed
 
     def _show(self, comparison: tuned.Comparison, pairs: pd.DataFrame | None) -> None:
-        """Print what each option chose, and the answer if all is trained that it needs."""
+        """Print the values chosen for each option, and the answer if all trials that it needs are trained."""
         ranking, keys = comparison.ranking, comparison.keys
         table = Table(
             " ".join(self.asked.compare), *keys, "", f"{ranking.metric}", "seeds",
@@ -144,12 +147,13 @@ class Tuning(Rounds):
             values = own.loc[own["status"] == "finished", ranking.metric].to_numpy(float)
             mean, spread = statistics.mean(values), statistics.standard_deviation(values)
             chosen = [as_text(value) for value in comparison.values(number).values()] or ["–"] * len(keys)
-            shown = "" if pairs is None else mean_and_spread(mean, spread, ranking)  # else it were a look
+            # Results that are shown before all trials are trained would be a look, which changes the tests.
+            shown = "" if pairs is None else mean_and_spread(mean, spread, ranking)
             texts = level.name, *chosen, tuned.marks(level, keys), shown
             goodness = ranking.goodness(pd.Series([mean])).fillna(float("-inf")).iloc[0]
             rows.append((-goodness, [*texts, str(len(values))]))
         if pairs is None:
-            self._say("each option has its values, but not all fresh seeds are trained:")
+            self._say("the values of each option are chosen, but some trials with fresh seeds are missing:")
         else:
             self._record_look()
         for _, cells in sorted(rows, key=lambda row: row[0])[:MOST_ROWS]:
@@ -159,7 +163,7 @@ class Tuning(Rounds):
             self._say(sentence)
 
     def _record_look(self) -> None:
-        """Record that the results of the fresh seeds were seen, unless they were before."""
+        """Record that the results of the fresh seeds were seen, unless that is recorded already."""
         runs = self._runs(self.trials)
         is_new = runs["look"].isna() & (runs["status"] == "finished") & ~runs["seed"].isin(TUNING_SEEDS)
         if is_new.any():

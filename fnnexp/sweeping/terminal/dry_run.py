@@ -27,6 +27,7 @@ from fnnexp.sweeping.executor import too_many_workers, worker_count
 from fnnexp.sweeping.plan import PlannedStack, identical, plan
 from fnnexp.sweeping.resources import disk, estimates, memory
 from fnnexp.sweeping.resources.engine import with_engine
+from fnnexp.sweeping.resources.estimates import WHOLE, Ahead
 from fnnexp.sweeping.resources.states import STATES, States, begun_with
 from fnnexp.sweeping.runs import print_undiagnosed
 from fnnexp.sweeping.terminal.progress import cores_used
@@ -44,11 +45,13 @@ def show(
     execution: Execution,
     console: Console,
     *,
+    ahead: Ahead = WHOLE,
     began: float | None = None,
 ) -> None:
-    """Print the plan of a sweep, and how long it will take.
+    """Print the plan of the trials that a sweep trains first, and how long the sweep will take.
 
-    `began` is when the command began, by ``time.monotonic``; None means now. A sweep takes as long to begin.
+    `ahead` is what follows them. `began` is when the command began, by ``time.monotonic``; None means now.
+    The time since then is part of the estimate, since a sweep needs it too.
     """
     entered = time.monotonic()
 
@@ -64,7 +67,7 @@ def show(
         highlight=False,
     )
     if started := sum(trial.id in known for trial in wanted):
-        say(f"{started} of them {'was' if started == 1 else 'were'} started before")
+        say(f"{started} of the trials to run {'was' if started == 1 else 'were'} started before")
     print_undiagnosed(known, done, execution.diagnostics, console)
     _show_trials(trials, known, {trial.id for trial in done}, console)
     states = States(STATES)
@@ -92,7 +95,7 @@ def show(
         lanes = sum(len(stack.lanes) for stack in stacks)
         cores = "" if cluster else cores_used(stacks, execution.engine, n_jobs)
         say(
-            f"{plural(lanes, 'lane')} in {plural(len(stacks), 'stack')} on {plural(n_jobs, 'worker')} "
+            f"{plural(lanes, 'network')} in {plural(len(stacks), 'stack')} on {plural(n_jobs, 'worker')} "
             f"({execution.backend}){cores}; {_epochs(stacks)}"
         )
         say(memory.summary(stacks, len(trials), execution, n_jobs))
@@ -107,13 +110,13 @@ def show(
         logging = estimates.logging(wanted, opens=not known, creates=not store.has_store(uri))
         parent = estimates.Parent(before if known else before - asking, logging)
         with while_doing("measuring how fast the workers train", console):
-            about_time = estimates.summary(stacks, wanted, parent, execution, n_jobs)
-        if about_time is not None:
-            say(about_time)
+            about_time = estimates.summary(stacks, wanted, parent, execution, n_jobs, ahead)
+        for line in about_time:
+            say(line)
 
 
 def _epochs(stacks: Sequence[PlannedStack]) -> str:
-    """Return how many epochs the lanes of these stacks train in all."""
+    """Return, as text, how many epochs the networks of these stacks will train in all."""
     count = sum(len(stack.lanes) * (stack.recipe.epochs - stack.stack.epoch) for stack in stacks)
     up_to = "up to " if any(stack.recipe.stopping for stack in stacks) else ""
     return f"{up_to}{plural(count, 'epoch')} in all"

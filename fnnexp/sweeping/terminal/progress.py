@@ -98,6 +98,7 @@ class SweepProgress:
         self._best: str | None = None
         self._finished: str | None = None  # the best of the finished trials
         self._stage = ""
+        self._has_ended = False
         self._began = self._shown_at = clock()
         self._bar: _Bar | None = None
         self._line = None if console.is_interactive else notebook.line()
@@ -126,6 +127,9 @@ class SweepProgress:
     ) -> None:
         if self._bar:
             self._bar.stop()
+        elif self._line:  # its last state stays in the notebook
+            self._has_ended = True
+            self._show(at_once=True)
 
     def start(self, workers: str, stacks: int, cores: str = "") -> None:
         """Print how the sweep starts, as in "starting 2 workers: 36 trials in 9 stacks".
@@ -145,7 +149,7 @@ class SweepProgress:
             self._show(at_once=True)
 
     def epoch(self, count: int = 1) -> None:
-        """Count epochs of trials."""
+        """Count this many more epochs of trials as done."""
         self.epochs_done += count
         self._show()
 
@@ -202,7 +206,7 @@ class SweepProgress:
         self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def best(self) -> str:
-        """Return the latest metrics and the name of the trial that leads, or "" before there is one."""
+        """Return the latest metrics and the name of the trial that leads; "" before any trial has metrics."""
         if self._best is None:
             return ""
         metrics = self._latest[self._best]
@@ -220,7 +224,8 @@ class SweepProgress:
             self._bar.note = self._note()
             self._bar.update(self._task, completed=self.epochs_done, refresh=at_once)
             return
-        now, finished = self.clock(), self.trials_done + self.failed == self.trials
+        now = self.clock()
+        finished = self._has_ended or self.trials_done + self.failed == self.trials
         pause = SECONDS_IN_A_NOTEBOOK if self._line else SECONDS_BETWEEN_LINES
         if at_once or (finished and not self.quiet) or now - self._shown_at >= pause:
             self._shown_at = now

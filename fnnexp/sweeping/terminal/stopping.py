@@ -13,9 +13,9 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 @contextmanager
 def stopping(request_stop: Callable[[], None]) -> Iterator[None]:
-    """Call ``request_stop`` at the first signal, and raise KeyboardInterrupt at every later signal.
+    """Call ``request_stop`` at the first Ctrl-C or SIGTERM, and raise KeyboardInterrupt at every later one.
 
-    So the first signal never interrupts the logging of a segment. The context does nothing outside the main
+    So the first signal never interrupts the logging of results. The context does nothing outside the main
     thread, since Python handles signals only there. It does not change a handler that was installed outside
     of Python, since such a handler could not be restored.
     """

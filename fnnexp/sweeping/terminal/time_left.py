@@ -23,7 +23,7 @@ AT_FIRST = 0.1
 
 @dataclass(frozen=True)
 class _Running:
-    """A submitted stack. `since` is when a worker started to train it; None while no worker is free."""
+    """A stack handed to the workers. `since` is when a worker began to train it; None while none is free."""
 
     stack: PlannedStack
     job: Job
@@ -35,8 +35,8 @@ class TimeLeft:
     """Estimates the time left from the shapes of the stacks and the seconds that their epochs took.
 
     The rest of the sweep is simulated (:mod:`fnnexp.sweeping.resources.makespan`) with the speeds that were
-    measured so far (:class:`fnnexp.sweeping.resources.speeds.Speeds`). A worker's time for a segment counts
-    from when it was free to when this process takes the results, since both may wait for each other.
+    measured so far (:class:`fnnexp.sweeping.resources.speeds.Speeds`). A worker's time for some epochs counts
+    from when the worker was free to when this process takes the results, since each may wait for the other.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ class TimeLeft:
 
     @classmethod
     def of(cls, stacks: Sequence[PlannedStack], executor: Executor) -> TimeLeft:
-        """Return the estimate for stacks that an executor trains."""
+        """Return the estimate for stacks of networks that an executor trains."""
         execution, n_jobs = executor.execution, executor.n_jobs
         left = cls(
             stacks,
@@ -92,7 +92,7 @@ class TimeLeft:
         return left
 
     def submitted(self, stack: PlannedStack, threads: int = 1) -> None:
-        """Note that a stack was handed to the workers, to be trained in this number of threads."""
+        """Note that a stack of networks was handed to the workers, to be trained with so many threads."""
         self._take(stack)
         is_free = len(self._running) < self.n_jobs
         since = self.clock() if is_free else None
@@ -101,7 +101,7 @@ class TimeLeft:
     def returned(
         self, stack: PlannedStack, rest: PlannedStack | None = None, records: Iterable[Record] = ()
     ) -> None:
-        """Note that a worker has returned a stack.
+        """Note that a worker has returned a stack of networks.
 
         Parameters
         ----------
@@ -110,7 +110,7 @@ class TimeLeft:
         rest
             The stack with its remaining epochs; None if the stack is done or has failed.
         records
-            The records of the segment.
+            The records of the epochs that the worker trained.
         """
         now, former = self.clock(), next((each for each in self._running if each.stack is stack), None)
         running = [each for each in self._running if each is not former]
@@ -130,11 +130,11 @@ class TimeLeft:
             self._measure(former, [by_epoch[epoch] for epoch in sorted(by_epoch)], now)
 
     def _measure(self, former: _Running, epochs: Sequence[Sequence[float]], now: float) -> None:
-        """Note what a segment took, given each lane's share of the seconds of each epoch.
+        """Note how long some epochs of a stack took, given each network's share of the seconds of each epoch.
 
-        The first epoch of a worker loads code, and in the first segments MLflow's import takes time from all
-        workers. So of these segments the quicker half of the other epochs counts, and of later ones all of
-        them.
+        The first epoch of a worker loads code, and while the workers train their first epochs, MLflow's
+        import slows them down. So the first epoch does not count. From the first results of a worker, only
+        the quicker half of the other epochs counts; from later results, all of them.
         """
         kind, lanes, threads = former.job.kind, former.job.lanes, former.threads
         is_first = self._segments < self._workers
@@ -180,7 +180,7 @@ class TimeLeft:
         return Job(self.speeds.kind(stack), len(stack.lanes), epochs)
 
     def _take(self, stack: PlannedStack) -> None:
-        """Remove the lanes of a stack from the stacks that wait; the rest of a divided stack stays."""
+        """Remove the networks of a stack from the stacks that wait; the rest of a divided stack stays."""
         keys = frozenset(lane.key for lane in stack.lanes)
         for i, (waiting, job) in enumerate(self._waiting):
             if keys & waiting:

@@ -8,8 +8,11 @@ import pytest
 from stores import curve_in, points, runs_in
 
 import fnnexp
+from fnnexp.config.commands import Command
+from fnnexp.config.compose import compose
 from fnnexp.reporting.sections import overview, summary
 from fnnexp.results import comparisons
+from fnnexp.sweeping.search.ahead import planned_first
 from fnnexp.sweeping.search.halving import Recorded, configurations_of
 from fnnexp.tracking.retry import StoreError
 from fnnexp.tracking.writer import Tracker
@@ -246,6 +249,15 @@ def test_a_dry_run_says_the_rungs_of_configurations_that_are_drawn(invoke, store
     assert "search=halving: 10 configurations drawn from optimizer.lr" in ran.out
     plan = "10 configurations to epoch 1, 4 to epoch 3, 2 to epoch 9, 1 to epoch 27: at most 48 of the full"
     assert plan in ran.out
+    assert "time: at most about " in ran.out
+    for budget, text in {
+        "12epochs": "enough for these trials, and for 2 of at most 38 more epochs",
+        "48epochs": "enough for the whole sweep, at most 48 epochs",
+        "9trials": "the first 9 of 10 trials",
+    }.items():
+        given = (*words[1:], "epochs=27", "search.trials=10", f"budget={budget}")
+        _, notes, _ = planned_first(compose(Command(overrides=given, multirun=True)))
+        assert notes[-1] == f"budget={budget}: {text}"
     drawn = invoke(*words, "search.eta=2", "dry_run=true").out
     assert "20 configurations to epoch 1, 10 to epoch 2, 5 to epoch 4, 3 to epoch 10" in drawn
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import warnings
 from importlib import metadata
 
@@ -269,6 +270,7 @@ def test_the_plan_shows_the_first_batch(invoke, store):
     ran = invoke(*SEARCH, "dry_run=true")
     assert "digits: 24 trials, 0 done, 24 to run" in ran.out
     assert "search=tpe: this is the first batch; 3 more configurations will be chosen by the" in ran.out
+    assert re.search(r"^time: about .*: .* for the first batch, .* for the others$", ran.out, re.MULTILINE)
 
 
 def test_optuna_says_nothing_and_its_settings_stay(own_folder, capfd):

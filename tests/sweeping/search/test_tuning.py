@@ -13,6 +13,7 @@ from stores import runs_in
 import fnnexp
 from fnnexp.config.commands import Command
 from fnnexp.config.compose import compose
+from fnnexp.sweeping.search.ahead import planned_first
 
 SMALL = ["-m", "data=digits", "arch.hidden=[16]", "execution.n_jobs=1"]
 WORDS = [
@@ -94,7 +95,7 @@ def test_in_parts_and_with_two_workers_the_decisions_are_the_same(tuned, invoke,
     assert "tuning is not complete, so nothing is compared yet" in stopped.out
     assert {seed for _, _, seed, _, _ in trained(tmp_path)} <= TUNING
     stopped = invoke(*WORDS, "budget=21trials", cwd=tmp_path)
-    assert "each option has its values, but not all fresh seeds are trained" in stopped.out
+    assert "the values of each option are chosen, but some trials with fresh seeds" in stopped.out
     assert "budget=21trials is used up" in stopped.out
     assert len(trained(tmp_path)) == 21
     assert invoke(*WORDS, "execution.n_jobs=2", cwd=tmp_path).status == 0
@@ -216,11 +217,32 @@ def test_other_keys_of_a_group_make_other_comparisons(invoke, store, blank_figur
 
 
 def test_a_dry_run_says_both_phases(invoke, store):
-    ran = invoke(*WORDS, "dry_run=true")
+    ran = invoke(*WORDS, "dry_run=true", "budget=1h")
     assert ran.status == 0, ran.err
+    assert "\nbudget=1h: enough for the whole sweep\n" in ran.out
     assert f"{NAME}: 18 trials, 0 done, 18 to run" in ran.out
-    assert "then 12 trials with fresh seeds are compared, and up to 16 check" in ran.out
+    assert "then 12 trials with fresh seeds compare the options, and up to 16 more check" in ran.out
+    parts = r"(a second|\d+ s) to tune, (a second|\d+ s) with fresh seeds, up to (a second|\d+ s) to check"
+    assert re.search(
+        rf"^time: at most about .* on 1 worker with NumPy \(.*\): {parts}$", ran.out, re.MULTILINE
+    )
     assert "digits" not in invoke("report").out
+
+
+@pytest.mark.parametrize(
+    ("budget", "text"),
+    [
+        ("5trials", "the first 5 of 18 trials"),
+        ("9epochs", "the first 4 of 18 trials, 8 of 36 epochs"),
+        ("20trials", "enough for these trials, and for 2 of at most 28 trials that follow"),
+        ("37epochs", "enough for these trials, and for 1 of at most 56 epochs that follow"),
+        ("46trials", "enough for the whole sweep, at most 46 trials"),
+    ],
+)
+def test_a_dry_run_says_how_far_a_budget_reaches(budget, text):
+    requested = compose(Command(overrides=(*WORDS[1:], f"budget={budget}"), multirun=True))
+    _, notes, _ = planned_first(requested)
+    assert notes[-1] == f"budget={budget}: {text}"
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from matplotlib.patches import Rectangle
 
 from fnnexp.nn.arrays import Array
 from fnnexp.reporting.plots.layout import bare
-from fnnexp.reporting.plots.picture import Picture
+from fnnexp.reporting.plots.picture import Picture, mark
 from fnnexp.reporting.plots.style import INK, SMALLEST, shade
 
 if TYPE_CHECKING:
@@ -24,8 +24,11 @@ NEGATIVE, ZERO, POSITIVE = (0.03, 0.19, 0.42), (0.66, 0.66, 0.66), (1.0, 0.93, 0
 """These colours run from dark to light, so a print in grey still shows the sign."""
 
 
-def confusion_matrix(counts: NDArray[np.int64]) -> Picture:
-    """Return a figure of the counts (C, C), with real classes as rows, and with shaded mistakes."""
+def confusion_matrix(counts: NDArray[np.int64], things: str = "rows") -> Picture:
+    """Return a figure of the counts (C, C), with real classes as rows, and with shaded mistakes.
+
+    `things` is what is counted.
+    """
     n = len(counts)
     cell, left, top, right, bottom = (0.52, 0.34), 0.5, 0.5, 0.7, 0.1
     width, height = left + n * cell[0] + right, top + n * cell[1] + bottom
@@ -38,6 +41,8 @@ def confusion_matrix(counts: NDArray[np.int64]) -> Picture:
     for real in range(n):
         for predicted in range(n):
             count, position = int(counts[real, predicted]), (predicted + 0.5, real + 0.5)
+            numbers = {"real": [real], "predicted": [predicted], "count": [count]}
+            mark(ax, [], {}, things, [position[0]], [position[1]], numbers, size=(1, 1))
             box: dict[str, Any] = {"facecolor": "none", "edgecolor": INK, "linewidth": 0.7, "alpha": 0.45}
             ink = INK
             if real != predicted:

@@ -24,7 +24,7 @@ BARS = (0.62, 0.78, 3.6, 2.85)
 """The left edge, the bottom, the width and the height of the bars, in inches."""
 
 ROWS = (4.75, 0.5, 4.05, 3.35)
-"""The same of the rows."""
+"""The same for the panels of rows beside the bars."""
 
 SHADES = (1.0, 0.6, 0.3)
 """The opacity of the bars of each split. They are grey, since colours stand for classes."""

@@ -1,7 +1,7 @@
-"""The answers to what a sweep with ``until=settled`` asked, or ``--compare``: they lead the report.
+"""The answers to the questions of a sweep with ``until=settled``, or of ``--compare``: they lead the report.
 
-A question is a pair of options of a factor, with everything else equal. Its test is valid at every look
-(:mod:`fnnexp.results.race`).
+A question is a pair of options of a factor, with everything else equal. Its test stays valid if results are
+looked at while seeds are added (:mod:`fnnexp.results.race`).
 """
 
 from __future__ import annotations
@@ -38,18 +38,18 @@ REST = "The rest compares all configurations with each other, which takes more s
 ALL = (
     "The tables and figures below test the same pairs as a report of any sweep does, which takes more seeds."
 )
-"""What leads over to the rest of the report: the questions are some of all pairs, or all of them."""
+"""The sentence before the rest of the report, if the questions are some of all pairs, or all of them."""
 
 
 class Answers(NamedTuple):
-    """The answers to what was asked: blocks for the report, the questions as a frame, and the margin."""
+    """The answers to what was asked: blocks for the report, a frame of pairs of options, and the margin."""
 
     blocks: Sequence[Block]
     frame: pd.DataFrame
     margin: float | None
 
     def covers(self, configurations: Sequence[Configuration]) -> bool:
-        """Return whether the questions are all pairs of these configurations."""
+        """Return whether the pairs that were asked about are all pairs of these configurations."""
         return len(self.frame) == math.comb(len(configurations), 2)
 
 
@@ -67,22 +67,22 @@ def by_compare(runs: pd.DataFrame, compare: Sequence[str]) -> Asked:
     chosen = {str(races.factor_named(name, factors)) for name in compare}
     if (count := races.count_questions(options, chosen)) > races.MOST_QUESTIONS:
         raise FnnexpError(
-            f"--compare {','.join(compare)}: has {count:,} questions, and at most "
-            f"{races.MOST_QUESTIONS:,} can be answered; report on fewer options, as in KEY=VALUE,VALUE"
+            f"--compare {','.join(compare)}: asks about {count:,} pairs of options, and at most "
+            f"{races.MOST_QUESTIONS:,} can be compared; report on fewer options, as in KEY=VALUE,VALUE"
         )
     seeds = tuple(sorted(int(seed) for seed in runs["seed"].dropna().unique()))
     return Asked(tuple(compare), None, seeds, max(MOST_SEEDS, len(seeds)))
 
 
 def answers(runs: pd.DataFrame, asked: Asked, metric: str | None, margin: float | None) -> Answers | None:
-    """Return the answers to what was asked; None if these trials have none.
+    """Return the answers to the questions of a sweep or of ``--compare``; None if these trials have none.
 
     Parameters
     ----------
     runs
         The trials of the report.
     asked
-        What was asked.
+        The factors to compare, the margin and the seeds, as the sweep or ``--compare`` gave them.
     metric, margin
         The options of the report, which take the place of the sweep's.
     """
@@ -104,7 +104,7 @@ def answers(runs: pd.DataFrame, asked: Asked, metric: str | None, margin: float 
 
 
 def _headline(questions: Sequence[Question], compare: Sequence[str], ranking: Ranking) -> str:
-    """Return how many questions are settled, and the options that are better than all others."""
+    """Return a sentence on how many questions are settled, and which options are better than all others."""
     n, settled = len(questions), sum(question.is_settled for question in questions)
     by = f" (compare={','.join(compare)})" if compare else ""
     if n == 1:
@@ -129,7 +129,7 @@ def _by_factor(questions: Iterable[Question]) -> Mapping[str, list[Question]]:
 
 
 def _winners(factor: str, questions: Iterable[Question]) -> list[str]:
-    """Return which options of a factor are surely better than all others, and in which combinations."""
+    """Return which options of a factor are significantly better than all others, in which combinations."""
     by_cell: dict[str, list[Question]] = {}
     for question in questions:
         by_cell.setdefault(comparisons.name_of(question.cell), []).append(question)
@@ -154,7 +154,7 @@ def _winners(factor: str, questions: Iterable[Question]) -> list[str]:
 
 
 def _unsettled(race: Race) -> list[str]:
-    """Return a sentence on the questions that are not settled, if there are several questions."""
+    """Return a sentence on the pairs of options that are not settled, if there are several pairs."""
     verdicts = [question.verdict for question in race.questions]
     if len(verdicts) == 1:
         return []
@@ -168,14 +168,15 @@ def _unsettled(race: Race) -> list[str]:
 
 
 def _table(race: Race, ranking: Ranking) -> Table:
-    """Return the table of the questions with their answers."""
+    """Return the table of the asked pairs of options and their answers, settled pairs first."""
+    settled_first = sorted(race.questions, key=lambda question: not question.is_settled)
     rows = [
         [
             Cell(comparisons.name_of(question.cell)),
             Cell(races.answer(question, ranking)),
             Cell(str(question.seeds), float(question.seeds)),
         ]
-        for question in race.questions[:MOST_ROWS]
+        for question in settled_first[:MOST_ROWS]
     ]
     head = ["with", "answer", "seeds"]
     table = Table("", head, rows, names=2, media=EVERYWHERE, file="asked.csv", total=len(race.questions))

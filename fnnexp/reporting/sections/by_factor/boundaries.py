@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from fnnexp.data.download import IDX_SETS
+from fnnexp.data.datasets import IMAGES
 from fnnexp.data.toys import TOYS
 from fnnexp.errors import FnnexpError, plural
 from fnnexp.reporting.document.blocks import Section, Text
@@ -29,9 +29,6 @@ TITLE = "Decision boundaries"
 MOST_PANELS = 9
 """The largest number of configurations that are drawn."""
 
-IMAGES = ("mnist", "digits", *IDX_SETS)
-"""The data sets that are known not to be in the plane, so that no network is read to find out."""
-
 CAPTION = (
     "What a network of each configuration predicts in the plane, and the rows that it was trained on. The "
     "network is that of the trial with the median {metric}. A region has the colour of the predicted class, "
@@ -45,12 +42,12 @@ def sections(rows: pd.DataFrame, findings: Findings, uri: str | None = None) -> 
     panels: list[tuple[str, str, Regions]] = []
     drawn: list[dict[str, Any]] = []
     missing: list[str] = []
-    elsewhere: set[Any] = set()  # data that is not in the plane
+    elsewhere: set[Any] = set()  # checksums of data that does not have two inputs
     for name, trial in _medians(rows, findings):
         if trial.get("data_checksum") in elsewhere:
             continue
         try:
-            # Importing Numba would take longer than the rest of this.
+            # The NumPy engine, because importing Numba would take longer than the rest of this.
             network = network_of(replace(Recorded.of_row(trial), engine="numpy"), uri)
             if network.recipe.architecture.inputs != 2:
                 elsewhere.add(trial.get("data_checksum"))
@@ -77,15 +74,16 @@ def sections(rows: pd.DataFrame, findings: Findings, uri: str | None = None) -> 
 
 
 def _medians(rows: pd.DataFrame, findings: Findings) -> Iterator[tuple[str, pd.Series]]:
-    """Yield the names of the best configurations whose data may be in the plane, and their median trials.
+    """Yield the names of the best configurations whose data may have two inputs, and their median trials.
 
-    Of an even number of trials, it is the worse one of the two in the middle.
+    The median of an even number of trials is the worse of the two in the middle.
     """
     finished = [each for each in findings.configurations if len(each.metric)]
     for configuration in finished[:MOST_PANELS]:
         trials = comparisons.finished_trials(rows, configuration).dropna(subset=findings.metric)
         goodness = findings.ranking.goodness(trials[findings.metric])
         order = trials.assign(goodness=goodness).sort_values(["goodness", "seed"], kind="stable")
+        # Images are not in the plane, so their networks need not be read to find out.
         if len(order) and _data_name(trial := order.iloc[(len(order) - 1) // 2]) not in IMAGES:
             yield configuration.name, trial
 

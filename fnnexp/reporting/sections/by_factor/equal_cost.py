@@ -73,7 +73,7 @@ def _stacked(frames: dict[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def _pairs(cut: pd.DataFrame, ranking: Ranking) -> pd.DataFrame:
-    """Return the comparisons of batching modes that ran with the same seed and the same other factors."""
+    """Return the comparisons of batching modes, paired by seed and by the combination of other factors."""
     pairs = comparisons.of_options(cut, ranking)
     pairs = pairs[(pairs["factor"] == "batching") & (pairs["seeds"] > 0)]
     return pairs.drop(columns="factor").reset_index(drop=True)

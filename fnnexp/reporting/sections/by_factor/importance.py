@@ -24,10 +24,10 @@ FEWEST = 20
 """With fewer configurations than this, no importance is estimated."""
 
 BEST, FEWEST_BEST = 0.1, 5
-"""The best configurations: this share of all, but at least so many, as Optuna's documentation advises."""
+"""The best configurations: this share of all, but at least this many, as Optuna's documentation advises."""
 
 LOG_FROM = 100
-"""A factor above 0 is logarithmic if its largest value is so many times its smallest."""
+"""A factor above 0 counts as logarithmic if its largest value is at least this many times its smallest."""
 
 
 def of(runs: pd.DataFrame, ranking: Ranking) -> tuple[pd.DataFrame, str]:

@@ -43,8 +43,8 @@ MOST_ROWS = 40
 def sections(runs: pd.DataFrame, *, tested: bool = True) -> list[Section]:
     """Return a section for each numeric factor of a frame of runs, and a section with maps of factor pairs.
 
-    If these trials are not to be `tested`, as those that tuned, nothing says which values may be as good.
-    The data of the first section contains the best values of all factors.
+    Without `tested`, as for trials that tuned, no sentence says which values may be as good as the best. The
+    data of the first section contains the best values of all factors.
     """
     axes, metric = numeric.axes_of(runs), ranking(runs)
     optima = {axis: numeric.optima(runs, axis) for axis in axes}
@@ -56,7 +56,7 @@ def sections(runs: pd.DataFrame, *, tested: bool = True) -> list[Section]:
     for axis, axis_optima in optima.items():
         figures = _lines(runs, metric, axis, alone=len(axes) == 1)
         table = _table(axis, metric, axis_optima)
-        only = len(axes) == 1 and len(axis_optima) == 1  # the answer compares its values
+        only = len(axes) == 1 and len(axis_optima) == 1  # then "The answer" compares the values already
         near = [] if only else [Text(text, TERMINAL) for text in _as_good(axis, axis_optima)]
         blocks: list[Block] = [*map(Text, sentences(axis, axis_optima)), *near, *figures, *table]
         data = {} if made else {"optima": _frame(optima)}
@@ -72,7 +72,7 @@ def sections(runs: pd.DataFrame, *, tested: bool = True) -> list[Section]:
 
 
 def _untested(optimum: Optimum) -> Optimum:
-    """Return an optimum without the values that may be as good."""
+    """Return a best value without the values that may be as good."""
     return optimum._replace(near=[], inseparable=0)
 
 
@@ -99,7 +99,7 @@ def _lines(runs: pd.DataFrame, metric: str, axis: str, *, alone: bool) -> list[F
 
 
 def _dots(runs: pd.DataFrame, metric: str, axis: str) -> list[Figure]:
-    """Return figures with a point for each configuration, as for configurations that were drawn at random."""
+    """Return figures with a point for each configuration, for configurations that were drawn at random."""
     rows, note = of_the_best(numeric.at_all_values(runs), Ranking(metric))
     caption = f"{metric} over {axis}{DOTS}" + (note and f" {note}")
     drawing = Drawing(_file(axis), caption, lambda trials: dots(trials, metric, axis))

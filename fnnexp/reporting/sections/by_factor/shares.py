@@ -1,7 +1,7 @@
 """How much each factor matters: its share of the variance, over all trials and within each batching mode.
 
-Without a full grid there are no shares, and where numbers were drawn there are none of each factor. Then the
-importance of each factor is estimated.
+There are no shares if the grid is not full, and no separate shares of numbers that were drawn at random. Then
+the importance of each factor is estimated instead.
 """
 
 from __future__ import annotations

@@ -45,14 +45,14 @@ CAPTION = (
 def section(found: Sequence[Comparison], ranking: Ranking, omitted: int = 0) -> Section:
     """Return the section about the tuned comparisons of an experiment; it is empty if there are none.
 
-    `omitted` is the number of trials that tuned nothing and that the report leaves out, because they have
-    values that no option chose.
+    `omitted` is the number of other trials that the report leaves out, because tuning tried their values but
+    no option chose them.
     """
     blocks: list[Block] = []
     data: dict[str, list[pd.DataFrame]] = {"tuned": [], "tuning": [], "tuning_curve": []}
     for i, comparison in enumerate(found, start=1):
         pairs, curve = tuned.pairs(comparison), tuned.best_found(comparison)
-        name = f"{comparison.asked} {comparison.where}".strip()
+        name = tuned.name_of(comparison)
         heading = name if len(found) > 1 else ""
         if heading:
             blocks.append(Text(heading, EVERYWHERE))
@@ -79,7 +79,7 @@ def section(found: Sequence[Comparison], ranking: Ranking, omitted: int = 0) -> 
 
 
 def _cost(comparison: Comparison) -> str:
-    """Return a sentence on what tuning cost, and the comparison."""
+    """Return a sentence on the trials and epochs that tuning and the comparison took."""
     trials = [sum(map(len, level.draws["trials"])) for level in comparison.levels]
     epochs = [int(level.draws["epochs_trained"].sum()) for level in comparison.levels]
     own = sum(len(comparison.own(level)) for level in range(len(comparison.levels)))
@@ -97,7 +97,7 @@ def _range(values: Sequence[int]) -> str:
 
 
 def _ends(comparison: Comparison) -> Iterator[str]:
-    """Yield a sentence on each key of which options chose an end of what they tried."""
+    """Yield a sentence on each key for which tuning chose the lowest or the highest value that it tried."""
     for key in comparison.keys:
         ends: dict[str, list[str]] = {}
         for level in comparison.levels:
@@ -168,7 +168,7 @@ def _pairs(pairs: pd.DataFrame, ranking: Ranking) -> list[Table]:
 
 
 def _draws(comparison: Comparison) -> pd.DataFrame:
-    """Return all draws of all options, with the means of the ranking metric over the tuning seeds."""
+    """Return the drawn configurations of all options, with their mean results over the tuning seeds."""
     parts = [
         level.draws.assign(
             level=level.name,
