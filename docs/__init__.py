@@ -259,9 +259,9 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 # --- the reference ------------------------------------------------------------------------------------------
 
 INTRODUCTION = """\
-# Reference
+# Every key and option
 
-Every key of a config, and every option of its groups. `fnnexp KEY=VALUE` sets a key, `fnnexp GROUP=OPTION`
+The keys of a config, and the options of its groups. `fnnexp KEY=VALUE` sets a key, `fnnexp GROUP=OPTION`
 chooses an option, and `fnnexp -m KEY=VALUE,VALUE` sweeps over several values of either. The defaults are
 those of `fnnexp` without arguments; an option also sets the keys of its group that stand in the last column.
 `fnnexp --cfg job` shows every key with its value.

@@ -5,7 +5,12 @@ The source folder is the whole checkout: the pages are the files that a forge sh
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import fnnexp
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
 
 project = "fnnexp"
 author = "The fnnexp maintainers"
@@ -41,6 +46,13 @@ html_theme_options = {
     "show_nav_level": 2,
 }
 html_context = {"default_mode": "auto"}
+html_static_path = ["site.css"]
+html_css_files = ["site.css"]
 html_show_sourcelink = False
 html_copy_source = False
 project_copyright = "the fnnexp maintainers, MIT licence"
+
+
+def setup(app: Sphinx) -> None:
+    """Leave the changelog out of the search, where it would be among the first for most words."""
+    app.connect("env-updated", lambda app, env: env.metadata["CHANGELOG"].update(nosearch="true"))

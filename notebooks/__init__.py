@@ -15,7 +15,7 @@ FOLDER = Path(__file__).parent
 NOTEBOOKS = tuple(sorted(FOLDER.glob("*.ipynb")))
 
 VARYING_OUTPUT = re.compile(
-    r"^(?:measured how many lanes|picture:) .*\n| in [\d.]+ s$| · \d+ s$", re.MULTILINE
+    r"^(?:measured how many lanes|picture:) .*\n| in [\d.]+ s(?=;|$)| · \d+ s$", re.MULTILINE
 )
 """The output of a sweep or a map that depends on the machine or the time."""
 

@@ -24,16 +24,17 @@ ELSEWHERE = re.compile(r"\b(FILE|HOST|FOLDER|NAME|KEY|GRID)\b|my_configs|my_piec
 
 
 def blocks(page):
-    """Return the blocks of code of a page as matches, with their text without indentation."""
+    """Return the blocks of code of a page as matches, with their text without indentation and broken lines."""
     for block in BLOCK.finditer(page.read_text("utf-8")):
-        yield block, re.sub(rf"^{block['indent']}", "", block["text"], flags=re.MULTILINE)
+        text = re.sub(rf"^{block['indent']}", "", block["text"], flags=re.MULTILINE)
+        yield block, re.sub(r"\\\n\s*", "", text)
 
 
 def training_commands():
     """Yield every line of the pages that trains and that anybody can run, as its words."""
     for page in PAGES:
         for block, text in blocks(page):
-            for line in re.sub(r"\\\n\s*", "", text).splitlines() if block["language"] == "" else ():
+            for line in text.splitlines() if block["language"] == "" else ():
                 if not line.startswith("fnnexp ") or ELSEWHERE.search(line):
                     continue
                 words = shlex.split(line, comments=True)[1:]
