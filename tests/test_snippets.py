@@ -24,7 +24,7 @@ ELSEWHERE = re.compile(r"\b(FILE|HOST|FOLDER|NAME|KEY|GRID)\b|my_configs|my_piec
 
 
 def blocks(page):
-    """Return the blocks of code of a page as matches, with their text without indentation and broken lines."""
+    """Return the blocks of code of a page as matches, without indentation and broken lines."""
     for block in BLOCK.finditer(page.read_text("utf-8")):
         text = re.sub(rf"^{block['indent']}", "", block["text"], flags=re.MULTILINE)
         yield block, re.sub(r"\\\n\s*", "", text)

@@ -254,7 +254,7 @@ def _factors(params: Sequence[Mapping[str, str]]) -> list[str]:
     keys = list(dict.fromkeys(key for each in params for key in each))
 
     def distinct(key: str, by: str | None = None) -> int:
-        """Count the distinct values of `key` in each group of trials with one value of `by`; return the most."""
+        """Count the distinct values of `key` in each group with one value of `by`; return the most."""
         found: dict[str | None, set[str | None]] = {}
         for each in params:
             found.setdefault(by and each.get(by), set()).add(each.get(key))

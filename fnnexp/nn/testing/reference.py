@@ -523,7 +523,7 @@ class Network:
         return dWs, dbs
 
     def loss_and_gradients(self, X: Array, y: Indices) -> tuple[Array, Array, list[Array], list[Bias]]:
-        """Return the loss of each row (B,), the outputs (B, C), and the gradients of W and b of each layer."""
+        """Return the loss of each row (B,), the outputs (B, C), and the gradients of each W and b."""
         P = self.forward(X)
         losses = self.loss(P, y)
         dWs, dbs = self.backward(self.gradient(y))

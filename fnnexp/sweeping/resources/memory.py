@@ -99,7 +99,7 @@ def _copies(planned: PlannedStack, size: int, *, sparse: bool) -> int:
     one_first = inputs * outputs * itemsize
     first, slots = lanes * one_first, OPTIMIZERS[recipe.optimizer].slots
     later = theta - lanes * inputs * outputs * itemsize
-    # Networks are evaluated in slices. For each, BLAS copies weights of the first layer to a buffer of its own.
+    # Networks are evaluated in slices. For each, BLAS copies weights of the first layer to a buffer.
     evaluating = int(measuring * AGAIN * (first if sparse else one_first * _slices(recipe, lanes, CHUNK)))
     if descends_by_row(recipe):
         return evaluating + (first if sparse else one_first + 2 * later)
