@@ -163,6 +163,7 @@ def composed_once(monkeypatch):
                     count=composition.count,
                     search_path=composition.search_path,
                     drawn=composition.drawn,
+                    swept=composition.swept,
                     tuned=composition.tuned,
                 )
         yield known[command]

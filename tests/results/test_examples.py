@@ -67,7 +67,7 @@ def test_parameters_updates_and_gaps_are_those_of_the_networks_and_their_batches
 @pytest.mark.usefixtures("store", "blank_figures")
 def test_the_snippets_of_the_page_on_python_run():
     snippets = re.findall(r"^```python\n(.*?)^```", PAGE.read_text("utf-8"), re.DOTALL | re.MULTILINE)
-    assert len(snippets) == 10
+    assert len(snippets) == 11
     names: dict[str, object] = {}
     for snippet in snippets:
         exec(snippet, names)

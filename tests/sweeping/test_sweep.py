@@ -270,7 +270,7 @@ def test_a_test_accuracy_of_1_at_the_first_epoch_is_printed_and_in_the_report(in
     first = curves[(curves["metric"] == "test_accuracy") & (curves["epoch"] == 1)]
     assert (len(first), (first["value"] == 1).sum()) == (4, 2)
     assert ran.out.count("test accuracy is 1.0 at the first epoch. Networks hardly ever learn this fast") == 1
-    assert "the label in a column among the pixels" in ran.out
+    assert "the label in a column among the inputs" in ran.out
     assert "4 trials finished, 2 had a test accuracy of 1.0 at the first epoch" in ran.out
     sentence = "In 2 trials, test accuracy is 1.0 at the first epoch."
     assert sentence in " ".join(invoke("report", "leak").out.split())
