@@ -30,19 +30,19 @@ MOST_ROWS = 10_000
 START = 0.9
 """The seconds until worker processes have started, unless they start while the trials are composed."""
 
-LOAD = {"numpy": 0.1, "numba": 0.6}
+LOAD = {"numpy": 0.1, "numba": 0.4}
 """The seconds until a worker has loaded an engine's code."""
 
 COMPILE = 5.0
 """The seconds until an engine has compiled its code, once on a machine."""
 
-OPEN, CREATE = 4.0, 0.8
+OPEN, CREATE = 2.5, 0.8
 """The seconds of a processor to import MLflow and open a store, and to make a new store."""
 
 A_TRIAL, AN_EPOCH = 4e-3, 1e-4
 """The seconds of a processor to log a trial, and an epoch of it."""
 
-AROUND = 0.7
+AROUND = 0.4
 """The seconds to start Python before a command's clock starts, and to end it."""
 
 
