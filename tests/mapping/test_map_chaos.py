@@ -27,7 +27,8 @@ EARLY = 0.1
 """The probability of a kill at each check before the map has workers."""
 
 MAP = ["x=optimizer.lr:1e-2..1e30:5", "y=init.gain:0.1..10:4", "data=digits", "arch.hidden=[12]"]
-MAP += [f"epochs={max(KILLS * 3, 12)}", f"stopping.patience={max(KILLS, 4)}", "execution.segment_seconds=0.1"]
+MAP += [f"epochs={max(KILLS * 6, 24)}", f"stopping.patience={max(KILLS * 2, 8)}"]
+MAP += ["execution.segment_seconds=0.1"]
 COMMAND = [sys.executable, "-m", "fnnexp", "map", *MAP, "execution.max_lanes=3"]
 
 pytestmark = [
