@@ -146,6 +146,35 @@ def test_a_column_sorts_by_its_exact_values_with_the_keyboard(page, folder):
     assert column(board(page), "val %") == shown
 
 
+def test_a_click_anywhere_in_a_head_sorts(page):
+    head = board(page).locator("th").filter(has_text="val %")
+    head.click(position={"x": 2, "y": 5})  # beside the words, which are at the right
+    assert head.get_attribute("aria-sort") == "ascending"
+
+
+def test_a_value_of_a_numeric_factor_is_found_in_columns_and_in_names(
+    browser, invoke, empty_store, tmp_path_factory
+):
+    """The leaderboard has a column `lr`; the comparisons name the configuration `optimizer.lr=0.1`."""
+    folder = tmp_path_factory.mktemp("rates")
+    empty_store(folder)
+    sweep = ["-m", "data=digits", "arch.hidden=[8]", "epochs=1", "optimizer.lr=0.1,0.3,0.5", "seed=0,1"]
+    for words in ([*sweep, "tracking.experiment=rates"], ["report", "rates"]):
+        ran = invoke(*words, cwd=folder)
+        assert ran.status == 0, ran.err
+    page = browser.new_page()
+    page.goto((folder / "reports" / "rates" / "report.html").as_uri())
+    board(page).locator("td.option", has_text=re.compile(r"^0.3$")).first.click()
+    assert page.locator("tr.on", has_text="optimizer.lr=0.3").count() > 0
+    assert page.locator("tr.on", has_text="optimizer.lr=0.5").count() == 0
+    page.keyboard.press("Escape")
+    page.locator("td.option", has_text="optimizer.lr=0.3").first.click()
+    assert board(page).locator("tr.on").count() == 1
+    page.get_by_role("searchbox").fill("optimizer.lr=0.3")
+    assert column(board(page), "lr") == ["0.3"]
+    page.close()
+
+
 def test_words_filter_the_rows_of_all_tables(page):
     box = page.get_by_role("searchbox")
     box.fill("he tanh_128")  # not he_normal

@@ -122,8 +122,8 @@
   for (const each of tables) {
     const options = each.titles.filter(title => labels.has(title)); // columns of a grid, such as "mini"
     for (const row of each.rows) {
-      const pairs = each.titles.flatMap((title, i) =>
-        [title, each.columns[i] ?? title].map(key => `${key}=${row.texts[i]}`));
+      const pairs = each.titles.flatMap((title, i) => // the head may be the factor's last part: "lr"
+        [...new Set([title, each.columns[i] ?? title])].map(key => `${key}=${row.texts[i]}`));
       row.text = spaced([...row.texts, ...pairs, ...options].join(" ")).toLowerCase();
       for (const word of row.text.split(" ")) known.add(word);
     }

@@ -50,7 +50,7 @@ def section(runs: pd.DataFrame, ranking: Ranking | None = None) -> Section:
     unit = " in percent" * ranking.is_accuracy
     note = f"{ranking.metric}{unit}: mean ± standard deviation over seeds. (2/3): 2 of 3 trials finished."
     if best is not runs:
-        note += " Each cell is at its best values of the numeric factors, which follow `at`."
+        note += " Each cell is at its best values of the numeric factors, which follow the word 'at'."
     shown = [*of_finished_trials(runs, [drawing], ranking), *tables(best, table(best, ranking))]
     return Section(TITLE, [Text(note, quiet=True), *shown], data)
 
