@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from rich.console import Console
@@ -38,7 +39,7 @@ CASES: dict[str, Sequence[str]] = {
 }
 
 SHARES = {"third": 1 / 3, "half": 1 / 2, "two_thirds": 2 / 3}
-"""The parts of the way at which the time left is compared with what it was in the end."""
+"""The parts of the way at which the time left, as the bar shows it, is compared with what it was."""
 
 UNITS = {"s": 1, "min": 60, "h": 3600}
 
@@ -86,7 +87,7 @@ def measured(words: Sequence[str]) -> dict[str, object]:
         "later_source": later_source,
         "later_error": later / seconds - 1,
         **{f"left_error_at_{name}": error_at(share, bar) for name, share in SHARES.items()},
-        "first_shown_at": next((at for at, left in bar["samples"] if left is not None), None),
+        "first_shown_at": next((at for at, shown in bar["samples"] if shown is not None), None),
     }
 
 
@@ -113,26 +114,35 @@ def said(words: Sequence[str], folder: Path) -> str:
     return ran.stdout
 
 
-def error_at(share: float, bar: Mapping[str, list[list[float | None]]]) -> float | None:
-    """Return by how much the time left was wrong at a share of the way; None if none was shown."""
+def error_at(share: float, bar: Mapping[str, Any]) -> float | None:
+    """Return by how much the time left was wrong at a share of the way; None if none was shown.
+
+    "A few seconds left" is right if no more were left than the bar calls a few.
+    """
+    from fnnexp.sweeping.terminal.progress import A_FEW
+
     at = share * bar["ended"]
-    *_, (_, left) = [(0.0, None), *((when, left) for when, left in bar["samples"] if when <= at)]
-    return None if left is None else left / (bar["ended"] - at) - 1
+    *_, (_, shown) = [(0.0, None), *((when, shown) for when, shown in bar["samples"] if when <= at)]
+    if shown is None:
+        return None
+    left = bar["ended"] - at
+    seconds = min(left, A_FEW) if "few" in shown else seconds_of(shown)
+    return seconds / left - 1
 
 
 def watch(out: Path, words: Sequence[str]) -> int:
     """Run a command, and write the time left that its bar would show every tenth of a second."""
     from fnnexp import cli
-    from fnnexp.sweeping.terminal.progress import SweepProgress
+    from fnnexp.sweeping.terminal.progress import SweepProgress, in_words
 
-    samples: list[tuple[float, float | None]] = []
+    samples: list[tuple[float, str | None]] = []
     began, ended = time.monotonic(), threading.Event()
     enter, leave = SweepProgress.__enter__, SweepProgress.__exit__
 
     def sample(progress: SweepProgress) -> None:
         while not ended.wait(0.1):
             left = progress.time_left.seconds() if progress.time_left else None
-            samples.append((time.monotonic() - began, left))
+            samples.append((time.monotonic() - began, None if left is None else in_words(left)))
 
     def start(progress: SweepProgress) -> SweepProgress:
         nonlocal began

@@ -266,11 +266,11 @@ def test_what_follows_is_supposed_to_take_as_long_an_epoch(trials_of, monkeypatc
     execution, parent = Execution(n_jobs=2, engine="numpy", segment_seconds=math.inf), Parent(10.0, 0.0)
     assert estimates.summary(stacks, trials, parent, execution, 2, ahead) == [
         "time: at most about 17 min on 2 workers with NumPy (from 12 earlier trials): 7 min to tune, "
-        "3 min to compare, up to 7 min to check",
+        "3 min 20 s to compare, up to 7 min to check",
         "budget=260s: reaches about 750 of at most 3,000 epochs (25%)",
     ]
     pruned = estimates.Ahead(epochs=600, budget=budget_of("5m"))
     assert estimates.summary(stacks, trials, parent, execution, 2, pruned) == [
-        "time: at most about 4 min on 2 workers with NumPy (from 12 earlier trials)",
+        "time: at most about 3 min 30 s on 2 workers with NumPy (from 12 earlier trials)",
         "budget=5m: enough for the whole sweep",
     ]

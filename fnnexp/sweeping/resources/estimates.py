@@ -230,13 +230,16 @@ def within(budget: Budget, begin: float, end: float, epochs: float, *, is_open: 
 def in_words(seconds: float) -> str:
     """Return an estimated time in words, rounded more the longer it is.
 
-    >>> [in_words(seconds) for seconds in (0.7, 8.4, 43, 400, 7000, 50_000)]
-    ['a second', '8 s', '45 s', '7 min', '1 h 55 min', '14 h']
+    >>> [in_words(seconds) for seconds in (0.7, 8.4, 43, 133, 780, 7000, 50_000)]
+    ['a second', '8 s', '45 s', '2 min 10 s', '13 min', '1 h 55 min', '14 h']
     """
-    if seconds < 20:
+    if seconds < 30:
         return "a second" if seconds < 1.5 else f"{seconds:.0f} s"
     if seconds < 90:
         return f"{5 * round(seconds / 5)} s"
+    if seconds < 300:
+        minutes, rest = divmod(10 * round(seconds / 10), 60)
+        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
     if (minutes := round(seconds / 60)) < 60:
         return f"{minutes} min"
     if seconds >= 36_000:

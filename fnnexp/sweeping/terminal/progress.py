@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
@@ -35,16 +34,18 @@ SECONDS_IN_A_NOTEBOOK = 0.2
 """Seconds between two updates of the line in a notebook."""
 
 
+A_FEW = 5.0
+"""So many seconds left, and fewer, are a few."""
+
+
 def in_words(seconds: float) -> str:
     """Return an estimated time in words, rounded more the longer it is.
 
-    >>> in_words(3.2), in_words(43), in_words(400), in_words(7000)
-    ('a few seconds left', 'about 45 s left', 'about 7 min left', 'about 1 h 55 min left')
+    >>> in_words(3.2), in_words(8.4), in_words(43), in_words(7000)
+    ('a few seconds left', 'about 8 s left', 'about 45 s left', 'about 1 h 55 min left')
     """
-    if seconds <= 5:
+    if seconds <= A_FEW:
         return "a few seconds left"
-    if seconds < 90:
-        return f"about {5 * math.ceil(seconds / 5)} s left"
     return f"about {estimates.in_words(seconds)} left"
 
 
