@@ -62,14 +62,19 @@ class Activation:
     saturated: Callable[[Array], float] | None = None
 
 
+def _row_of(value: float, Z: Array) -> Array:
+    """Return a row (H,) of one value. NumPy's maximum of Z and it is three times as fast as with a number."""
+    return np.full(Z.shape[-1:], value, Z.dtype)
+
+
 def relu_forward(Z: Array) -> None:
     """Write A = max(Z, 0)  (Glorot, Bordes & Bengio 2011)."""
-    np.maximum(Z, 0, out=Z)
+    np.maximum(Z, _row_of(0, Z), out=Z)
 
 
 def relu_derivative(Z: Array, A: Array, out: Array) -> None:
     """Write 1 where A > 0, else 0."""
-    np.sign(A, out=out)
+    np.greater(A, 0, out=out)
 
 
 def relu_dead(A: Array) -> float:
@@ -107,7 +112,7 @@ def sigmoid_forward(Z: Array) -> None:
     """Write A = 1 / (1 + exp(−Z)). In float64, Z below −500 counts as −500, so that exp(−Z) is finite."""
     np.negative(Z, out=Z)
     if Z.itemsize == 8:
-        np.minimum(Z, SIGMOID_CLIP, out=Z)
+        np.minimum(Z, _row_of(SIGMOID_CLIP, Z), out=Z)
     np.exp(Z, out=Z)
     np.add(Z, 1, out=Z)
     np.reciprocal(Z, out=Z)
@@ -134,8 +139,8 @@ def leaky_relu_forward(slope: float, Z: Array) -> None:
 
 def leaky_relu_derivative(slope: float, Z: Array, A: Array, out: Array) -> None:
     """Write 1 where A > 0, else the slope."""
-    np.sign(A, out=out)
-    np.maximum(out, slope, out=out)
+    np.greater(A, 0, out=out)
+    np.maximum(out, _row_of(slope, out), out=out)
 
 
 def leaky_relu(slope: float) -> Activation:
@@ -148,14 +153,14 @@ def elu_forward(Z: Array) -> None:
 
     Because exp(z) − 1 ≥ z, A is the maximum of Z and exp(min(Z, 0)) − 1.
     """
-    negative = np.minimum(Z, 0)
+    negative = np.minimum(Z, _row_of(0, Z))
     np.expm1(negative, out=negative)
     np.maximum(Z, negative, out=Z)
 
 
 def elu_derivative(Z: Array, A: Array, out: Array) -> None:
     """Write 1 where A > 0, else exp(Z) = A + 1."""
-    np.minimum(A, 0, out=out)
+    np.minimum(A, _row_of(0, A), out=out)
     np.add(out, 1, out=out)
 
 
@@ -166,7 +171,7 @@ def elu_saturated(A: Array) -> float:
 
 def selu_forward(Z: Array) -> None:
     """Write A = λ Z where Z > 0, else λ α (exp(Z) − 1)  (Klambauer, Unterthiner, Mayr & Hochreiter 2017)."""
-    zeros = _zeros(Z)
+    zeros = _row_of(0, Z)
     negative = np.minimum(Z, zeros)
     np.expm1(negative, out=negative)
     np.multiply(negative, SELU_SCALE * SELU_ALPHA, out=negative)
@@ -180,12 +185,7 @@ def selu_derivative(Z: Array, A: Array, out: Array) -> None:
     np.greater(A, 0, out=out)
     np.multiply(out, SELU_SCALE - SELU_SCALE * SELU_ALPHA, out=out)
     np.add(out, SELU_SCALE * SELU_ALPHA, out=out)
-    np.add(out, np.minimum(A, _zeros(A)), out=out)
-
-
-def _zeros(Z: Array) -> Array:
-    """Return an array of zeros as long as a row of Z, because np.minimum(Z, zeros) is faster than with 0."""
-    return np.zeros(Z.shape[-1:], Z.dtype)
+    np.add(out, np.minimum(A, _row_of(0, A)), out=out)
 
 
 def selu_saturated(A: Array) -> float:
@@ -202,7 +202,7 @@ def softplus_forward(Z: Array) -> None:
     np.negative(tail, out=tail)
     np.exp(tail, out=tail)
     np.log1p(tail, out=tail)
-    np.maximum(Z, 0, out=Z)
+    np.maximum(Z, _row_of(0, Z), out=Z)
     np.add(Z, tail, out=Z)
 
 
