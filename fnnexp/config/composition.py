@@ -752,7 +752,8 @@ class Composition:
         for key, message in () if is_batch else conditions.never(sentences, values):
             if "where" in in_command or not any(_overlap(key, other) for other in in_command):
                 raise ConfigError(message)
-            self._notes_of_grid.append(message)  # no error: the command changed the grid of a file's `where`
+            # No error: the `where` is in a file, and the command changed the grid of that file.
+            self._notes_of_grid.append(message)
         count = self._grid.combinations
         self._grid = replace(self._grid, kept=conditions.kept(sentences, self._grid.shape, values))
         if not self._grid.count and self._rows is None:

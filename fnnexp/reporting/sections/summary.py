@@ -114,7 +114,7 @@ def section(
     *,
     tuned: Sequence[str] = (),
 ) -> Section:
-    """Return the section that answers what was asked, and says which configuration is best, with evidence.
+    """Return the section that answers the questions of `compare` or `until` and names the best configuration.
 
     `runs` and `findings` are those that :func:`questions.rows_and_findings` returns. `notes` say what is
     compared. `tuned` are the keys that were tuned for each option, which these rows lack. The terminal does

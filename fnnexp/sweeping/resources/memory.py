@@ -60,7 +60,8 @@ def needed(planned: PlannedStack, execution: Execution) -> dict[str, int]:
     if execution.diagnostics:  # they need a copy of the parameters from before the epoch
         copies += _theta(planned)
     rows, activations = _rows(planned, size, sparse=sparse), _activations(planned, size)
-    # The worker trains a copy of what it received. Then it frees the rest and pickles the copy.
+    # The worker trains a copy of the state. Before it pickles this copy, it frees all other arrays.
+    # So pickling takes more memory only if the pickled state is larger than they were.
     sending = max(state - copies - rows - activations, 0)
     return {
         "Python": PYTHON + NUMBA * (execution.engine == "numba") + COMPILED * compiles,

@@ -42,7 +42,7 @@ ALL = (
 
 
 class Answers(NamedTuple):
-    """The answers to what was asked: blocks for the report, a frame of pairs of options, and the margin."""
+    """The answers to the questions of `compare` or `until`: blocks for the report, the pairs, the margin."""
 
     blocks: Sequence[Block]
     frame: pd.DataFrame
