@@ -79,7 +79,7 @@ class Asking(Rounds):
             if not (is_whole and left):
                 break
             self._say(f"batch {number} of {number - (-left // BATCH)}: {self._best()}")
-            if self._is_late(0):  # what is left is counted below
+            if self._is_late(0):  # 0 trials more, because the trials left are counted after the loop
                 break
             rows = ask(self.dimensions, self.results, number, min(left, BATCH))
             if not rows:
