@@ -107,8 +107,9 @@ def adagrad(
 ) -> None:
     """Apply s ← s + g², θ ← θ − η g / (√s + ε)  (Duchi, Hazan & Singer 2011)."""
     (s,) = slots
-    np.add(s, grad * grad, out=s)
-    _descend_scaled(theta, grad, s, hyper)
+    square = grad * grad
+    np.add(s, square, out=s)
+    _descend_scaled(theta, grad, np.sqrt(s, out=square), hyper)
 
 
 @in_blocks
@@ -121,14 +122,13 @@ def rmsprop(
     np.subtract(s, square, out=s)
     np.multiply(s, hyper["rho"], out=s)
     np.add(s, square, out=s)  # s is now ρ (s − g²) + g²
-    _descend_scaled(theta, grad, s, hyper)
+    _descend_scaled(theta, grad, np.sqrt(s, out=square), hyper)
 
 
-def _descend_scaled(theta: Array, grad: Array, s: Array, hyper: Mapping[str, Array]) -> None:
-    """Apply θ ← θ − η g / (√s + ε)."""
-    scale = np.sqrt(s)
-    np.add(scale, hyper["epsilon"], out=scale)
-    np.divide(grad, scale, out=grad)
+def _descend_scaled(theta: Array, grad: Array, root: Array, hyper: Mapping[str, Array]) -> None:
+    """Apply θ ← θ − η g / (r + ε), where r is the root of the sum or mean of g². This overwrites r."""
+    np.add(root, hyper["epsilon"], out=root)
+    np.divide(grad, root, out=grad)
     np.multiply(grad, hyper["lr"], out=grad)
     np.subtract(theta, grad, out=theta)
 
