@@ -16,7 +16,7 @@ from rich.console import Console
 
 from fnnexp.config.execution import Execution
 from fnnexp.config.trial import Trial
-from fnnexp.console import while_doing
+from fnnexp.console import print_plain, while_doing
 from fnnexp.data.cache import cache_folder
 from fnnexp.data.npz import DamagedError
 from fnnexp.errors import plural
@@ -76,7 +76,7 @@ def run(
         done, wanted = runs_of(known, trials)
         print_undiagnosed(known, done, execution.diagnostics, console)
         states = States(STATES, execution.keep_states)
-        states.say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
+        states.say = partial(print_plain, console)
         shorter = states.ends_of(wanted)
         execution, about_engines = with_engine(
             execution,
