@@ -259,17 +259,22 @@ def show_data(
     >>> show_data("digits").classes.sum().to_dict()
     {'train': 1200, 'val': 237, 'test': 360}
     """
-    from fnnexp.reporting.data_set.shown import show
-
     if data is not None and not isinstance(data, str | Path):
         given = type(data).__name__
         raise ConfigError(
             f'show_data shows a data set by its path or name, not a {given}; write show_data("my.npz")'
         )
-    first, notes = ([], []) if data is None else _data_words(str(data))
-    command = _command(None, (*first, *overrides), config_dir, pieces, choices)
+    command = _command(None, overrides, config_dir, pieces, choices)
+    return data_set(None if data is None else str(data), command)
+
+
+def data_set(data: str | None, command: Command) -> DataSet:
+    """Return the data set with a path or a name, or that of a command, read with the command's overrides."""
+    from fnnexp.reporting.data_set.shown import show
+
+    first, notes = ([], []) if data is None else _data_words(data)
     try:
-        return show(command, notes)
+        return show(replace(command, overrides=(*first, *command.overrides)), notes)
     except ConfigError as error:
         if first and first == [f"data={data}"] and data not in DATASETS:
             raise ConfigError(f"there is no file or folder '{data}' here; {error}") from error

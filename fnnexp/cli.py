@@ -569,6 +569,7 @@ def _data(words: Sequence[str]) -> int:
     parser.add_argument("--pieces", action="append", default=[], metavar="FILE", help="your own pieces")
     arguments = parser.parse_intermixed_args(words)
     from fnnexp import api
+    from fnnexp.config.commands import Command
     from fnnexp.console import while_doing
 
     first, *overrides = arguments.words
@@ -579,7 +580,9 @@ def _data(words: Sequence[str]) -> int:
         )
     folder, console = _existing_folder(arguments.config_dir), api.new_console()
     with while_doing("reading the data", console):
-        shown = api.show_data(first, *overrides, config_dir=folder, pieces=arguments.pieces)
+        shown = api.data_set(
+            first, Command("config", tuple(overrides), folder, True, tuple(arguments.pieces))
+        )
     print_plain(console, str(shown))
     return 0
 
