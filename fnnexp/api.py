@@ -20,6 +20,7 @@ from fnnexp.config.compose import Sweep, compose
 from fnnexp.config.execution import AUTO
 from fnnexp.config.jobs import number_type
 from fnnexp.config.schema import LISTS, LISTS_OR_VALUES, OF_GRIDS, WHOLE, Config
+from fnnexp.console import print_plain
 from fnnexp.data import sources
 from fnnexp.data.datasets import DATASETS
 from fnnexp.errors import ConfigError, FnnexpError, plural
@@ -117,7 +118,7 @@ def sweep(
         print_notes(requested, console)
         outcome = train(requested, console, began=began)
     for name, reason in outcome.failed:
-        console.print(f"{name} failed: {reason}", markup=False, highlight=False, soft_wrap=True)
+        print_plain(console, f"{name} failed: {reason}")
     runs = frames.runs(requested.experiment, tracking_uri=requested.tracking_uri)
     return filters.part(runs, runs["trial"].isin(outcome.ids))
 
@@ -203,14 +204,11 @@ def map(  # noqa: A001  # fnnexp.map; this module does not use Python's
     """
     from fnnexp.mapping import request
 
-    given = _command(None, overrides, config_dir, pieces, choices)
-    wanted = request.parse(given.overrides, given.config_dir, given.pieces)
+    wanted = request.parse(_command(None, overrides, config_dir, pieces, choices))
     if wanted.cell is not None:
         i, j = wanted.cell
-        words = ", ".join(repr(word) for word in wanted.command_of(i, j).overrides)
-        raise ConfigError(
-            f"cell={i},{j}: a map in Python is of many cells; train this one by fnnexp.sweep({words})"
-        )
+        call = wanted.command_of(i, j).pasted()
+        raise ConfigError(f"cell={i},{j}: a map in Python is of many cells; train this one by {call}")
     console = new_console()
     with composed(wanted.command, console, may_be_dry=False) as requested:
         from fnnexp.mapping import command  # while the workers start
@@ -261,17 +259,22 @@ def show_data(
     >>> show_data("digits").classes.sum().to_dict()
     {'train': 1200, 'val': 237, 'test': 360}
     """
-    from fnnexp.reporting.data_set.shown import show
-
     if data is not None and not isinstance(data, str | Path):
         given = type(data).__name__
         raise ConfigError(
             f'show_data shows a data set by its path or name, not a {given}; write show_data("my.npz")'
         )
-    first, notes = ([], []) if data is None else _data_words(str(data))
-    command = _command(None, (*first, *overrides), config_dir, pieces, choices)
+    command = _command(None, overrides, config_dir, pieces, choices)
+    return data_set(None if data is None else str(data), command)
+
+
+def data_set(data: str | None, command: Command) -> DataSet:
+    """Return the data set with a path or a name, or that of a command, read with the command's overrides."""
+    from fnnexp.reporting.data_set.shown import show
+
+    first, notes = ([], []) if data is None else _data_words(data)
     try:
-        return show(command, notes)
+        return show(replace(command, overrides=(*first, *command.overrides)), notes)
     except ConfigError as error:
         if first and first == [f"data={data}"] and data not in DATASETS:
             raise ConfigError(f"there is no file or folder '{data}' here; {error}") from error
@@ -387,8 +390,8 @@ def composed(
         def start_workers(config: Config, jobs: int) -> None:
             if config.dry_run and not may_be_dry:
                 raise ConfigError(
-                    "dry_run=true works on the command line only; write fnnexp dry_run=true … in a shell, or "
-                    "omit it here"
+                    "dry_run=true works on the command line only; add it to the command in a shell, or omit "
+                    "it here"
                 )
             from fnnexp.sweeping.executor import cores_here, workers_starting
 
@@ -405,7 +408,7 @@ def composed(
 def print_notes(requested: Sweep, console: Console) -> None:
     """Print the notes of a sweep, and the addresses in its files, before it trains or connects anywhere."""
     for line in [*requested.notes, *_addresses_in_files(requested)]:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        print_plain(console, line)
 
 
 def _addresses_in_files(requested: Sweep) -> Iterator[str]:
@@ -484,9 +487,9 @@ def train(
         outcome = train_now(trials)
     outcome.page, outcome.ids = tracker.page, [trial.id for trial in trials]
     wanted = len(trials) + (outcome.not_run if requested.drawn is not None else 0)
-    console.print(_summary(outcome, wanted), markup=False, highlight=False, soft_wrap=True)
+    print_plain(console, _summary(outcome, wanted))
     if line := _about_budget(outcome, requested, wanted):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        print_plain(console, line)
     if outcome.elsewhere and len(outcome.elsewhere) + outcome.done_before == len(trials):
         raise FnnexpError(
             f"another sweep ({outcome.elsewhere[0][1]}) is training {len(outcome.elsewhere)} of these trials "
@@ -607,7 +610,8 @@ def _command(
     name = "config" if grid is None or first_word else grid
     folder = None if config_dir is None else _folder(config_dir)
     files = [pieces] if isinstance(pieces, str | Path) else pieces
-    return Command(name, tuple(words), folder, multirun=True, pieces=tuple(str(file) for file in files))
+    paths = tuple(str(file) for file in files)
+    return Command(name, tuple(words), folder, multirun=True, pieces=paths, is_call=True)
 
 
 def _require_strings(grid: Any, overrides: Sequence[Any]) -> None:

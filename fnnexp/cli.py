@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fnnexp import __version__
-from fnnexp.console import ENCODE_ERRORS
+from fnnexp.console import ENCODE_ERRORS, print_plain
 from fnnexp.errors import FnnexpError, did_you_mean
 
 if TYPE_CHECKING:
@@ -244,7 +244,7 @@ def _train_command(command: Command, began: float | None = None) -> None:
         with_pieces = "".join(f" --pieces {shlex.quote(file)}" for file in command.pieces)
         report = report_command(requested.experiment, store=store + with_pieces, program=program())
         lines = f"compare them: {report}\nlook at them: {page or f'{program()} ui{store}'}"
-        console.print(lines, highlight=False, soft_wrap=True, markup=False)
+        print_plain(console, lines)
 
     with api.composed(command, console, dry_run_measures=True) as requested:
         api.print_notes(requested, console)
@@ -254,7 +254,7 @@ def _train_command(command: Command, began: float | None = None) -> None:
 
             trials, notes, ahead = planned_first(requested)
             for note in notes:
-                console.print(note, highlight=False, markup=False, soft_wrap=True)
+                print_plain(console, note)
             show(
                 trials,
                 requested.experiment,
@@ -527,14 +527,11 @@ def _clean(words: Sequence[str]) -> int:
     if not removable:
         console.print("nothing to remove", highlight=False)
     elif arguments.yes:
-        console.print("\n".join(errors) or f"removed {total}", highlight=False, markup=False, soft_wrap=True)
+        print_plain(console, "\n".join(errors) or f"removed {total}")
     else:
         command = " ".join(["clean", *dict.fromkeys(arguments.kinds), "--yes"])
-        console.print(
-            f"nothing was removed; to remove {total}: {program()} {command}{option(arguments.uri)}",
-            highlight=False,
-            markup=False,
-            soft_wrap=True,
+        print_plain(
+            console, f"nothing was removed; to remove {total}: {program()} {command}{option(arguments.uri)}"
         )
     return 1 if errors else 0
 
@@ -572,6 +569,7 @@ def _data(words: Sequence[str]) -> int:
     parser.add_argument("--pieces", action="append", default=[], metavar="FILE", help="your own pieces")
     arguments = parser.parse_intermixed_args(words)
     from fnnexp import api
+    from fnnexp.config.commands import Command
     from fnnexp.console import while_doing
 
     first, *overrides = arguments.words
@@ -582,8 +580,10 @@ def _data(words: Sequence[str]) -> int:
         )
     folder, console = _existing_folder(arguments.config_dir), api.new_console()
     with while_doing("reading the data", console):
-        shown = api.show_data(first, *overrides, config_dir=folder, pieces=arguments.pieces)
-    console.print(str(shown), markup=False, highlight=False, soft_wrap=True)
+        shown = api.data_set(
+            first, Command("config", tuple(overrides), folder, True, tuple(arguments.pieces))
+        )
+    print_plain(console, str(shown))
     return 0
 
 
@@ -605,18 +605,18 @@ def _map(words: Sequence[str]) -> int:
     began = time.monotonic()
     gc.disable()  # objects created before the map starts stay alive, so collections would free nothing
     from fnnexp import api
+    from fnnexp.config.commands import Command
     from fnnexp.mapping import request
 
     folder = _existing_folder(arguments.config_dir)
     console = api.new_console()
-    wanted = request.parse(arguments.words, folder, tuple(arguments.pieces))
+    given = Command(overrides=tuple(arguments.words), config_dir=folder, pieces=tuple(arguments.pieces))
+    wanted = request.parse(given)
     if wanted.cell is not None:
-        from fnnexp.config.commands import program
         from fnnexp.mapping.command import of_cell
 
         trial = of_cell(wanted)
-        line = f"this cell: {trial.line(program())}"
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        print_plain(console, f"this cell: {trial.pasted()}")
         _train_command(trial)
         return 0
     with api.composed(wanted.command, console, dry_run_measures=True) as sweep:
@@ -689,7 +689,7 @@ def _merge(words: Sequence[str]) -> int:
     for name in merged["experiment"].unique():
         command = report_command(name, store=option(address_of(arguments.into)), program=program())
         lines.append(f"compare them: {command}")
-    terminal().print("\n".join(lines), highlight=False, soft_wrap=True, markup=False)
+    print_plain(terminal(), "\n".join(lines))
     return 0
 
 
@@ -727,7 +727,7 @@ def _verify(words: Sequence[str]) -> int:
         lines.append(line)
     counts = verified["result"].value_counts()
     lines.append(", ".join(f"{counts[result]} {result}" for result in RESULTS if counts[result]))
-    terminal().print("\n".join(lines), highlight=False, soft_wrap=True, markup=False)
+    print_plain(terminal(), "\n".join(lines))
     return 1 if counts[DIFFERS] else 0
 
 

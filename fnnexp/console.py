@@ -107,6 +107,11 @@ def terminal(**options: Any) -> Console:
     return console
 
 
+def print_plain(console: Console, text: str) -> None:
+    """Print a text as it is: without markup or colours, and with lines of any length."""
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
 class _PlainText:
     """Text that a notebook displays and saves without quotes."""
 
@@ -164,7 +169,7 @@ def while_doing(what: str, console: Console) -> Iterator[Callable[[str], None]]:
         def say(text: str) -> None:
             nonlocal shown_at
             if time.monotonic() - shown_at >= BETWEEN_LINES:
-                console.print(text, markup=False, highlight=False, soft_wrap=True)
+                print_plain(console, text)
                 shown_at = time.monotonic()
 
         yield say

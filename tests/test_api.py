@@ -46,6 +46,29 @@ def test_a_sweep_from_python_trains_the_same_trials_as_the_command_line(
     assert len(runs) == 4
 
 
+@pytest.mark.parametrize(
+    ("name", "call"),
+    [
+        ("", {"grid": "card_grid", "words": ["optimizer.lr=0.1,0.3", "seed=range(5)"]}),
+        ("", {"words": ["arch.hidden=[64,32]", 'where="init=he -> epochs=5"', "data.path='it\\'s.csv'"]}),
+        ("lr", {"words": ["init=he,max"], "config_dir": ".", "pieces": ["a b.py", "c.py"]}),
+        ("map", {"words": ["x=seed:0..4:4", "y=init.gain:0.1..10:4", "zoom=0..2,0..2"], "pieces": ["a.py"]}),
+    ],
+)
+def test_a_printed_call_asks_for_what_was_asked(name, call, own_folder, monkeypatch):
+    grid, words, more = call.get("grid"), call["words"], {"config_dir": None, "pieces": ()}
+    given = api._command(grid, words, **more | {key: call[key] for key in more if key in call}, choices={})
+    for function in ("sweep", "lr_range"):
+        monkeypatch.setattr(
+            f"fnnexp.{function}",
+            lambda grid=None, /, *words, **options: api._command(grid, words, **more | options, choices={}),
+        )
+    monkeypatch.setattr(
+        "fnnexp.map", lambda *words, **options: api._command(None, words, **more | options, choices={})
+    )
+    assert eval(given.pasted(name)) == given
+
+
 def test_validation_rows_are_held_out_by_default_from_python_too(store, capsys):
     runs = fnnexp.sweep("init_grid", init="he", seed=0, **SMALL)
     assert runs["data.validation"].tolist() == fnnexp.sweep(**SMALL)["data.validation"].tolist() == [237]

@@ -112,6 +112,8 @@ class Command:
         Whether to run every combination of values. A grid with ``hydra.mode: MULTIRUN`` always does.
     pieces
         Files of the user's pieces, each of which may end in ``#sha256=`` and the start of its checksum.
+    is_call
+        Whether Python called. Then the commands that are printed for the user to paste are calls, too.
     """
 
     config_name: str = "config"
@@ -119,6 +121,7 @@ class Command:
     config_dir: Path | None = None
     multirun: bool = False
     pieces: tuple[str, ...] = ()
+    is_call: bool = False
 
     def __str__(self) -> str:
         """Return the shell command.
@@ -137,6 +140,26 @@ class Command:
         words += [] if self.config_dir is None else ["-cd", str(self.config_dir)]
         words += [] if self.config_name == "config" else ["-cn", self.config_name]
         return f"{program} {shlex.join([*words, *self.overrides])}".rstrip()
+
+    def pasted(self, name: str = "") -> str:
+        """Return the command for its user to paste, in the language of the command that they gave.
+
+        ``name`` is that of a command in :data:`FUNCTIONS`.
+
+        >>> Command("card_grid", ("seed=0,1",), pieces=("a.py",), is_call=True).pasted()
+        "fnnexp.sweep('card_grid', 'seed=0,1', pieces=['a.py'])"
+        """
+        if not self.is_call:
+            return self.line(f"{program()} {name}".rstrip())
+        words = [*([] if self.config_name == "config" else [self.config_name]), *self.overrides]
+        arguments = [repr(word) for word in words]
+        arguments += [] if self.config_dir is None else [f"config_dir={str(self.config_dir)!r}"]
+        arguments += [f"pieces={[*self.pieces]!r}"] if self.pieces else []
+        return f"{FUNCTIONS[name]}({', '.join(arguments)})"
+
+
+FUNCTIONS = {"": "fnnexp.sweep", "map": "fnnexp.map", "lr": "fnnexp.lr_range"}
+"""The functions that do in Python what commands do in a shell, by the command's name; "" trains."""
 
 
 def grid_name(config_name: str) -> str | None:

@@ -202,7 +202,7 @@ def read_map(experiment: str, run_id: str | None = None, *, tracking_uri: str | 
     """
     runs = reader.map_runs(experiment, tracking_uri)
     if not runs:
-        raise FnnexpError(f"The experiment '{experiment}' has no map; fnnexp map trains one.")
+        raise FnnexpError(f"The experiment '{experiment}' has no map; fnnexp.map trains one.")
     if run_id is not None and run_id not in runs:
         raise FnnexpError(
             f"The experiment '{experiment}' has no map {run_id}; its maps are {', '.join(runs)}."

@@ -5,54 +5,37 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from fnnexp.config.commands import Command, program
+from fnnexp.config.commands import Command
 from fnnexp.config.compose import Sweep, compose
-from fnnexp.config.execution import AUTO, Execution
 from fnnexp.config.jobs import key_of
 from fnnexp.config.trial import Trial
+from fnnexp.console import print_plain
 from fnnexp.data import datasets
 from fnnexp.data.cache import cache_folder
-from fnnexp.errors import ConfigError, FnnexpError, plural
+from fnnexp.errors import ConfigError, plural
 from fnnexp.mapping import arrays
 from fnnexp.mapping.arrays import Map
-from fnnexp.mapping.cells import ID, Cells, Table, engine_of, joined
+from fnnexp.mapping.cells import engine_of
+from fnnexp.mapping.kept import find
 from fnnexp.mapping.request import Request, experiment_of, trials_of
-from fnnexp.mapping.training import Outcome, planned, train
 from fnnexp.nn import rows
-from fnnexp.nn.engines.base import ENGINES
-from fnnexp.sweeping.checkpoints import CELLS
-from fnnexp.sweeping.executor import worker_count
-from fnnexp.sweeping.resources.engine import with_engine
 from fnnexp.sweeping.resources.leftovers import HERE
 from fnnexp.sweeping.resources.locks import in_use
 from fnnexp.tracking.experiment import MapLog
-from fnnexp.tracking.reader import Known
 from fnnexp.tracking.retry import mlflow_settings, shown
-from fnnexp.tracking.run_format import COMMAND, ENGINE, FINISHED, as_param
+from fnnexp.tracking.run_format import as_param
 
 CLEAR = 3.0
 """A network is better than guessing if its accuracy is this many standard errors above that of guessing."""
-
-
-class InterruptedMapError(FnnexpError):
-    """Raised after Ctrl-C stopped a map. The cells that ended are kept."""
-
-    exit_status = 130
-
-
-class CellsFailedError(FnnexpError):
-    """Raised if some cells failed. All others have ended."""
-
-    exit_status = 1
 
 
 def of_cell(request: Request) -> Command:
@@ -82,42 +65,25 @@ def run(request: Request, sweep: Sweep, console: Console, *, since: float | None
     """
     began = time.monotonic()
 
-    def say(line: str) -> None:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
-
+    say = partial(print_plain, console)
     trials = trials_of(request, sweep)
-    ids = np.array([trial.id for trial in trials], ID)
-    execution, known = with_finished(sweep.execution, trials, ids, say)
-    cells = Cells(CELLS, execution.engine, say)
-    finished = set(known.trials.tolist())
-    new = [trial for trial, id_ in zip(trials, ids.tolist(), strict=True) if id_ not in finished]
+    kept = find(trials, sweep.execution, say)
     rows_, columns = request.shape
     say(
         f"{request.x.key} × {request.y.key}: {columns} × {rows_} = {plural(len(trials), 'cell')}, "
-        f"{len(trials) - len(new)} finished before"
+        f"{kept.done_before} finished before"
     )
     if sweep.dry_run:
-        if new:
-            since, uri = began if since is None else since, sweep.tracking_uri
-            for line in planned(new, len(trials), execution, console, began=since, uri=uri):
-                say(line)
+        kept.print_plan(console, began=began if since is None else since, uri=sweep.tracking_uri)
         return None
     with mlflow_settings(), in_use(HERE, cache_folder()):
         log = MapLog(experiment_of(sweep, trials), sweep.tracking_uri)
         log.check()
-        outcome = Outcome()
-        if new:
-            outcome = train(new, cells, execution, console, lambda: _prepare_end(log))
-        cells.tidy()
-        if outcome.interrupted:
-            raise InterruptedMapError(
-                "interrupted, and the cells that ended are kept; run the same command again to go on"
-            )
-        table = joined([known, *outcome.tables])
+        table, failed = kept.train("map", console, lambda: _prepare_end(log))
         m = _described(
             arrays.made_of(
                 table,
-                ids.reshape(request.shape),
+                kept.ids.reshape(request.shape),
                 (request.x.key, request.y.key),
                 (request.x.values, request.y.values),
             ),
@@ -125,32 +91,25 @@ def run(request: Request, sweep: Sweep, console: Console, *, since: float | None
             trials[0],
         )
         folder = log.write(
-            _identity(ids, request),
+            _identity(kept.ids, request),
             name=f"{request.x.key} × {request.y.key}",
             params=_params(request, trials),
             metrics=_metrics(m),
-            tags={
-                COMMAND: shown(request.words()),
-                ENGINE: execution.engine,
-                "fnnexp.computed_by": " | ".join(table.computed_by),
-                "fnnexp.data_checksum": trials[0].data.checksum,
-            },
+            tags=kept.tags(request.words(), table),
             files=lambda: _files(m),
             result="map.npz",
-            complete=not outcome.failed,
+            complete=not failed,
         )
     if len(table.computed_by) > 1:
         by = ", ".join(table.computed_by)
         say(f"cells were computed by {by}: their results agree to rounding, not bit by bit")
-    say(_summary(m, len(new), time.monotonic() - began))
+    say(_summary(m, len(kept.new), time.monotonic() - began))
     say(f"picture: {folder}/map.png")
     uri = "" if sweep.tracking_uri is None else f", tracking_uri={shown(sweep.tracking_uri)!r}"
     say(f"arrays: fnnexp.read_map({log.experiment!r}{uri})")
     if zoom := _zoom(request, m):
         say(f"zoom in: {zoom}")
-    if outcome.failed:
-        reasons = "\n".join(f"  {name}: {reason}" for name, reason in outcome.failed[:20])
-        raise CellsFailedError(f"{len(outcome.failed)} of {plural(len(new), 'new cell')} failed:\n{reasons}")
+    kept.refuse(failed, "cell")
     return m
 
 
@@ -167,32 +126,6 @@ def _files(m: Map) -> dict[str, bytes]:
     from fnnexp.reporting.plots.picture import png
 
     return {arrays.FILE: arrays.as_bytes(m), "map.png": png(plot_map(m), dpi=200)}
-
-
-def with_finished(
-    execution: Execution,
-    trials: Sequence[Trial],
-    ids: NDArray[Any],
-    say: Callable[[str], None],
-    folder: Path = CELLS,
-) -> tuple[Execution, Table]:
-    """Choose the engine that computes all these cells, and find those that it has finished in a folder.
-
-    Return the execution settings with this engine, and the results of these cells. ``auto`` is the engine
-    that has finished the most cells; if none has finished any, it is chosen as for a sweep.
-    """
-    names = ENGINES if execution.engine == AUTO else [execution.engine]
-    found = {name: Cells(folder, name, say).find(ids) for name in names}
-    known = {
-        trial.decode(): Known("", FINISHED, engine=name)
-        for name in sorted(found, key=lambda name: len(found[name]))
-        for trial in found[name].trials.tolist()
-    }
-    n_jobs = worker_count(execution.n_jobs)
-    chosen, messages = with_engine(execution, trials, known, n_jobs=n_jobs, shorter={})
-    for message in messages:
-        say(message)
-    return chosen, found.get(chosen.engine) or joined([])
 
 
 def _described(m: Map, request: Request, trial: Trial) -> Map:
@@ -278,6 +211,5 @@ def _zoom(request: Request, m: Map) -> str | None:
     totals = sums[high:, wide:] - sums[:-high, wide:] - sums[high:, :-wide] + sums[:-high, :-wide]
     j, i = np.unravel_index(int(totals.argmax()), totals.shape)
     first_x, first_y = request.x.first + int(i), request.y.first + int(j)
-    return request.words(
-        program(), zoom=f"{first_x}..{first_x + wide},{first_y}..{first_y + high}", finer=str(finer)
-    )
+    part = f"{first_x}..{first_x + wide},{first_y}..{first_y + high}"
+    return request.given(zoom=part, finer=str(finer)).pasted("map")

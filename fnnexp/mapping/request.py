@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 from fnnexp.config.commands import Command
 from fnnexp.config.compose import Sweep
@@ -18,7 +17,7 @@ from fnnexp.data import room
 from fnnexp.errors import ConfigError
 from fnnexp.mapping.axes import Axis, axis, window
 
-EXAMPLE = "fnnexp map x=optimizer.lr:1e-3..10:64 y=init.gain:0.1..10:64 data=digits epochs=1"
+EXAMPLE = ("x=optimizer.lr:1e-3..10:64", "y=init.gain:0.1..10:64", "data=digits", "epochs=1")
 
 OWN = ("x", "y", "zoom", "finer", "cell")
 """The words that only this command has."""
@@ -35,19 +34,15 @@ class Request:
     x, y
         The axes, and which part of them to show. Columns of cells have the values of ``x``, rows of ``y``.
     shared
-        The overrides that all cells share.
+        The command with the overrides that all cells share, without the axes.
     cell
         The indices of the only cell to train, on the whole axes; None to train all that the map shows.
-    config_dir, pieces
-        As for :class:`fnnexp.config.commands.Command`.
     """
 
     x: Axis
     y: Axis
-    shared: tuple[str, ...] = ()
+    shared: Command
     cell: tuple[int, int] | None = None
-    config_dir: Path | None = None
-    pieces: tuple[str, ...] = ()
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -58,36 +53,35 @@ class Request:
     def command(self) -> Command:
         """The command of a sweep over all cells of the map, row by row."""
         axes = (self._override(each, *each.indices) for each in (self.y, self.x))
-        return Command("config", (*self.shared, *axes), self.config_dir, multirun=True, pieces=self.pieces)
+        return replace(self.shared, overrides=(*self.shared.overrides, *axes), multirun=True)
 
     def command_of(self, i: int, j: int) -> Command:
         """Return the command that trains the cell in column i and row j of the whole axes as a trial."""
         values = (self._override(self.x, i), self._override(self.y, j))
-        return Command("config", (*self.shared, *values), self.config_dir, pieces=self.pieces)
+        return replace(self.shared, overrides=(*self.shared.overrides, *values))
 
     @property
     def zoom(self) -> str:
         """The part of the axes that the map shows, as a command writes it."""
         return ",".join(f"{each.first}..{each.stop}" for each in (self.x, self.y))
 
-    def words(self, program: str = "fnnexp", **added: str) -> str:
-        """Return the map's command for a shell, with words such as ``zoom="0..8,0..8"`` added."""
+    def given(self, **added: str) -> Command:
+        """Return the command that asks for the map, with words such as ``zoom="0..8,0..8"`` added."""
         is_whole = self.x.is_whole and self.y.is_whole
         added = added if is_whole else {"zoom": self.zoom, **added}
-        own = (
-            f"x={self.x}",
-            f"y={self.y}",
-            *self.shared,
-            *(f"{name}={text}" for name, text in added.items()),
-        )
-        return Command("config", own, self.config_dir, pieces=self.pieces).line(f"{program} map")
+        own = (f"{name}={text}" for name, text in added.items())
+        return replace(self.shared, overrides=(f"x={self.x}", f"y={self.y}", *self.shared.overrides, *own))
+
+    def words(self) -> str:
+        """Return the command that asks for the map, for a shell."""
+        return self.given().line("fnnexp map")
 
     @staticmethod
     def _override(each: Axis, *indices: int) -> str:
         return f"{each.key}={','.join(repr(each.value(i)) for i in indices)}"
 
 
-def parse(words: Sequence[str], config_dir: Path | None = None, pieces: Sequence[str] = ()) -> Request:
+def parse(command: Command) -> Request:
     """Return the map that the words of a command ask for.
 
     Raises
@@ -97,7 +91,7 @@ def parse(words: Sequence[str], config_dir: Path | None = None, pieces: Sequence
     """
     given: dict[str, str] = {}
     shared: list[str] = []
-    for word in words:
+    for word in command.overrides:
         key, equals, text = word.partition("=")
         text = text.strip("'")  # quotes from Python
         if key not in OWN or not equals:
@@ -106,14 +100,15 @@ def parse(words: Sequence[str], config_dir: Path | None = None, pieces: Sequence
             raise ConfigError(f"{key} is given twice, as {given[key]} and {text}; write it once")
     for name in "xy":
         if name not in given:
-            raise ConfigError(f"a map needs {name}=KEY:LOW..HIGH:N; write {EXAMPLE}")
+            example = Command(overrides=EXAMPLE, is_call=command.is_call).pasted("map")
+            raise ConfigError(f"a map needs {name}=KEY:LOW..HIGH:N; write {example}")
     x, y = axis("x", given["x"]), axis("y", given["y"])
     if x.key == y.key:
         raise ConfigError(f"x={given['x']} and y={given['y']} have the same key; write two different keys")
     _refuse_values(shared, x, y)
     x, y = _part(given, x, y)
     cell = None if "cell" not in given else _cell(given["cell"], x, y)
-    request = Request(x, y, tuple(shared), cell, config_dir, tuple(pieces))
+    request = Request(x, y, replace(command, overrides=tuple(shared), multirun=False), cell)
     if cell is None:
         _refuse_too_many(request)
     return request
@@ -136,8 +131,8 @@ def trials_of(request: Request, sweep: Sweep) -> list[Trial]:
         )
     if sweep.execution.diagnostics:
         raise ConfigError(
-            f"diagnostics={str(sweep.execution.diagnostics).lower()}: a map records no diagnostics; omit it, "
-            "or add cell=0,0 to train one cell with them"
+            f"diagnostics={str(sweep.execution.diagnostics).lower()}: a map records no diagnostics; omit it"
+            + ("" if request.shared.is_call else ", or add cell=0,0 to train one cell with them")
         )
     return trials
 

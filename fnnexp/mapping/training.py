@@ -11,7 +11,6 @@ from rich.console import Console
 from fnnexp.config.execution import Execution
 from fnnexp.config.trial import Trial
 from fnnexp.console import while_doing
-from fnnexp.data.cache import cache_folder
 from fnnexp.errors import plural
 from fnnexp.mapping.cells import ID, Cells, Table, table_of
 from fnnexp.nn.pieces import metrics
@@ -19,15 +18,12 @@ from fnnexp.nn.training import Record, Stack
 from fnnexp.sweeping.backends.cluster import connected
 from fnnexp.sweeping.checkpoints import CELLS, Checkpoints, resume
 from fnnexp.sweeping.executor import Executor, worker_count
-from fnnexp.sweeping.loop import COMPILING
 from fnnexp.sweeping.plan import PlannedStack, identical, plan
 from fnnexp.sweeping.resources import estimates, memory
-from fnnexp.sweeping.resources.engine import must_compile
-from fnnexp.sweeping.resources.kept_speeds import keep
+from fnnexp.sweeping.resources.engine import COMPILING, must_compile
 from fnnexp.sweeping.terminal.progress import SweepProgress
 from fnnexp.sweeping.terminal.stopping import stopping
-from fnnexp.sweeping.terminal.time_left import TimeLeft
-from fnnexp.sweeping.waiting import Suspicion, Waiting
+from fnnexp.sweeping.work import FAILED, INTERRUPTED, Work
 from fnnexp.sweeping.worker import Broken, Trained
 from fnnexp.tracking import store
 from fnnexp.tracking.run_format import BEST, best_of
@@ -57,7 +53,6 @@ class Outcome:
     tables: list[Table] = field(default_factory=list)
     failed: list[tuple[str, str]] = field(default_factory=list)
     interrupted: bool = False
-    stopped: bool = False
 
 
 def train(
@@ -188,10 +183,7 @@ class _Training:
         self.groups, self.curves, self.executor, self.cells = groups, curves, executor, cells
         self.checkpoints, self.progress, self.outcome = checkpoints, progress, outcome
         self.values = values
-        self.waiting = Waiting(stacks, executor.n_jobs)
-        self.time_left = progress.time_left = TimeLeft.of(stacks, executor)
-        retries, die_together = executor.execution.retries, executor.cluster is None
-        self.suspicion = Suspicion(self.waiting, retries=retries, die_together=die_together)
+        self.work = Work(stacks, executor, progress)
         self.cannot_save = False
         progress.epoch(sum(curve[-1].epoch * len(groups[key]) for key, curve in curves.items()))
 
@@ -200,12 +192,12 @@ class _Training:
         executor = self.executor
         try:
             with stopping(self._interrupt), self.progress:
-                self.progress.start(f"starting {plural(executor.n_jobs, 'worker')}", len(self.waiting))
+                self.progress.start(f"starting {plural(executor.n_jobs, 'worker')}", len(self.work.waiting))
                 self._hand_out()
                 begin()
-                while executor.under_way or (self.waiting and not self._is_stopping):
+                while self.work.is_left:
                     self._hand_out()
-                    if self._is_stopping:
+                    if self.work.is_stopping:
                         executor.forget()
                     if executor.under_way:
                         self._take_in(*executor.result())
@@ -213,17 +205,12 @@ class _Training:
             executor.abandon(at_once=isinstance(error, KeyboardInterrupt))
             raise
         finally:
-            executor.close()
-            if executor.cluster is None:
-                keep(cache_folder(), self.time_left.speeds.remembered(executor.n_jobs))
+            self.work.close()
 
     def _hand_out(self) -> None:
         """Submit stacks until every worker is busy."""
-        while not self._is_stopping and (planned := self.waiting.next(self.executor.under_way)):
-            threads = self.executor.threads_for(len(self.waiting))
-            threads = memory.threads_that_fit(planned, threads, self.executor.execution)
-            self.executor.submit(planned, threads)
-            self.time_left.submitted(planned, threads)
+        while planned := self.work.next():
+            self.work.submit(planned)
 
     def _take_in(self, planned: PlannedStack, ended: Trained | Broken) -> None:
         """Take in what a worker returns: keep the cells that ended, and queue the rest of the stack.
@@ -233,17 +220,11 @@ class _Training:
         if isinstance(ended, Broken):
             self._retry(planned, ended)
             return
-        self.suspicion.clear(planned)
         for record in ended.records:
             self.curves.setdefault(record.key, []).append(record)
-        stack = ended.stack
-        unfinished = bool(stack.lanes) and stack.epoch < planned.recipe.epochs
-        rest = replace(planned, stack=stack) if unfinished else None
-        self.time_left.returned(planned, rest, ended.records)
-        if rest:
-            self.waiting.put_back(rest, self.executor.under_way)
+        rest = self.work.take_back(planned, ended)
         self._hand_out()  # the worker trains while this process writes
-        going_on = {lane.key for lane in stack.lanes} if rest else set()
+        going_on = {lane.key for lane in rest.lanes} if rest else set()
         self._count(ended.records)
         self._save(rest, [lane.key for lane in planned.lanes if lane.key not in going_on], ended)
 
@@ -280,27 +261,18 @@ class _Training:
     def _retry(self, planned: PlannedStack, broken: Broken) -> None:
         """Queue a broken stack again, whole or in halves; fail a single cell that broke too often."""
         (first, *_) = self.groups[planned.lanes[0].key]
-        if message := self.suspicion.retry(planned, broken, name=first.name):
-            self.progress.say(message)
-            self.time_left.returned(planned, planned)
+        if self.work.retry(planned, broken, name=first.name):
             return
-        self.time_left.returned(planned)
         for lane in planned.lanes:
             for trial in self.groups[lane.key]:
                 self.outcome.failed.append((trial.name, broken.reason))
                 self.progress.failure()
-        if self.executor.execution.fail_fast and not self.outcome.stopped:
-            self.outcome.stopped = True
-            self.progress.say("execution.fail_fast=true: stopping after the epochs in training")
-
-    @property
-    def _is_stopping(self) -> bool:
-        return self.outcome.interrupted or self.outcome.stopped
+        if self.executor.execution.fail_fast and not self.work.is_stopping:
+            self.work.stop(FAILED)
 
     def _interrupt(self) -> None:
         self.outcome.interrupted = True
-        self.progress.time_left = None
-        self.progress.say("interrupted: stopping after the epochs in training; Ctrl-C again stops at once")
+        self.work.stop(INTERRUPTED)
 
 
 def values_of(curve: Sequence[Record]) -> dict[str, float]:

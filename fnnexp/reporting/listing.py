@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from fnnexp.config.commands import program, report_command
-from fnnexp.console import while_doing
+from fnnexp.console import print_plain, while_doing
 from fnnexp.errors import FnnexpError, plural
 from fnnexp.tracking import reader, store
 from fnnexp.tracking.retry import shown
@@ -55,7 +55,7 @@ def show(tracking_uri: str | None, console: Console) -> None:
     console.print(table)
     if len(summaries) > MOST_ROWS:
         console.print(f"… and {len(summaries) - MOST_ROWS} more", highlight=False)
-    say = partial(console.print, highlight=False, soft_wrap=True, markup=False)
+    say = partial(print_plain, console)
     option = store.option(tracking_uri)
     if swept := next((summary for summary in summaries if summary.trials), None):
         first = "the first" if swept is summaries[0] else "the first with trials"

@@ -21,6 +21,7 @@ from pandas.api.types import is_numeric_dtype
 
 from fnnexp import console as notebook
 from fnnexp.config.commands import file_name, ranking_options, report_command
+from fnnexp.console import print_plain
 from fnnexp.data import sources
 from fnnexp.errors import FnnexpError, plural, printable
 from fnnexp.pieces import files as files_of_pieces
@@ -182,7 +183,7 @@ def write(
         lines.append(f"Report: {target / 'report.html'}")
         lines += [f"To print on one page: {target / page}" for page in pages]
     for line in lines:
-        console.print(line, soft_wrap=True, markup=False, highlight=False)
+        print_plain(console, line)
     return target / "report.html"
 
 

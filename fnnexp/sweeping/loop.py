@@ -16,7 +16,7 @@ from rich.console import Console
 
 from fnnexp.config.execution import Execution
 from fnnexp.config.trial import Trial
-from fnnexp.console import while_doing
+from fnnexp.console import print_plain, while_doing
 from fnnexp.data.cache import cache_folder
 from fnnexp.data.npz import DamagedError
 from fnnexp.errors import plural
@@ -27,15 +27,13 @@ from fnnexp.sweeping.checkpoints import CHECKPOINTS, Checkpoints, resume
 from fnnexp.sweeping.executor import Executor, too_many_workers, worker_count
 from fnnexp.sweeping.plan import PlannedStack, identical, in_order, last_epoch, plan
 from fnnexp.sweeping.resources import disk, memory
-from fnnexp.sweeping.resources.engine import done_by_others, must_compile, with_engine
-from fnnexp.sweeping.resources.kept_speeds import keep
+from fnnexp.sweeping.resources.engine import COMPILING, done_by_others, must_compile, with_engine
 from fnnexp.sweeping.resources.locks import Claim, folder_for, in_use
 from fnnexp.sweeping.resources.states import STATES, States, begun_with
 from fnnexp.sweeping.runs import Outcome, Runs, print_undiagnosed
 from fnnexp.sweeping.terminal.progress import SweepProgress, cores_used
 from fnnexp.sweeping.terminal.stopping import stopping
-from fnnexp.sweeping.terminal.time_left import TimeLeft
-from fnnexp.sweeping.waiting import Suspicion, Waiting
+from fnnexp.sweeping.work import FAILED, INTERRUPTED, Work
 from fnnexp.sweeping.worker import Broken, Trained
 from fnnexp.tracking.reader import Known, runs_of
 from fnnexp.tracking.retry import StoreError, mlflow_settings
@@ -45,9 +43,6 @@ __all__ = ["Outcome", "run"]
 
 AHEAD = 2
 """Stacks submitted per worker before the MLflow store is open, so that no worker waits for the store."""
-
-
-COMPILING = "{} compiles its code for this kind of training: some seconds, once on this machine"
 
 
 def run(
@@ -81,7 +76,7 @@ def run(
         done, wanted = runs_of(known, trials)
         print_undiagnosed(known, done, execution.diagnostics, console)
         states = States(STATES, execution.keep_states)
-        states.say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
+        states.say = partial(print_plain, console)
         shorter = states.ends_of(wanted)
         execution, about_engines = with_engine(
             execution,
@@ -176,12 +171,9 @@ class _Sweep:
         self.executor, self.runs, self.claim = executor, runs, claim
         self.checkpoints, self.states = checkpoints, states
         self.tracker, self.progress, self.outcome = runs.tracker, runs.progress, runs.outcome
-        self.time_left = self.progress.time_left = TimeLeft.of(stacks, executor)
+        self.work = Work(stacks, executor, self.progress)
         # A sweep that was killed may have saved the last epoch of a stack and not logged it.
         self.there = [planned for planned in stacks if planned.is_there]
-        self.waiting = Waiting([planned for planned in stacks if not planned.is_there], executor.n_jobs)
-        retries, die_together = executor.execution.retries, executor.cluster is None
-        self.suspicion = Suspicion(self.waiting, retries=retries, die_together=die_together)
         self.cannot_save = False
 
     def run(self) -> None:
@@ -190,11 +182,11 @@ class _Sweep:
         try:
             with stopping(self._interrupt), self.progress:
                 self._begin()
-                while executor.under_way or (self.waiting and not self._is_stopping):
+                while self.work.is_left:
                     self._hand_out()
                     while not executor.ready() and self.tracker.describe():
                         pass  # use the wait to log params, which are not urgent
-                    if self._is_stopping:
+                    if self.work.is_stopping:
                         executor.forget()
                     if executor.under_way:
                         self._take_in(*executor.result())
@@ -205,21 +197,19 @@ class _Sweep:
             executor.abandon(at_once=True)
             raise
         finally:
-            executor.close()
-            if executor.cluster is None:
-                keep(cache_folder(), self.time_left.speeds.remembered(executor.n_jobs))
+            self.work.close()
             with suppress(StoreError):
                 self.runs.interrupt()
 
     def _begin(self) -> None:
         """Start the workers first and then open the store, which takes MLflow seconds."""
         workers = _how_workers_start(self.executor)
-        self.progress.start(workers, len(self.waiting.stacks), self._cores_used())
+        self.progress.start(workers, len(self.work.waiting.stacks), self._cores_used())
         # With a deadline, give each worker only one stack: it would begin a second one after the deadline.
         at_once = self.tracker.is_open or self.deadline < math.inf
         ahead = self.executor.n_jobs * (1 if at_once else AHEAD)
         first = []
-        for planned in self.waiting.first(ahead):
+        for planned in self.work.waiting.first(ahead):
             first.append(self._submit(planned))
         if not self.tracker.is_open:
             self.progress.stage(f"{workers} and opening the MLflow store")
@@ -239,16 +229,13 @@ class _Sweep:
         """Return what the first line says about the cores that the workers use."""
         if self.executor.cluster is not None:
             return ""
-        return cores_used(self.waiting.stacks, self.executor.execution.engine, self.executor.n_jobs)
+        return cores_used(self.work.waiting.stacks, self.executor.execution.engine, self.executor.n_jobs)
 
     def _submit(self, planned: PlannedStack) -> PlannedStack:
         """Submit a stack of networks; return it with the parameters from which its training goes on."""
         if planned.stack.epoch and not planned.stack.has_parameters:
             planned = self._loaded(planned)
-        threads = self.executor.threads_for(len(self.waiting))
-        threads = memory.threads_that_fit(planned, threads, self.executor.execution)
-        self.executor.submit(planned, threads)
-        self.time_left.submitted(planned, threads)
+        self.work.submit(planned)
         return planned
 
     def _loaded(self, planned: PlannedStack) -> PlannedStack:
@@ -260,7 +247,7 @@ class _Sweep:
             start_over = f"{plural(trials, 'trial')} will start over instead of going on from saved states"
             self.progress.say(f"{start_over}: {error}")
             fresh = replace(planned, stack=Stack.without_parameters(planned.lanes))
-            self.time_left.returned(planned, fresh)
+            self.work.time_left.returned(planned, fresh)
             return fresh
         self.runs.go_on(records)
         return replace(planned, stack=stack)
@@ -270,18 +257,18 @@ class _Sweep:
         if not planned.stack.has_parameters:
             planned = self._loaded(planned)
             if not planned.is_there:
-                self.waiting.stacks.append(planned)
+                self.work.waiting.stacks.append(planned)
                 return
             self._save(planned.stack)
         self.runs.open(planned.lanes)
         self.runs.pause(planned.stack.lanes)
-        self.time_left.returned(planned)
+        self.work.time_left.returned(planned)
 
     def _hand_out(self) -> None:
         """Submit stacks of networks until every worker is busy."""
-        if self.waiting:
+        if self.work.waiting:
             self._note_the_time()
-        while not self._is_stopping and (planned := self.waiting.next(self.executor.under_way)):
+        while planned := self.work.next():
             self.runs.open(self._submit(planned).lanes)
 
     def _take_in(self, planned: PlannedStack, ended: Trained | Broken) -> None:
@@ -292,14 +279,10 @@ class _Sweep:
         if isinstance(ended, Broken):
             self._retry(planned, ended)
             return
-        self.suspicion.clear(planned)
         self.runs.add(ended.records)  # first, so that Ctrl-C in a later line does not lose them
         stack = ended.stack
         unfinished = bool(stack.lanes) and stack.epoch < planned.recipe.epochs
-        rest = replace(planned, stack=stack) if unfinished and stack.epoch < planned.last_epoch else None
-        self.time_left.returned(planned, rest, ended.records)
-        if rest:
-            self.waiting.put_back(rest, self.executor.under_way)
+        rest = self.work.take_back(planned, ended)
         try:
             self._hand_out()  # the worker trains while this process logs
             if unfinished:
@@ -316,16 +299,12 @@ class _Sweep:
         A single network is given up, and its trial fails, after ``execution.retries`` retries.
         """
         first, *_ = self.runs.groups[planned.lanes[0].key]
-        if message := self.suspicion.retry(planned, broken, name=first.name):
-            self.progress.say(message)
-            self.time_left.returned(planned, planned)
+        if self.work.retry(planned, broken, name=first.name):
             return
-        self.time_left.returned(planned)
         self.runs.fail(planned, broken)
         if self.executor.execution.fail_fast and not self.outcome.stopped:
             self.outcome.stopped = True
-            self.progress.time_left = None
-            self.progress.say("execution.fail_fast=true: stopping after the epochs in training")
+            self.work.stop(FAILED)
 
     def _save(self, stack: Stack) -> None:
         """Write the checkpoints of a stack of networks; warn once if they can't be written."""
@@ -349,18 +328,12 @@ class _Sweep:
                 self.runs.add(ended.records)
                 self._save(ended.stack)
 
-    @property
-    def _is_stopping(self) -> bool:
-        return self.outcome.interrupted or self.outcome.stopped or self.outcome.out_of_time
-
     def _note_the_time(self) -> None:
         """Stop if the time of the budget is over."""
         if time.monotonic() >= self.deadline and not self.outcome.out_of_time:
             self.outcome.out_of_time = True
-            self.progress.time_left = None
-            self.progress.say("the time of the budget is over: stopping after the epochs in training")
+            self.work.stop("the time of the budget is over: stopping after the epochs in training")
 
     def _interrupt(self) -> None:
         self.outcome.interrupted = True
-        self.progress.time_left = None
-        self.progress.say("interrupted: stopping after the epochs in training; Ctrl-C again stops at once")
+        self.work.stop(INTERRUPTED)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from rich.console import Console
 
 from fnnexp.config.trial import Trial
+from fnnexp.console import print_plain
 from fnnexp.errors import plural
 from fnnexp.nn import layer_stats
 from fnnexp.nn.arrays import Array
@@ -332,9 +333,8 @@ def print_undiagnosed(
         ("histograms", wanted == layer_stats.FULL and levels.count(True)),
     ):
         if lacking:
-            console.print(
+            print_plain(
+                console,
                 f"{lacking} of {plural(len(done), 'trial')} done before {'has' if lacking == 1 else 'have'} "
                 f"no {what}; to train with them, write tracking.experiment=NAME for a new experiment",
-                highlight=False,
-                soft_wrap=True,
             )

@@ -496,9 +496,7 @@ def map_runs(experiment: str, uri: str | None, kind: str = MAP) -> list[str]:
     """
     with mlflow_settings(), store.asked_first(uri):
         client = _client_of_existing_store(uri)
-        existing = find_experiment(client, experiment)
-        if existing is None:
-            raise FnnexpError(f"There is no experiment '{experiment}' in the store; fnnexp map makes one.")
+        existing = _existing_experiment(client, experiment, uri)
         runs = list(_pages(client, existing.experiment_id, f"tags.`{kind}` LIKE '%'"))
     return [run.info.run_id for run in runs if run.info.status == "FINISHED"]
 

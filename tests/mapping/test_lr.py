@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 
@@ -252,6 +253,9 @@ def test_each_configuration_is_trained_once_and_kept(invoke, store, own_folder):
 
 def test_its_losses_are_those_of_an_ordinary_trial(invoke, store):
     test = fnnexp.lr_range(*WORDS, range="0.01..100")
+    *rates, seeds = ast.literal_eval(test.command.removeprefix("fnnexp.sweep"))[len(WORDS) :]
+    assert re.fullmatch(r"optimizer\.lr=[\d.,]+", *rates)
+    assert seeds == "seed=range(5)"
     curve = test.curves().query("init == 'max'")
     low, gamma = 0.01, 1e4 ** (1 / EPOCHS)
     words = [word.replace("init=he,max", "init=max") for word in WORDS]
@@ -263,7 +267,7 @@ def test_its_losses_are_those_of_an_ordinary_trial(invoke, store):
 
 
 def test_the_printed_sweep_contains_the_suggestions(invoke, store, monkeypatch):
-    monkeypatch.setattr("fnnexp.mapping.lr.request.program", lambda: "'my env'/fnnexp")
+    monkeypatch.setattr("fnnexp.config.commands.program", lambda: "'my env'/fnnexp")
     ran = invoke("lr", *WORDS, "epochs=1")
     words = shlex.split(re.search(r"sweep around these rates: (.*)", ran.out)[1])
     assert words[:2] == ["my env/fnnexp", "-m"]

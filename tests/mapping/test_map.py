@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import io
 import re
 import shlex
@@ -196,12 +197,15 @@ def test_failed_cells_are_reported_and_trained_by_the_same_command(invoke, store
     assert [run.info.status for run in client.search_runs([experiment.experiment_id])] == ["FINISHED"]
 
 
-def test_the_printed_zoom_works_for_whole_numbers(invoke, store):
+def test_the_printed_zoom_works_for_whole_numbers(invoke, store, capsys):
     """Seeds have no fractions, so a map of 8 seeds in 4 cells can be twice as fine, and one of 4 can't be."""
-    for seeds, finer in ((8, "2"), (4, None)):
-        out = invoke("map", f"x=seed:0..{seeds}:4", "y=optimizer.lr:1e-2..1e30:3", *SHARED).out
-        found = re.search(r"zoom in: .* finer=(\d)", out)
-        assert (found and found[1]) == finer
+    for seeds, finer in ((4, None), (8, "2")):
+        words = (f"x=seed:0..{seeds}:4", "y=optimizer.lr:1e-2..1e30:3", *SHARED)
+        found = re.search(r"zoom in: fnnexp map (.* finer=(\d))", invoke("map", *words).out)
+        assert (found and found[2]) == finer
+    fnnexp.map(*words)
+    called = re.search(r"^zoom in: fnnexp\.map(\(.*\))$", capsys.readouterr().out, re.MULTILINE)
+    assert list(ast.literal_eval(called[1])) == shlex.split(found[1])
 
 
 def test_a_map_changes_nothing_for_sweeps(invoke, store):
@@ -305,11 +309,10 @@ def test_dry_run_shows_what_is_new(invoke, own_folder):
 
 def test_the_command_of_a_request_is_that_request():
     words = ["x=optimizer.lr:1e-3..10:8", "y=init.std:0..9:9", "data=digits", "zoom=2..6,1..3", "finer=2"]
-    request = parse(words)
-    again = shlex.split(request.words())
-    assert again[:2] == ["fnnexp", "map"]
-    assert parse(again[2:]).x == request.x
-    assert parse(again[2:]).y == request.y
+    request = parse(Command(overrides=tuple(words)))
+    name, subcommand, *again = shlex.split(request.words())
+    assert (name, subcommand) == ("fnnexp", "map")
+    assert parse(Command(overrides=tuple(again))) == request
 
 
 def test_a_strangers_map_is_refused_without_harm(invoke, store, own_folder):
@@ -331,7 +334,7 @@ def test_python_trains_the_map_of_the_command_line(store, capsys):
     axes = {"x": AXES[0][2:], "y": AXES[1][2:]}
     shared = {"data": "digits", "arch.hidden": [[4]], "epochs": 2, "execution.n_jobs": 1}
     called, read = fnnexp.map(**axes, **shared), fnnexp.read_map("digits_map")
-    trials = compose(parse([*AXES, *SHARED]).command).trials
+    trials = compose(parse(Command(overrides=(*AXES, *SHARED))).command).trials
     assert called.trials.ravel().tolist() == read.trials.ravel().tolist() == [t.id.encode() for t in trials]
     assert called.columns.keys() == read.columns.keys()
     for name, array in read.columns.items():
@@ -345,7 +348,8 @@ def test_python_trains_the_map_of_the_command_line(store, capsys):
 @pytest.mark.parametrize(
     ("choices", "words"),
     [
-        ({"y": None}, ["a map needs y=KEY:LOW..HIGH:N"]),
+        ({"y": None}, ["a map needs y=KEY:LOW..HIGH:N; write fnnexp.map('x=optimizer.lr:1e-3..10:64', 'y="]),
+        ({"diagnostics": True}, ["diagnostics=true: a map records no diagnostics; omit it"]),
         ({"x": "init.gain:0.1..10"}, ["x=init.gain:0.1..10: must be KEY:LOW..HIGH:N"]),
         ({"init": ["he", "max"]}, ["init=he,max: has several values"]),
         ({"dry_run": True}, ["dry_run=true works on the command line only"]),

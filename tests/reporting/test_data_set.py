@@ -88,8 +88,10 @@ def test_real_numbers_are_shown_with_a_scale_that_fits_and_the_command_trains_wi
     shown = fnnexp.show_data("iris.csv", **{"data.label": "species"})
     X, _ = iris
     assert shown.scale == "standardize"
-    assert shown.command == "fnnexp data=files data.path=iris.csv data.label=species data.scale=standardize"
-    trial = compose(Command(overrides=tuple(shown.command.split()[1:]))).trials[0]
+    words = ("data=files", "data.path=iris.csv", "data.label=species", "data.scale=standardize")
+    assert shown.command == f"fnnexp.sweep{words}"
+    assert f"\ntrain on it: fnnexp {' '.join(words)}\n" in invoke("data", "iris.csv", words[2]).out
+    trial = compose(Command(overrides=words)).trials[0]
     assert trial.recipe.scale == "standardize"
     assert shown.classes.sum(axis=1).tolist() == [50, 50, 50]
     assert {tuple(row) for row in shown.X.tolist()} <= {tuple(row) for row in X.astype(np.float32).tolist()}

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,22 +16,22 @@ from rich.markup import escape
 from rich.table import Table as Printed
 
 from fnnexp.config.compose import Sweep
+from fnnexp.console import print_plain
 from fnnexp.data.cache import cache_folder
 from fnnexp.errors import plural
-from fnnexp.mapping.cells import ID, Cells, Table, joined
-from fnnexp.mapping.command import CellsFailedError, InterruptedMapError, with_finished
+from fnnexp.mapping.cells import Table
+from fnnexp.mapping.kept import find
 from fnnexp.mapping.lr.request import GREATEST, Configuration, Request, configurations
 from fnnexp.mapping.lr.results import RangeTest, around, short
 from fnnexp.mapping.lr.rule import FEWEST, PART
 from fnnexp.mapping.request import experiment_of
-from fnnexp.mapping.training import Outcome, planned, train
 from fnnexp.nn.training import Record
 from fnnexp.sweeping.checkpoints import CELLS
 from fnnexp.sweeping.resources.leftovers import HERE
 from fnnexp.sweeping.resources.locks import in_use
 from fnnexp.tracking.experiment import MapLog
-from fnnexp.tracking.retry import mlflow_settings, shown
-from fnnexp.tracking.run_format import COMMAND, ENGINE, RANGE_TEST
+from fnnexp.tracking.retry import mlflow_settings
+from fnnexp.tracking.run_format import RANGE_TEST
 
 LOSSES = ("train_loss", "val_loss")
 
@@ -57,62 +58,40 @@ def run(request: Request, sweep: Sweep, console: Console, *, since: float | None
     """
     began = time.monotonic()
 
-    def say(line: str) -> None:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
-
+    say = partial(print_plain, console)
     factors, wanted = configurations(request, sweep)
     trials = [trial for each in wanted for trial in each.trials]
-    ids = np.array([trial.id for trial in trials], ID)
-    execution, known = with_finished(sweep.execution, trials, ids, say, FOLDER)
-    finished = set(known.trials.tolist())
-    new = [trial for trial, id_ in zip(trials, ids.tolist(), strict=True) if id_ not in finished]
+    kept = find(trials, sweep.execution, say, FOLDER)
     say(
         f"range test of {plural(len(wanted), 'configuration')}: {plural(len(trials), 'trial')} with a rising "
-        f"learning rate, {len(trials) - len(new)} finished before"
+        f"learning rate, {kept.done_before} finished before"
     )
     if sweep.dry_run:
         values = len(LOSSES) * max(trial.recipe.epochs for trial in trials)
-        if new:
-            since, uri = began if since is None else since, sweep.tracking_uri
-            for line in planned(new, len(trials), execution, console, values=values, began=since, uri=uri):
-                say(line)
+        since = began if since is None else since
+        kept.print_plan(console, values=values, began=since, uri=sweep.tracking_uri)
         return None
     with mlflow_settings(), in_use(HERE, cache_folder()):
         log = MapLog(experiment_of(sweep, trials, "lr"), sweep.tracking_uri, RANGE_TEST)
         log.check()
-        outcome, cells = Outcome(), Cells(FOLDER, execution.engine, say)
-        if new:
-            outcome = train(new, cells, execution, console, log.open, losses_of)
-        cells.tidy()
-        if outcome.interrupted:
-            raise InterruptedMapError(
-                "interrupted, and the trials that ended are kept; run the same command again to go on"
-            )
-        table = joined([known, *outcome.tables])
+        table, failed = kept.train("range test", console, log.open, losses_of)
         test = _results(request, factors, wanted, table)
         folder = log.write(
-            hashlib.sha256(ids.tobytes()).hexdigest()[:16],
+            hashlib.sha256(kept.ids.tobytes()).hexdigest()[:16],
             name=f"range test of {plural(len(wanted), 'configuration')}",
             params={"factors": ", ".join(factors)},
             metrics={},
-            tags={
-                COMMAND: shown(request.words()),
-                ENGINE: execution.engine,
-                "fnnexp.computed_by": " | ".join(table.computed_by),
-                "fnnexp.data_checksum": trials[0].data.checksum,
-            },
+            tags=kept.tags(request.words(), table),
             files=lambda: _files(test),
             result="lr.csv",
-            complete=not outcome.failed,
+            complete=not failed,
         )
     _show(test, console)
-    say(f"{plural(len(new), 'trial')} trained in {time.monotonic() - began:.1f} s")
+    say(f"{plural(len(kept.new), 'trial')} trained in {time.monotonic() - began:.1f} s")
     say(f"picture: {folder}/lr.png")
     if test.command is not None:
         say(f"sweep around these rates: {test.command}")
-    if outcome.failed:
-        reasons = "\n".join(f"  {name}: {reason}" for name, reason in outcome.failed[:20])
-        raise CellsFailedError(f"{len(outcome.failed)} of {plural(len(new), 'new trial')} failed:\n{reasons}")
+    kept.refuse(failed, "trial")
     return test
 
 
@@ -187,7 +166,7 @@ def _show(test: RangeTest, console: Console) -> None:
         table.add_row(*map(escape, options), *shown)
     console.print(table)
     if any(not math.isnan(reading.suggested) for reading in test.readings):
-        console.print(WHICH, markup=False, highlight=False, soft_wrap=True)
+        print_plain(console, WHICH)
     for options, rates, reading in zip(test.options, test.rates, test.readings, strict=True):
         name, ends = " ".join(options), f"{short(rates[0])}..{short(min(100 * rates[-1], GREATEST))}"
         if math.isnan(reading.suggested):
@@ -196,4 +175,4 @@ def _show(test: RangeTest, console: Console) -> None:
             line = f"{name}: the loss still falls at the highest rate; write range={ends} to test higher ones"
         else:
             continue
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        print_plain(console, line)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fnnexp.config.commands import Command, program
+from fnnexp.config.commands import Command
 from fnnexp.config.compose import Sweep
 from fnnexp.config.jobs import key_of
 from fnnexp.config.resolve import ParamsOfTrials, later_defaults, with_values
@@ -72,7 +72,7 @@ class Request:
         return replace(self.command, overrides=overrides, multirun=False).line("fnnexp lr")
 
     def sweep(self, rates: Sequence[float], has_seeds: bool) -> str:
-        """Return the command of a sweep over these rates, to be pasted into the user's shell.
+        """Return the command of a sweep over these rates, for the user to paste.
 
         It has :data:`SEEDED` unless the range test has several seeds, or the command names one.
         """
@@ -80,7 +80,7 @@ class Request:
         if not has_seeds and not any(key_of(word) == "seed" for word in self.command.overrides):
             own.append(SEEDED)
         overrides = (*self.command.overrides, *own)
-        return replace(self.command, overrides=overrides).line(program())
+        return replace(self.command, overrides=overrides).pasted()
 
 
 @dataclass(frozen=True)

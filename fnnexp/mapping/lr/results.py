@@ -32,7 +32,7 @@ class RangeTest:
         The training and validation losses of these epochs (n,), the median over the seeds. NaN after a
         divergence, and for validation losses if there are no validation rows.
     command
-        The command of a sweep around the suggested rates; None if there are none.
+        The command of a sweep around the suggested rates, from Python a call; None if there are none.
     """
 
     factors: tuple[str, ...]

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from fnnexp.config.commands import Command, program
+from fnnexp.config.commands import Command
 from fnnexp.config.compose import Sweep, compose, jobs_of
 from fnnexp.config.jobs import key_of
 from fnnexp.config.resolve import check_scale
@@ -72,7 +72,7 @@ class DataSet:
     notes
         What was decided while the files were read, and warnings.
     command
-        The command that trains one trial on this data.
+        The command that trains one trial on this data, from Python a call.
     """
 
     name: str
@@ -224,7 +224,7 @@ def show(command: Command, notes: Sequence[str] = ()) -> DataSet:
         duplicates=facts.duplicates(splits),
         checksum=trial.data.checksum,
         notes=(*notes, *why, *sweep.notes),
-        command=replace(command, overrides=tuple(words), multirun=len(sweep.trials) > 1).line(program()),
+        command=replace(command, overrides=tuple(words), multirun=len(sweep.trials) > 1).pasted(),
     )
 
 

@@ -20,7 +20,7 @@ from fnnexp.results.factors import by_version, labels_of, others
 from fnnexp.results.networks.histograms import REMEDY, averaged, of_runs
 from fnnexp.results.networks.network import Network
 from fnnexp.results.networks.regions import regions
-from fnnexp.results.networks.stored import load
+from fnnexp.results.networks.stored import loaded
 from fnnexp.tracking.run_format import METRICS
 
 if TYPE_CHECKING:
@@ -184,14 +184,9 @@ def plot_boundary(
         )
     panels = []
     for each in wanted:
-        loaded = (
-            each
-            if isinstance(each, Network)
-            else load(each, experiment=experiment, tracking_uri=tracking_uri)
-        )
-        found = regions(loaded)
-        accuracy = loaded.accuracy(*loaded.rows("train"))
-        panels.append((loaded.name, f"training accuracy {percent(accuracy)}", found))
+        one = loaded(each, experiment, tracking_uri)
+        accuracy = one.accuracy(*one.rows("train"))
+        panels.append((one.name, f"training accuracy {percent(accuracy)}", regions(one)))
     return boundaries(panels)
 
 

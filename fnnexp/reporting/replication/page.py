@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from fnnexp.console import print_plain
 from fnnexp.errors import FnnexpError, plural
 from fnnexp.reporting.document import terminal
 from fnnexp.reporting.document.blocks import (
@@ -270,5 +271,5 @@ def write(
     sentences = [each for section in kept for each in section.sentences]
     logged = log_files(experiment, tracking_uri, files, sentences, command)
     for line in (logged, f"Page: {folder / 'reproduce.html'}"):
-        console.print(line, soft_wrap=True, markup=False, highlight=False)
+        print_plain(console, line)
     return folder / "reproduce.html"

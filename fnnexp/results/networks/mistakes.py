@@ -12,7 +12,7 @@ from fnnexp.errors import FnnexpError
 from fnnexp.nn.pieces.losses import output_of
 from fnnexp.results.networks.inputs import labels_of
 from fnnexp.results.networks.network import Network
-from fnnexp.results.networks.stored import load
+from fnnexp.results.networks.stored import loaded
 
 
 class Answers(NamedTuple):
@@ -65,7 +65,7 @@ def confusion(
     --------
     >>> fnnexp.confusion(fnnexp.best(runs))  # doctest: +SKIP
     """
-    network = _network(network, experiment, tracking_uri)
+    network = loaded(network, experiment, tracking_uri)
     answers = _answers(network, X, y, split)
     return counts(answers.true, answers.predicted, network.recipe.architecture.classes)
 
@@ -113,17 +113,13 @@ def mistakes(
     --------
     >>> fnnexp.mistakes(fnnexp.best(runs)).head()  # doctest: +SKIP
     """
-    network = _network(network, experiment, tracking_uri)
+    network = loaded(network, experiment, tracking_uri)
     answers = _answers(network, X, y, split)
     wrong = np.flatnonzero(answers.true != answers.predicted)
     wrong = wrong[np.argsort(-answers.output[wrong], kind="stable")]
     name = "probability" if output_of(network.recipe) == "softmax" else "output"
     columns = dict(zip(("row", "true", "predicted", name), answers, strict=True))
     return pd.DataFrame({key: values[wrong] for key, values in columns.items()})
-
-
-def _network(network: Any, experiment: str | None, uri: str | None) -> Network:
-    return network if isinstance(network, Network) else load(network, experiment=experiment, tracking_uri=uri)
 
 
 def _answers(network: Network, X: Any, y: Any, split: str | None) -> Answers:

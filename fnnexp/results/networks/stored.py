@@ -111,6 +111,11 @@ def load(
         raise FnnexpError(f"{run.name} (run {run.run_id}) cannot be loaded: {error}") from error
 
 
+def loaded(network: Network | str | pd.Series, experiment: str | None, uri: str | None) -> Network:
+    """Return a network, which is given itself or as what :func:`load` reads."""
+    return network if isinstance(network, Network) else load(network, experiment=experiment, tracking_uri=uri)
+
+
 def _refuse_unfinished(run: StoredRun) -> None:
     """Raise if a trial has not finished."""
     if run.status == FINISHED:

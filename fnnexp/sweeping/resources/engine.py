@@ -197,6 +197,9 @@ def _is_mostly_zero(prepared: Prepared) -> bool:
     return mostly_zero(datasets.load(prepared).x_train, Scaling())
 
 
+COMPILING = "{} compiles its code for this kind of training: some seconds, once on this machine"
+
+
 def must_compile(trials: Iterable[Trial], engine: str) -> bool:
     """Return whether an engine has to compile code before it trains these trials."""
     compiled = engine_named(engine).is_compiled

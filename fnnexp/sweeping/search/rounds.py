@@ -9,6 +9,7 @@ from rich.console import Console
 
 from fnnexp.config.compose import Sweep
 from fnnexp.config.trial import Trial
+from fnnexp.console import print_plain
 from fnnexp.sweeping.runs import Outcome
 from fnnexp.sweeping.search.budgets import Purse
 from fnnexp.tracking.writer import Tracker
@@ -77,4 +78,4 @@ class Rounds(ABC):
         return bool(outcome.interrupted or outcome.stopped or outcome.out_of_time or outcome.elsewhere)
 
     def _say(self, line: str) -> None:
-        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        print_plain(self.console, line)

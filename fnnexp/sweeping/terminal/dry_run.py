@@ -16,7 +16,7 @@ from rich.table import Table
 
 from fnnexp.config.execution import Execution
 from fnnexp.config.trial import Trial
-from fnnexp.console import while_doing
+from fnnexp.console import print_plain, while_doing
 from fnnexp.errors import plural
 from fnnexp.nn.network import Architecture
 from fnnexp.nn.pieces.table import short
@@ -56,7 +56,7 @@ def show(
     entered = time.monotonic()
 
     def say(line: str) -> None:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        print_plain(console, line)
 
     known = known_trials(experiment, uri)
     asking = time.monotonic() - entered
@@ -71,7 +71,7 @@ def show(
     print_undiagnosed(known, done, execution.diagnostics, console)
     _show_trials(trials, known, {trial.id for trial in done}, console)
     states = States(STATES)
-    states.say = partial(console.print, highlight=False, markup=False, soft_wrap=True)
+    states.say = partial(print_plain, console)
     shorter = states.ends_of(wanted, dry=True)
     if wanted:
         n_jobs = worker_count(execution.n_jobs)

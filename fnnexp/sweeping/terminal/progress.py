@@ -20,6 +20,7 @@ from rich.progress import (
 from rich.text import Text
 
 from fnnexp import console as notebook
+from fnnexp.console import print_plain
 from fnnexp.errors import plural
 from fnnexp.sweeping.executor import threads_each
 from fnnexp.sweeping.plan import PlannedStack
@@ -204,7 +205,7 @@ class SweepProgress:
 
     def say(self, line: str) -> None:
         """Print a line above the bar."""
-        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        print_plain(self.console, line)
 
     def best(self) -> str:
         """Return the latest metrics and the name of the trial that leads; "" before any trial has metrics."""
