@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from files import IDX_NAMES, NAMES
 
-from fnnexp.data.datasets import load, prepare
+from fnnexp.data.datasets import Request, from_function, load, prepare
 from fnnexp.data.sources import Reading
 from fnnexp.errors import DataError
 
@@ -305,6 +305,13 @@ def test_classes_in_words_are_numbered_in_their_order_and_named(format_, truth, 
     assert prepared.class_names == WORDS
     numbering = "its labels are words, and classes are numbered in their order: 0 Ankle boot, 1 Bag, 2 Coat"
     assert any(note.startswith(numbering) for note in prepared.notes) == ("beside" not in format_)
+
+
+def test_a_function_of_ones_own_may_return_words(truth):
+    arrays = [np.array(WORDS)[truth[name]] if name[0] == "y" else truth[name] for name in NAMES]
+    prepared = from_function("mine", lambda: arrays, "1", Request())
+    same(load(prepared), truth)
+    assert prepared.class_names == WORDS
 
 
 def test_classes_that_are_called_by_their_numbers_have_no_names(truth, tmp_path):
