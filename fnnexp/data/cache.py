@@ -34,7 +34,8 @@ class Description:
 
     `checksum` is the SHA-256 over the names, shapes, dtypes (uint8 is omitted) and bytes of the four arrays.
     `sha256` maps an array's name to the SHA-256 of its bytes. `notes` are the decisions made while reading.
-    `inputs` is the dtype of the inputs: uint8, or float32 for real values.
+    `inputs` is the dtype of the inputs: uint8, or float32 for real values. `class_names` are the names of the
+    classes; none if they are numbers.
     """
 
     checksum: str
@@ -45,6 +46,7 @@ class Description:
     classes: int
     notes: tuple[str, ...] = ()
     inputs: str = "uint8"
+    class_names: tuple[str, ...] = ()
 
 
 def cache_folder() -> Path:
@@ -198,6 +200,7 @@ def _describe(data: Labelled) -> Description:
         classes=int(arrays["y_train"].max()) + 1,
         notes=data.notes,
         inputs=str(arrays["x_train"].dtype),
+        class_names=data.class_names,
     )
 
 

@@ -22,12 +22,25 @@ FEWEST_NUMBERS = 5
 image."""
 
 
-def is_header(fields: Sequence[str]) -> bool:
-    """Return whether a file's first line names the columns: by words, or by consecutive numbers."""
-    if not all(is_number(field) for field in fields):
+def is_header(fields: Sequence[str], second: Sequence[str] = ()) -> bool:
+    """Return whether a file's first line names the columns: by words, or by consecutive numbers.
+
+    If the second line has words in the same columns, and numbers in others, these words can be labels. Then
+    the first line names the columns only if a word there is the usual name of a label or an index, or if its
+    numbers are consecutive.
+
+    >>> is_header(["a", "b", "kind"], ["1.5", "2", "ant"]), is_header(["1", "2", "ant"], ["1.5", "2", "bee"])
+    (True, False)
+    """
+    words = [i for i, field in enumerate(fields) if not is_number(field)]
+    numbers = [float(field) for field in fields if is_number(field)]
+    if len(numbers) >= FEWEST_NUMBERS and all(b - a == 1 for a, b in pairwise(numbers)):
         return True
-    numbers = [float(field) for field in fields]
-    return len(numbers) >= FEWEST_NUMBERS and all(b - a == 1 for a, b in pairwise(numbers))
+    if not words or not numbers or len(second) != len(fields):
+        return bool(words)
+    can_be_labels = all(second[i] and not is_number(second[i]) for i in words)
+    usual = any(LABEL.fullmatch(fields[i]) or fields[i].lower() in INDEX for i in words)
+    return usual or not can_be_labels
 
 
 def is_number(text: str) -> bool:
@@ -44,7 +57,13 @@ def column_title(names: Sequence[str] | None, index: int) -> str:
     return f"'{names[index]}'" if names else f"{index + 1}"
 
 
-def label_of(names: Sequence[str] | None, values: Numbers, wanted: str | None, path: Path) -> tuple[int, str]:
+def label_of(
+    names: Sequence[str] | None,
+    values: Numbers,
+    wanted: str | None,
+    path: Path,
+    worded: int | None = None,
+) -> tuple[int, str]:
     """Return the index of the label column in a table whose other columns are pixels, and a note.
 
     Parameters
@@ -58,6 +77,9 @@ def label_of(names: Sequence[str] | None, values: Numbers, wanted: str | None, p
         values.
     path
         The file, for messages.
+    worded
+        The index of the column that has words, if there is one. It is the label unless `wanted` says
+        otherwise.
 
     Returns
     -------
@@ -72,6 +94,8 @@ def label_of(names: Sequence[str] | None, values: Numbers, wanted: str | None, p
     stem = _stem_of_pixels(names) if names else None
     not_pixels = [index for index, name in enumerate(names or ()) if not _is_pixel(name, stem)]
     label = _wanted_column(names, values.shape[1], wanted, path)
+    if label is None:
+        label = worded
     if label is None and names and (stem is None or any(names[i].lower() not in INDEX for i in not_pixels)):
         label = _label_by_name(names, not_pixels, path)
     for index in row_number_columns(values):
@@ -82,6 +106,12 @@ def label_of(names: Sequence[str] | None, values: Numbers, wanted: str | None, p
             )
     unused = [names[index] for index in not_pixels if index != label] if names else []
     if unused and label is not None and LABEL.fullmatch(unused[0]):
+        if label == worded:
+            raise DataError(
+                f"{path}: columns {column_title(names, label)} and '{unused[0]}' can be the label, and only "
+                "one is: save the table without the other, as in "
+                f"table.drop(columns=[{unused[0]!r}]).to_csv(path, index=False)."
+            )
         raise DataError(
             f"{path}: data.label={wanted} makes column {column_title(names, label)} the label, but "
             f"'{unused[0]}' has the name of a label; write data.label={unused[0]}."

@@ -63,7 +63,8 @@ class Prepared:
     `checksum` is its scientific identity: the SHA-256 over the names, shapes and bytes of the four arrays. It
     does not depend on the file format. `brightest` is the largest pixel. Every class is among the first
     `all_classes` training rows, and among the last `last_classes`. `real` says whether inputs are real
-    numbers instead of bytes. `notes` are the decisions made while reading.
+    numbers instead of bytes. `notes` are the decisions made while reading. `class_names` has the name of each
+    class, for people to read; it is empty if classes are only numbers, and no part of the identity.
     """
 
     name: str
@@ -78,6 +79,7 @@ class Prepared:
     last_classes: int = 1
     real: bool = False
     notes: tuple[str, ...] = ()
+    class_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -228,7 +230,7 @@ def _idx_set(name: str, request: Request) -> Prepared:
             f"{origin} is not {published.title}: the SHA-256 of {' '.join(differing)} differs from the "
             f"published one. {other}"
         )
-    return _prepared(name, *_from_source(Source("idx", files)))
+    return replace(_prepared(name, *_from_source(Source("idx", files))), class_names=published.class_names)
 
 
 def _digits(request: Request) -> Prepared:
@@ -239,7 +241,8 @@ def _digits(request: Request) -> Prepared:
 def _toy(name: str, request: Request) -> Prepared:
     _refuse_files(name, "is drawn by fnnexp", request)
     key = readers.content_key(f"{name} {request.toy}")
-    return _prepared(name, *cache.keep(key, lambda: checked(toys.draw(name, request.toy), f"data={name}")))
+    kept = cache.keep(key, lambda: checked(toys.draw(name, request.toy), f"data={name}"))
+    return replace(_prepared(name, *kept), class_names=toys.CLASS_NAMES.get(name, ()))
 
 
 def _files(request: Request) -> Prepared:
@@ -265,8 +268,8 @@ def from_function(name: str, make: Callable[[], Any], version: str, request: Req
     name
         The name of the data set.
     make
-        Returns `x_train`, `y_train`, `x_test` and `y_test`, in this order. It is called twice, unless the
-        data set is in the cache.
+        Returns `x_train`, `y_train`, `x_test` and `y_test`, in this order; labels are class numbers or words.
+        It is called twice, unless the data set is in the cache.
     version
         The checksum of the function's file; the cache keeps one data set for each.
 
@@ -298,7 +301,7 @@ def _made(name: str, make: Callable[[], Any]) -> Labelled:
 
     unchecked = labelled(Raw(first, fault), DEFAULT_READING, where)
     data = checked(unchecked.arrays, where)
-    return replace(data, notes=(*unchecked.notes, *data.notes))
+    return replace(data, notes=(*unchecked.notes, *data.notes), class_names=unchecked.class_names)
 
 
 def _four_arrays(name: str, make: Callable[[], Any]) -> dict[str, Numbers]:
@@ -312,9 +315,14 @@ def _four_arrays(name: str, make: Callable[[], Any]) -> dict[str, Numbers]:
     if len(arrays) != len(ARRAYS) or not all(isinstance(array, np.ndarray) for array in arrays):
         given = f"{len(arrays)} values" if arrays else f"a {type(returned).__name__}"
         raise DataError(f"{expected}, as NumPy arrays; it returned {given}")
-    if wrong := [key for key, array in zip(ARRAYS, arrays, strict=True) if array.dtype.kind not in "iuf"]:
+    if wrong := [
+        key
+        for key, array in zip(ARRAYS, arrays, strict=True)
+        if array.dtype.kind not in ("iuf" if key[0] == "x" else "iufU")
+    ]:
         dtype = arrays[ARRAYS.index(wrong[0])].dtype
-        raise DataError(f"{expected}, as arrays of numbers; {wrong[0]} has the dtype {dtype}")
+        kinds = "numbers" if wrong[0][0] == "x" else "numbers or words"
+        raise DataError(f"{expected}, as arrays of {kinds}; {wrong[0]} has the dtype {dtype}")
     return dict(zip(ARRAYS, arrays, strict=True))
 
 
@@ -377,4 +385,5 @@ def _prepared(name: str, folder: Path, description: cache.Description) -> Prepar
         last_classes=int(np.unique(labels[::-1], return_index=True)[1].max()) + 1,
         real=real,
         notes=tuple(description.notes),
+        class_names=tuple(description.class_names),
     )

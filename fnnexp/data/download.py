@@ -24,12 +24,13 @@ class Published:
     """A data set that is published as four IDX files: its title, the SHA-256 of each file, and its mirrors.
 
     The files are in the order training images, training labels, test images, test labels. A mirror is the
-    start of an address, to which the name of a file is added.
+    start of an address, to which the name of a file is added. `class_names` are its classes, as published.
     """
 
     title: str
     files: Mapping[str, str]
     mirrors: tuple[str, ...]
+    class_names: tuple[str, ...] = ()
 
 
 IDX_SETS = {
@@ -47,6 +48,18 @@ IDX_SETS = {
             "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
             "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
         ),
+        (
+            "T-shirt/top",
+            "Trouser",
+            "Pullover",
+            "Dress",
+            "Coat",
+            "Sandal",
+            "Shirt",
+            "Sneaker",
+            "Bag",
+            "Ankle boot",
+        ),
     ),
     # "KMNIST Dataset" (created by CODH), adapted from "Kuzushiji Dataset" (created by NIJL and others),
     # doi:10.20676/00000341, CC BY-SA 4.0. The checksums are those of TensorFlow Datasets.
@@ -62,6 +75,7 @@ IDX_SETS = {
             "https://codh.rois.ac.jp/kmnist/dataset/kmnist/",
             "http://codh.rois.ac.jp/kmnist/dataset/kmnist/",
         ),
+        ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),  # the characters, in Latin letters
     ),
 }
 """The data sets that are downloaded as four IDX files."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from fnnexp.data.labelled import Bytes, Raw, fixed_order
+from fnnexp.data.labelled import Bytes, Raw, are_numbers, fixed_order, numbered
 from fnnexp.data.sources import Source, listed
 from fnnexp.errors import DataError
 
@@ -23,12 +23,9 @@ GREY, COLOUR = ("1", "L", "LA"), ("P", "RGB", "RGBA")
 MOST_PIXELS = 1 << 24
 """The largest number of pixels of an image."""
 
-MOST_SHOWN = 20
-"""How many classes a note names."""
-
 
 def read(source: Source, most: int) -> Raw:
-    """Return the images of a source as grey bytes (n, height, width), with the numbers of their classes.
+    """Return the images of a source as grey bytes (n, height, width), with the numbers and names of classes.
 
     The classes are numbered in the order of their folders. Colours become grey by the luma of ITU-R BT.601,
     (299 red + 587 green + 114 blue) / 1000, as in Pillow's mode L. Training images are shuffled, always in
@@ -66,14 +63,14 @@ def read(source: Source, most: int) -> Raw:
         arrays = {"x_train": images[order], "y_train": labels[order]}
         arrays |= {"x_test": images[n_train:], "y_test": labels[n_train:]}
     # All values are bytes, so no fault is described.
-    return Raw(arrays, lambda *_: "", (*_notes(classes, coloured, count), *source.notes))
+    notes = (*_notes(classes, coloured, count), *source.notes)
+    return Raw(arrays, lambda *_: "", notes, tuple(classes))
 
 
 def _notes(classes: list[str], coloured: int, count: int) -> Iterator[str]:
     """Yield notes on the numbers of the classes, if these are not their names, and on colours."""
-    if classes != [str(number) for number in range(len(classes))]:
-        numbered = [f"{number} {name}" for number, name in enumerate(classes)]
-        yield f"its classes are numbered in the order of their folders: {listed(numbered, MOST_SHOWN)}"
+    if not are_numbers(classes):
+        yield f"its classes are numbered in the order of their folders: {numbered(classes)}"
     if coloured:
         which = f"{coloured:,} of its {count:,} images are" if coloured > 1 else "one of its images is"
         yield f"{which} stored in colour and read as grey: 0.299 red + 0.587 green + 0.114 blue"

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fnnexp.data.sources import Reading, listed
-from fnnexp.errors import DataError, plural
+from fnnexp.data.sources import MOST_CLASSES as MOST_NAMES
+from fnnexp.data.sources import Reading, class_order, listed
+from fnnexp.errors import DataError, plural, printable
 
 Bytes = NDArray[np.uint8]
 Numbers = NDArray[Any]
@@ -52,37 +53,45 @@ MOST_CLASSES, LARGEST_SHARE = 100, 0.9
 
 A pixel in a corner of an image is nearly always 0. By this share it is not taken for a label.
 """
+MOST_SHOWN = 20
+"""How many classes a note names."""
+MISSING = ("", "nan")
+"""Texts, in lower case, that are no label: empty cells, and what NumPy makes of them."""
 
 
 @dataclass(frozen=True)
 class Raw:
-    """Arrays as they were read: any numbers, in any of the usual shapes.
+    """Arrays as they were read: any numbers, in any of the usual shapes; labels may also be words.
 
     `arrays` has `x_train` and `y_train`, and may have `x_test` and `y_test`. `fault(name, index)` is about a
     value that is not a byte: for a label it returns the error message, for an input a few words to quote in a
-    note, because real-valued inputs are allowed. `notes` are the decisions made while reading.
+    note, because real-valued inputs are allowed. `notes` are the decisions made while reading. `class_names`
+    are the names of the classes 0, 1, …, if the source has them beside labels that are numbers.
     """
 
     arrays: dict[str, Numbers]
     fault: Callable[[str, tuple[int, ...]], str]
     notes: tuple[str, ...] = ()
+    class_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Labelled:
     """A data set in memory: inputs (n, D), uint8 or float32, and labels (n,), uint8; and notes for the user.
 
-    All arrays are contiguous.
+    All arrays are contiguous. `class_names` has the name of each class, or nothing if classes are numbers.
     """
 
     arrays: dict[str, Numbers]
     notes: tuple[str, ...] = ()
+    class_names: tuple[str, ...] = ()
 
 
 def labelled(raw: Raw, reading: Reading, where: str) -> Labelled:
     """Convert the arrays that were read to a data set with test rows.
 
     Inputs become bytes if all of them are bytes, or bytes divided by 255; otherwise they become float32.
+    Labels that are words become the numbers of their classes.
 
     Raises
     ------
@@ -90,6 +99,7 @@ def labelled(raw: Raw, reading: Reading, where: str) -> Labelled:
         If the arrays are not a data set of labelled rows.
     """
     check_shapes({name: array.shape for name, array in raw.arrays.items()}, where)
+    raw = _with_numbers(raw, where)
     notes = list(raw.notes)
     arrays, note = _converted(raw, where)
     notes += [note] if note else []
@@ -111,7 +121,8 @@ def labelled(raw: Raw, reading: Reading, where: str) -> Labelled:
             f"data.test_fraction={reading.test_fraction:g}: {where} has test rows already; omit "
             "data.test_fraction."
         )
-    return Labelled(flat, tuple(notes))
+    names, note = _names_of(raw.class_names, int(flat["y_train"].max()) + 1)
+    return Labelled(flat, (*notes, note) if note else tuple(notes), names)
 
 
 def checked(arrays: Mapping[str, Numbers], where: str) -> Labelled:
@@ -230,6 +241,71 @@ def _flat(images: Numbers, transpose: bool, where: str) -> Numbers:
             )
         images = images.reshape(shape if len(shape) == 3 else (len(images), side, side)).swapaxes(1, 2)
     return np.ascontiguousarray(images.reshape(len(images), -1))
+
+
+# --- the names of classes -----------------------------------------------------------------------------------
+
+
+def _with_numbers(raw: Raw, where: str) -> Raw:
+    """Return arrays whose labels are numbers. Words are numbered in order, and name the classes."""
+    labels = {name: array.reshape(-1) for name, array in raw.arrays.items() if name[0] == "y"}
+    if all(array.dtype.kind != "U" for array in labels.values()):
+        return raw
+    words = {name: np.strings.strip(array.astype(str)) for name, array in labels.items()}
+    for name, array in words.items():
+        if len(missing := np.flatnonzero(np.isin(np.strings.lower(array), MISSING))):
+            raise DataError(
+                f"{where}: row {missing[0]} (from 0) of {name} has no label; remove this row from the inputs "
+                "and the labels."
+            )
+    names = sorted({str(word) for word in words["y_train"]}, key=class_order)
+    shown = listed([repr(name) for name in names], 3)
+    if not 1 < len(names) <= MOST_NAMES:
+        problem = "one word" if len(names) == 1 else f"{len(names)} different words"
+        raise DataError(
+            f"{where}: its training labels are {problem} ({shown}); expected 2 to {MOST_NAMES} classes. If "
+            "another column of a .csv has the labels, write data.label=first, data.label=last or "
+            "data.label=NAME."
+        )
+    number = {name: k for k, name in enumerate(names)}
+    for name, array in words.items():
+        if unknown := next((str(word) for word in array if word not in number), None):
+            raise DataError(
+                f"{where}: {name} has the class {unknown!r}, which no training row has; training labels are "
+                f"{shown}. Remove these rows, or move some of them to the training rows."
+            )
+    arrays = {
+        name: np.array([number[str(word)] for word in words[name]], np.uint8) if name in words else array
+        for name, array in raw.arrays.items()
+    }
+    note = f"its labels are words, and classes are numbered in their order: {numbered(names)}"
+    notes = raw.notes if are_numbers(names) else (*raw.notes, note)
+    return replace(raw, arrays=arrays, notes=notes, class_names=tuple(names))
+
+
+def numbered(names: Sequence[str]) -> str:
+    """Return the names of classes with their numbers, for a note.
+
+    >>> numbered(["ant", "bee"])
+    '0 ant, 1 bee'
+    """
+    return listed([f"{number} {name}" for number, name in enumerate(names)], MOST_SHOWN)
+
+
+def are_numbers(names: Sequence[str]) -> bool:
+    """Return whether the names of classes are just their numbers."""
+    return list(names) == [str(number) for number in range(len(names))]
+
+
+def _names_of(names: Sequence[str], classes: int) -> tuple[tuple[str, ...], str]:
+    """Return the names of so many classes, () if they are just numbers; and a note if they do not fit."""
+    cleaned = [" ".join(printable(name).split()) for name in names[:classes]]
+    if cleaned and (len(cleaned) < classes or len({*cleaned, ""}) <= classes):
+        return (), (
+            f"its names of classes are not used: expected {classes} different names, and it has "
+            f"{len(names)}: {listed(list(names))}"
+        )
+    return () if are_numbers(cleaned) else tuple(cleaned), ""
 
 
 # --- bytes and real values ----------------------------------------------------------------------------------

@@ -22,10 +22,11 @@ from typing import IO, cast
 import numpy as np
 
 from fnnexp.data import npz
-from fnnexp.data.columns import column_title, is_header, is_number, label_of
+from fnnexp.data.columns import LABEL, column_title, is_header, is_number, label_of
 from fnnexp.data.labelled import (
     ARRAYS,
     LARGEST_VALUE,
+    MISSING,
     Bytes,
     Labelled,
     Numbers,
@@ -47,6 +48,8 @@ CSV_ROWS, CSV_CELLS, CSV_CELL = 4096, 1 << 20, 32
 """The limits of one block of a CSV: its rows, its cells (about), and the characters of a cell."""
 CSV_FIRST_LINE = 1 << 20
 """Maximum length of the first line of a CSV."""
+CSV_WORDS = 1000
+"""Further characters that a line may have for a label in words."""
 SEPARATORS = ",;\t"
 
 
@@ -81,7 +84,7 @@ def read(source: Source) -> Labelled:
     """
     unchecked = labelled(READERS[source.format](source), source.reading, source.where)
     data = checked(unchecked.arrays, source.where)
-    return replace(data, notes=(*unchecked.notes, *data.notes))
+    return replace(data, notes=(*unchecked.notes, *data.notes), class_names=unchecked.class_names)
 
 
 @contextlib.contextmanager
@@ -115,6 +118,10 @@ SPLIT = {
     for name in (f"{stem}_{split}", f"{split}_{stem}")
 }
 """Names for an array of one split: `x_train`, `train_images`, …; arrays of `val` are not read."""
+CLASS_NAMES = ("class_names", "label_names", "target_names", "classes")
+"""Names that a file may give an array of texts with the names of its classes."""
+MOST_NAME_BYTES = 1 << 20
+"""The largest array of names of classes that is read."""
 
 
 def _read_npz(source: Source) -> Raw:
@@ -127,12 +134,13 @@ def _read_npz(source: Source) -> Raw:
             names.pop("y_val", None)
             headers = {array: archive.header(name) for array, name in names.items()}
             for array, header in headers.items():
-                _check_header(header, f"{names[array]} of {path}")
+                _check_header(header, f"{names[array]} of {path}", "iufU" if array[0] == "y" else "iuf")
             check_shapes({array: header.shape for array, header in headers.items()}, str(path))
             arrays = {
                 array: archive.array(names[array], header.dtype, header.shape)
                 for array, header in headers.items()
             }
+            class_names, notes = _class_names_in(archive)
     except npz.DamagedError as error:
         raise DataError(
             f"{path} is truncated or not an .npz ({error}); expected an archive written by np.savez: "
@@ -145,8 +153,22 @@ def _read_npz(source: Source) -> Raw:
     return Raw(
         arrays,
         lambda array, index: _npz_fault(arrays[array], names[array], path, index, array),
-        (unused,) if validation else (),
+        (*([unused] if validation else []), *notes),
+        class_names,
     )
+
+
+def _class_names_in(archive: npz.Archive) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the names of classes in an archive, if it has any, and a note if they cannot be read."""
+    for name in archive.names:
+        if name.lower() not in CLASS_NAMES:
+            continue
+        header = archive.header(name)
+        if header.dtype.hasobject:
+            return (), (f"its {name} needs pickle and is not read; save it as np.array({name}, dtype=str)",)
+        if header.dtype.kind == "U" and len(header.shape) == 1 and header.size <= MOST_NAME_BYTES:
+            return tuple(archive.array(name, header.dtype, header.shape).tolist()), ()
+    return (), ()
 
 
 def _names_in(archive: npz.Archive, path: Path) -> dict[str, str]:
@@ -192,13 +214,14 @@ def _npz_fault(values: Numbers, name: str, path: Path, index: tuple[int, ...], a
     return f"{name} has {problem}"
 
 
-def _check_header(header: npz.Header, what: str) -> None:
-    """Raise if an array is not of numbers, or is too large."""
+def _check_header(header: npz.Header, what: str, kinds: str) -> None:
+    """Raise if an array is not of one of these kinds of dtypes, or is too large."""
     if header.dtype.hasobject:
         raise DataError(
-            f"{what} has dtype object, which needs pickle and is not read; save it with .astype(np.uint8)."
+            f"{what} has dtype object, which needs pickle and is not read; save it with .astype(np.uint8)"
+            + (", or words with .astype(str)." if "U" in kinds else ".")
         )
-    if header.dtype.kind not in "iuf":
+    if header.dtype.kind not in kinds:
         raise DataError(
             f"{what} has dtype {header.dtype} and shape {header.shape}; "
             "expected whole numbers 0..255, as uint8, or real values, as float32."
@@ -250,24 +273,52 @@ def _read_idx_file(path: Path, axes: int) -> Bytes:
 
 @dataclass(frozen=True)
 class _Table:
-    """A CSV: the names of its columns, or None, and its numbers (rows, columns)."""
+    """A CSV: the names of its columns, or None, and its numbers (rows, columns).
+
+    If the column `worded` has words, its numbers are indices of `words`.
+    """
 
     path: Path
     names: list[str] | None
     numbers: Numbers
+    worded: int | None = None
+    words: tuple[str, ...] = ()
+
+    def labels(self, label: int, *, in_words: bool) -> Numbers:
+        """Return the column with the labels, as texts or as numbers."""
+        column = self.numbers[:, label]
+        if not in_words:
+            return column.copy()
+        if self.worded is None:
+            return np.array([f"{value:g}" for value in column.tolist()])
+        return np.array(self.words)[column.astype(np.intp)]
+
+    def row_of(self, word: str) -> int:
+        """Return the first row with a word, counted from 1."""
+        return int((self.numbers[:, self.worded] == self.words.index(word)).argmax()) + 1
+
+
+class _WordsError(DataError):
+    """A row has words in some columns, instead of numbers."""
+
+    def __init__(self, message: str, columns: tuple[int, ...]) -> None:
+        super().__init__(message)
+        self.columns = columns
 
 
 def _read_csv(source: Source) -> Raw:
-    tables = [_read_table(path, source.reading.header) for path in source.files]
-    train = tables[0]
-    label, note = label_of(train.names, train.numbers, source.reading.label, train.path)
+    wanted, header = source.reading.label, source.reading.header
+    train = _read_words(source.files[0], header, wanted)
+    label, note = label_of(train.names, train.numbers, wanted, train.path, train.worded)
+    tables = [train, *(_read_words(path, header, label) for path in source.files[1:])]
     splits = dict(zip(("train", "test"), tables, strict=False))
     if "test" in splits:
         _check_columns(train, splits["test"], label)
     arrays: dict[str, Numbers] = {}
+    in_words = any(table.worded is not None for table in tables)
     for split, table in splits.items():
         arrays[f"x_{split}"] = np.delete(table.numbers, label, axis=1)
-        arrays[f"y_{split}"] = table.numbers[:, label].copy()
+        arrays[f"y_{split}"] = table.labels(label, in_words=in_words)
 
     def fault(array: str, index: tuple[int, ...]) -> str:
         table, row = splits[array[2:]], index[0]
@@ -282,6 +333,60 @@ def _read_csv(source: Source) -> Raw:
         if table.names is None and source.reading.header == "auto":
             _check_first_line(arrays[f"x_{split}"], table.path)
     return Raw(arrays, fault, (note,) if note else ())
+
+
+def _read_words(path: Path, header: str, label: str | int | None) -> _Table:
+    """Read a CSV in which one column, the label, may have words.
+
+    Parameters
+    ----------
+    label
+        `data.label`, or the index of the label column.
+    """
+    try:
+        return _read_table(path, header)
+    except _WordsError as error:
+        first = error
+    with _opened(path) as (unpacked, _), io.TextIOWrapper(unpacked, _encoding(path)) as stream:
+        layout, _ = _layout(stream, header, path)
+    called = [column for column in range(layout.columns) if _is_called(layout, column, label)]
+    worded = [column for column in first.columns if column in called or not called]
+    if not worded or (len(worded) > 1 and not called):
+        raise first
+    table = _read_table(path, header, worded[0])
+    _check_words(table, header, first, is_label=bool(called))
+    return table
+
+
+def _is_called(layout: _Layout, column: int, label: str | int | None) -> bool:
+    """Return whether a column is the label by what the user wrote, or else by its name."""
+    name = layout.names[column] if layout.names else ""
+    if label is None:
+        return LABEL.fullmatch(name) is not None
+    return label in (column, name) or (label, column) in (("first", 0), ("last", layout.columns - 1))
+
+
+def _check_words(table: _Table, header: str, first: DataError, *, is_label: bool) -> None:
+    """Raise if a column has words and numbers, or if its first word can be the name of the column.
+
+    Words among numbers are missing values or mistakes rather than classes. `first` is the error for the first
+    of them.
+    """
+    assert table.worded is not None
+    if numbers := [word for word in table.words if is_number(word)]:
+        word = next(word for word in table.words if not is_number(word))
+        if not is_label:
+            raise first
+        raise DataError(
+            f"{table.path}: the labels in column {column_title(table.names, table.worded)} are numbers, such "
+            f"as {numbers[0]!r}, and words, such as {word!r} in row {table.row_of(word)} (row 1 is the first "
+            "with data); expected only numbers or only words."
+        )
+    if table.names is None and header == "auto" and table.numbers[1:, table.worded].all():
+        raise DataError(
+            f"{table.path}: its first line has the label {table.words[0]!r}, which no other line has; if it "
+            "has the column names, write data.header=true, otherwise data.header=false."
+        )
 
 
 def _check_first_line(x: Numbers, path: Path) -> None:
@@ -314,24 +419,36 @@ def _check_columns(train: _Table, test: _Table, label: int) -> None:
             )
 
 
-def _read_table(path: Path, header: str) -> _Table:
-    """Read a CSV in blocks of lines, so that a packed file cannot fill the memory."""
+def _read_table(path: Path, header: str, worded: int | None = None) -> _Table:
+    """Read a CSV in blocks of lines, so that a packed file cannot fill the memory.
+
+    Parameters
+    ----------
+    worded
+        The index of a column that may have words.
+
+    Raises
+    ------
+    _WordsError
+        If another column has words.
+    """
+    words: dict[str, int] = {}
     try:
         with _opened(path) as (unpacked, _), io.TextIOWrapper(unpacked, _encoding(path)) as stream:
             layout, first = _layout(stream, header, path)
-            lines = itertools.chain(first, _csv_lines(stream, layout, path))
+            lines = itertools.chain(first, _csv_lines(stream, layout.columns, path))
             blocks = [np.empty((0, layout.columns), np.uint8)]
             rows = 0
             block_rows = max(1, min(CSV_ROWS, CSV_CELLS // layout.columns))
             while block := list(itertools.islice(lines, block_rows)):
-                blocks.append(_csv_numbers(block, layout, rows, path))
+                blocks.append(_csv_numbers(block, layout, rows, path, worded, words))
                 rows += len(block)
                 _check_size(sum(numbers.nbytes for numbers in blocks), str(path))
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} is not a CSV in UTF-8 ({error}); save it as CSV in UTF-8.") from error
     if not rows:
         raise DataError(f"{path} has zero rows; expected one line per image or other row.")
-    return _Table(path, layout.names, np.concatenate(blocks))
+    return _Table(path, layout.names, np.concatenate(blocks), worded, tuple(words))
 
 
 def _encoding(path: Path) -> str:
@@ -350,7 +467,7 @@ class _Layout:
 
 
 def _layout(stream: IO[str], header: str, path: Path) -> tuple[_Layout, list[str]]:
-    """Return the layout of a CSV from its first line, and that line in a list if it is data."""
+    """Return the layout of a CSV from its first lines, and those of them that are data."""
     line = stream.readline(CSV_FIRST_LINE)
     if len(line) == CSV_FIRST_LINE:
         raise DataError(
@@ -364,60 +481,95 @@ def _layout(stream: IO[str], header: str, path: Path) -> tuple[_Layout, list[str
             f"{path} has {plural(len(names), 'column')}; expected a label and one column per pixel, "
             "separated by commas, semicolons or tabs."
         )
-    if header == "false" or (header == "auto" and not is_header(names)):
-        return _Layout(separator, len(names), None), [line]
+    ahead = list(itertools.islice(_csv_lines(stream, len(names), path), 1)) if header == "auto" else []
+    second = [field.strip() for row in csv.reader(ahead, delimiter=separator) for field in row]
+    if header == "false" or (header == "auto" and not is_header(names, second)):
+        return _Layout(separator, len(names), None), [line, *ahead]
     first = {name.lower(): column for column, name in reversed(list(enumerate(names)))}
     repeated = [name for column, name in enumerate(names) if first[name.lower()] != column]
     if repeated:
         raise DataError(f"{path} has duplicate columns ({listed(repeated)}); expected each name once.")
-    return _Layout(separator, len(names), names), []
+    return _Layout(separator, len(names), names), ahead
 
 
-def _csv_lines(stream: IO[str], layout: _Layout, path: Path) -> Iterator[str]:
+def _csv_lines(stream: IO[str], columns: int, path: Path) -> Iterator[str]:
     """Yield the lines that are not blank; raise before reading an endless line."""
-    longest = CSV_CELL * (layout.columns + 1)
+    longest = CSV_CELL * (columns + 1) + CSV_WORDS
     while line := stream.readline(longest):
         if len(line) == longest:
             raise DataError(
                 f"{path} has rows of different lengths: a line has more than {longest} characters, and the "
-                f"first line has {layout.columns} columns."
+                f"first line has {columns} columns."
             )
         if not line.isspace():
             yield line
 
 
-def _csv_numbers(lines: list[str], layout: _Layout, rows_before: int, path: Path) -> Numbers:
-    """Return the numbers in some lines, as uint8 if all are bytes; raise for a cell that is not a number."""
+def _csv_numbers(
+    lines: list[str],
+    layout: _Layout,
+    rows_before: int,
+    path: Path,
+    worded: int | None,
+    words: dict[str, int],
+) -> Numbers:
+    """Return the numbers in some lines, as uint8 if all are bytes; raise for a cell that is not a number.
+
+    The words of the column `worded` become their numbers in `words`, to which new words are added.
+    """
+
+    def number_of(cell: str) -> float:
+        if not _is_word(cell):
+            raise ValueError
+        return words.setdefault(cell.strip(), len(words))
+
     try:
         values = np.loadtxt(
-            lines, np.float64, delimiter=layout.separator, quotechar='"', comments=None, ndmin=2
-        )
+            lines, np.float64, delimiter=layout.separator, quotechar='"', comments=None, ndmin=2,
+            converters=None if worded is None else {worded: number_of}, encoding=None,
+        )  # fmt: skip
     except ValueError:
         values = np.empty((0, 0))
     valid = values.shape == (len(lines), layout.columns) and bool((np.abs(values) <= LARGEST_VALUE).all())
     if not valid or any(line.count('"') % 2 for line in lines):
-        raise DataError(f"{path}{_csv_fault(lines, layout, rows_before)}")
+        fault, columns = _csv_fault(lines, layout, rows_before, worded)
+        raise _WordsError(f"{path}{fault}", columns) if columns else DataError(f"{path}{fault}")
     with np.errstate(invalid="ignore"):
         table = values.astype(np.uint8)
     return table if np.array_equal(table, values) else values
 
 
-def _csv_fault(lines: list[str], layout: _Layout, rows_before: int) -> str:
-    """Return what is wrong with these lines, as a message that follows the file's name."""
+def _csv_fault(
+    lines: list[str], layout: _Layout, rows_before: int, worded: int | None
+) -> tuple[str, tuple[int, ...]]:
+    """Return what is wrong with these lines, as a message that follows the file's name.
+
+    If it is a word in place of a number, also return all columns in which that row has words.
+    """
     for row, line in enumerate(lines, start=rows_before + 1):
         try:
             cells = next(csv.reader([line], delimiter=layout.separator, strict=True))
         except csv.Error as error:
-            return f" has an open quote or is not CSV in row {row} ({error}; row 1 is the first with data)."
+            return (
+                f" has an open quote or is not CSV in row {row} ({error}; row 1 is the first with data).",
+                (),
+            )
         if len(cells) != layout.columns:
             return (
                 f" has rows of different lengths: row {row} (row 1 is the first with data) has "
                 f"{plural(len(cells), 'cell')}, and the first line has {layout.columns}."
-            )
-        for column, cell in enumerate(cells):
-            if not _is_readable(cell):
-                return _cell_fault(layout.names, column, row, cell.strip())
-    return f" has a cell in rows {rows_before + 1} to {row} that NumPy cannot read; expected numbers."
+            ), ()
+        faults = [
+            column
+            for column, cell in enumerate(cells)
+            if not (_is_word(cell) if column == worded else _is_readable(cell))
+        ]
+        if faults:
+            kind = "label" if faults[0] == worded else "cell"
+            fault = _cell_fault(layout.names, faults[0], row, cells[faults[0]].strip(), kind)
+            in_words = all(_is_word(cells[column]) and not is_number(cells[column]) for column in faults)
+            return fault, tuple(faults) if in_words else ()
+    return f" has a cell in rows {rows_before + 1} to {row} that NumPy cannot read; expected numbers.", ()
 
 
 def _cell_fault(names: list[str] | None, column: int, row: int, cell: str, kind: str = "cell") -> str:
@@ -427,16 +579,23 @@ def _cell_fault(names: list[str] | None, column: int, row: int, cell: str, kind:
     if names and cell and not is_number(cell):
         name = names[column]
         header = (
-            f" If it has the classes in words, number them: table[{name!r}] = "
-            f"pandas.factorize(table[{name!r}], sort=True)[0]."
+            f" Only the label may be in words: if it is this column, write data.label={name}; else save the "
+            f"table without the column, as in table.drop(columns=[{name!r}]).to_csv(path, index=False)."
         )
     expected = (
-        "a class number 0..255" if kind == "label" else "a class number or pixel 0..255, or a real value"
+        "a class number 0..255, or a word"
+        if kind == "label"
+        else "a class number or pixel 0..255, or a real value"
     )
     return (
         f": the {kind} in column {column_title(names, column)}, row {row} (row 1 is the first with data) "
         f"{problem}; expected {expected}.{header}"
     )
+
+
+def _is_word(cell: str) -> bool:
+    """Return whether a cell can be the name of a class: it is neither empty nor NaN."""
+    return cell.strip().lower() not in MISSING
 
 
 def _is_readable(text: str) -> bool:

@@ -29,6 +29,8 @@ TRAIN, TEST = ("train", "training"), ("test", "testing")
 """Names of the folders with the classes of training images and of test images."""
 MOST_CLASSES = 256
 """The largest number of classes: a label is a byte."""
+LONG = 20
+"""The names of classes with this many digits or more are words."""
 EXPECTED = (
     "expected an .npz with x_train y_train x_test y_test; or a folder with the four IDX files "
     "(train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte, t10k-labels-idx1-ubyte, "
@@ -114,7 +116,8 @@ class Source:
     def content(self) -> str:
         """What decides, besides the content of the files, what is read."""
         folders = [(folder.parent.name, folder.name, count) for folder, count in self.folders]
-        return f"{self.format} {self.reading}" + (f" {folders} {self.notes}" if folders else "")
+        # "named", because folders were once read without the names of their classes.
+        return f"{self.format} {self.reading}" + (f" {folders} {self.notes} named" if folders else "")
 
 
 def find(path: Path, test_path: Path | None = None, reading: Reading = DEFAULT_READING) -> Source:
@@ -316,12 +319,13 @@ def _in_order(folders: list[Path]) -> list[Path]:
     >>> [path.name for path in _in_order([Path("b"), Path("10"), Path("9"), Path("a")])]
     ['9', '10', 'a', 'b']
     """
+    return sorted(folders, key=lambda folder: class_order(folder.name))
 
-    def key(folder: Path) -> tuple[bool, int, str]:
-        is_number = folder.name.isdecimal()
-        return not is_number, int(folder.name) if is_number else 0, folder.name
 
-    return sorted(folders, key=key)
+def class_order(name: str) -> tuple[bool, int, str]:
+    """Return the key by which the names of classes are sorted: numbers by value, and then words."""
+    is_number = name.isdecimal() and len(name) < LONG
+    return not is_number, int(name) if is_number else 0, name
 
 
 def _names_in(folder: Path) -> tuple[list[str], list[str]]:

@@ -87,6 +87,9 @@ def spirals(u: Points, y: NDArray[np.intp], classes: int) -> Points:
 
 TOYS: dict[str, Curves] = {"moons": moons, "circles": circles, "spirals": spirals}
 
+CLASS_NAMES = {"moons": ("upper moon", "lower moon"), "circles": ("outer circle", "inner circle")}
+"""The names of the classes of toys; the arms of spirals have none."""
+
 
 def draw(name: str, toy: Toy) -> dict[str, Numbers]:
     """Return the four arrays of a toy: inputs (n, 2) float32 and labels (n,) uint8, for train and for test.

@@ -248,8 +248,9 @@ def dataset(name: str | F | None = None, function: F | None = None, *, scale: st
         Its name; by default the function's.
     function
         ``function()`` returns ``x_train, y_train, x_test, y_test``: inputs (n, …) as bytes or real numbers,
-        and classes (n,) as whole numbers from 0. It is called when the data set is first used, twice, and
-        must return the same arrays each time. They are kept in the cache.
+        and classes (n,) as whole numbers from 0, or as words, which become the names of the classes. It is
+        called when the data set is first used, twice, and must return the same arrays each time. They are
+        kept in the cache.
     scale
         The default of ``data.scale``: ``unit`` for bytes; ``raw``, ``center`` or ``standardize`` for others.
 

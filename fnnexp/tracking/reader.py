@@ -467,6 +467,13 @@ def _run_with_id(client: MlflowClient, run_id: str) -> Run | None:
     return run if run.info.lifecycle_stage == "active" else None
 
 
+def tags_of(run_id: str, uri: str | None) -> Mapping[str, str]:
+    """Return the tags of a run; {} if there is no such run."""
+    with mlflow_settings(), store.asked_first(uri):
+        run = _run_with_id(_client_of_existing_store(uri), run_id)
+        return {} if run is None else run.data.tags
+
+
 def runs_with(tag: str, uri: str | None) -> set[str]:
     """Return the ids of a store's active runs with a tag."""
     with mlflow_settings(), store.asked_first(uri):

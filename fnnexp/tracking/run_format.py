@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from fnnexp.config.schema import MOST_MARGIN
-from fnnexp.errors import plural
+from fnnexp.errors import plural, printable
 from fnnexp.nn.pieces import metrics
 
 if TYPE_CHECKING:
@@ -65,6 +65,10 @@ RANGE_TEST = "fnnexp.range_test"
 REPORTED, NOTE = "fnnexp.report", "mlflow.note.content"
 """Tags of an experiment: the id of the run with its report; its description, which MLflow's UI shows."""
 
+CLASS_NAMES = "fnnexp.class_names"
+"""A tag of a run: the names of the classes of its data, in the order of their numbers, as a JSON list. Runs
+of data whose classes are only numbers do not have it, nor do older runs."""
+
 LOOKS = "fnnexp.looks"
 """A tag of an experiment: when reports read its trials, in milliseconds since 1970, the oldest first."""
 
@@ -96,6 +100,37 @@ def looks_of(tags: Mapping[str, str]) -> list[int]:
     """
     words = tags.get(LOOKS, "").split()
     return sorted(map(int, words)) if all(re.fullmatch("[0-9]{1,18}", word) for word in words) else []
+
+
+def class_names_tag(names: Sequence[str]) -> str:
+    """Return names of classes as the text of a tag; if they are too long together, the longest are cut.
+
+    >>> class_names_tag(["ant", "bee"]), len(class_names_tag(["x" * 99] * 256)) <= LONGEST_TAG
+    ('["ant","bee"]', True)
+    """
+    most = max(map(len, names))
+    while True:
+        cut = [name if len(name) <= most else f"{name[: most - 1]}…" for name in names]
+        text = json.dumps(cut, ensure_ascii=False, separators=(",", ":"))
+        if len(text) <= LONGEST_TAG or most == 1:
+            return text
+        most -= 1
+
+
+def class_names_of(tag: str | None, classes: int) -> tuple[str, ...]:
+    """Return the names of so many classes from a run's tag; () if there is none, or it is no such list.
+
+    >>> class_names_of('["ant","bee"]', 2), class_names_of('["ant","bee"]', 3), class_names_of(None, 2)
+    (('ant', 'bee'), (), ())
+    """
+    try:
+        names = json.loads(tag or "")
+    except (ValueError, RecursionError):
+        return ()
+    is_list = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    if not is_list or len(names) != classes:
+        return ()
+    return tuple(" ".join(printable(name).split()) for name in names)
 
 
 START, MOST_ASKED = 8, 1_000_000

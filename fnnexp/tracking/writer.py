@@ -16,6 +16,7 @@ from fnnexp.tracking.experiment import About, find_or_make
 from fnnexp.tracking.reader import FoundRun, Known
 from fnnexp.tracking.retry import Answer, StoreError, is_remote, patiently, shown
 from fnnexp.tracking.run_format import (
+    CLASS_NAMES,
     COMMAND,
     DONE,
     ENGINE,
@@ -34,6 +35,7 @@ from fnnexp.tracking.run_format import (
     Curve,
     as_param,
     batches_of,
+    class_names_tag,
     engine_name,
 )
 
@@ -349,6 +351,8 @@ class Tracker:
             tags[TUNING] = self.tuning
         if went_on_from is not None:
             tags["fnnexp.went_on_from_epoch"] = str(went_on_from)
+        if trial.data.class_names:
+            tags[CLASS_NAMES] = class_names_tag(trial.data.class_names)
         if trial.data.notes:
             tags["fnnexp.data_notes"] = "; ".join(trial.data.notes)
         if identical_to is not None:

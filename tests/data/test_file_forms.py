@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from files import IDX_NAMES, NAMES
 
-from fnnexp.data.datasets import load, prepare
+from fnnexp.data.datasets import Request, from_function, load, prepare
 from fnnexp.data.sources import Reading
 from fnnexp.errors import DataError
 
@@ -88,7 +88,7 @@ def npz(change=lambda name, array: array, names=NAMES, save=np.savez):
     """Return a writer of an .npz with changed and renamed arrays."""
 
     def write(folder, arrays):
-        named = dict(zip(names, NAMES, strict=True))
+        named = dict(zip(names, (*NAMES, "class_names"), strict=False))
         save(folder / "data.npz", **{new: change(old, arrays[old]) for new, old in named.items()})
         return folder / "data.npz"
 
@@ -274,6 +274,69 @@ WITH_KEYS = {
 }
 
 
+WORDS = ("Ankle boot", "Bag", "Coat", "Dress", "Sandal", "T-shirt, top", "Été", "ß", "ボート", "靴")
+"""Names of classes in the order of their code points."""
+
+
+def words(**how):
+    """Return a writer of CSVs with the classes in words."""
+    return csv(cell=lambda y: f'"{WORDS[y]}"' if "," in WORDS[y] and "quote" not in how else WORDS[y],
+               pixel=str, **how)  # fmt: skip
+
+
+IN_WORDS = {
+    "csv, label first": words(),
+    "csv, called kind, last": words(name="kind", label="last"),
+    "csv, called kind, pixels 0 to 783": words(name="kind", pixels=range(784)),
+    "csv, no header": words(header=False),
+    "csv, no header, label in the middle": words(header=False, label="middle"),
+    "csv, everything in quotes, semicolons": words(quote='"', sep=";"),
+    "npz": labels(lambda y: np.array(WORDS)[y]),
+    "npz, names beside numbers": lambda folder, arrays: npz(names=(*NAMES, "class_names"))(
+        folder, arrays | {"class_names": np.array(WORDS)}
+    ),
+}
+
+
+@pytest.mark.parametrize("format_", IN_WORDS)
+def test_classes_in_words_are_numbered_in_their_order_and_named(format_, truth, tmp_path):
+    prepared = prepare("files", str(IN_WORDS[format_](tmp_path, truth)))
+    same(load(prepared), truth)
+    assert prepared.class_names == WORDS
+    numbering = "its labels are words, and classes are numbered in their order: 0 Ankle boot, 1 Bag, 2 Coat"
+    assert any(note.startswith(numbering) for note in prepared.notes) == ("beside" not in format_)
+
+
+def test_a_function_of_ones_own_may_return_words(truth):
+    arrays = [np.array(WORDS)[truth[name]] if name[0] == "y" else truth[name] for name in NAMES]
+    prepared = from_function("mine", lambda: arrays, "1", Request())
+    same(load(prepared), truth)
+    assert prepared.class_names == WORDS
+
+
+def test_classes_that_are_called_by_their_numbers_have_no_names(truth, tmp_path):
+    prepared = prepare("files", str(labels(lambda y: y.astype(str))(tmp_path, truth)))
+    same(load(prepared), truth)
+    assert (prepared.class_names, prepared.notes) == ((), ())
+
+
+@pytest.mark.parametrize(
+    ("names", "note"),
+    [
+        (list("abc"), "expected 10 different names, and it has 3: a, b, c"),
+        (["a", *"abcdefghi"], "expected 10 different names, and it has 10: a, a, b"),
+        (np.array(WORDS, object), "its class_names needs pickle and is not read"),
+    ],
+    ids=["too few", "twice", "pickled"],
+)
+def test_names_of_classes_that_do_not_fit_are_not_used_and_noted(names, note, truth, tmp_path):
+    np.savez(tmp_path / "data.npz", **truth, class_names=names)
+    prepared = prepare("files", str(tmp_path / "data.npz"))
+    same(load(prepared), truth)
+    assert prepared.class_names == ()
+    assert note in prepared.notes[0]
+
+
 def same(loaded, truth):
     for name in NAMES:
         array = getattr(loaded, name)
@@ -362,9 +425,29 @@ REFUSED = {
         "write data.label=first or data.label=last",
     ),
     "csv, label called digit": (csv(name="digit"), "write data.label=digit"),
-    "csv, labels in words": (
-        csv(cell=lambda y: f"digit {y}", pixel=str),
-        "number them: table['label'] = pandas.factorize(table['label'], sort=True)[0].",
+    "csv, words and numbers as labels": (
+        csv(cell=lambda y: "cat" if y == 3 else str(y), pixel=str),
+        "and words, such as 'cat' in row 4 (row 1 is the first with data); expected only numbers or only",
+    ),
+    "csv, words in two columns": (
+        csv(cell=lambda y: f"digit {y}", pixel=str, encode=each_line(lambda line: f"{line},{line[:4]}")),
+        "row 1 (row 1 is the first with data) is 'digi'; expected a class number or pixel 0..255",
+    ),
+    "csv, words beside labels in numbers": (
+        csv_with(lambda i: "writer" if i is None else "AB"[i % 2]),
+        "write data.label=writer; else save the table without the column",
+    ),
+    "csv, missing labels": (
+        csv(cell=lambda y: "" if y == 3 else f"digit {y}", pixel=str),
+        "the label in column 'label', row 4 (row 1 is the first with data) is missing",
+    ),
+    "csv, a test class in words that is not trained": (
+        csv(cell=lambda y: f"digit {y}", pixel=str, test={"cell": lambda y: f"Digit {y}"}),
+        "which no training row has; training labels are 'digit 0', 'digit 1', 'digit 2' and 7 more",
+    ),
+    "csv, words that may name the column": (
+        csv(cell=lambda y: f"digit {y}", name="kind", pixel=str, pixels=[f"{5 * i}" for i in range(784)]),
+        "if it has the column names, write data.header=true, otherwise data.header=false",
     ),
     "csv, no labels at all": (
         csv(encode=each_line(without_first)),
@@ -400,7 +483,18 @@ REFUSED = {
         "test on images that are not trained on",
     ),
     "npz, one-hot labels": (labels(lambda y: np.eye(10, dtype=np.uint8)[y]), "y.argmax(axis=1)"),
-    "npz, labels in words": (labels(lambda y: y.astype(str)), "expected whole numbers 0..255, as uint8"),
+    "npz, missing labels": (
+        labels(lambda y: np.array([*"012", "", *"456789"])[y]),
+        "row 3 (from 0) of y_train has no label",
+    ),
+    "npz, a name for each row": (
+        lambda folder, a: npz()(
+            folder,
+            {k: np.repeat(a[k], 3, 0) if k[2:] == "train" else a[k] for k in a}
+            | {"y_train": np.arange(300).astype(str)},
+        ),
+        "its training labels are 300 different words ('0', '1', '2' and 297 more); expected 2 to 256 classes",
+    ),
     "npz, pickled labels": (labels(lambda y: y.astype(object)), "save it with .astype(np.uint8)"),
     "npz, true and false": (images(lambda x: x > 99), "expected whole numbers 0..255, as uint8"),
     "npz, colours": (images(lambda x: np.stack([square(x)] * 3, -1)), "x.reshape(len(x), -1)"),

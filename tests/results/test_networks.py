@@ -357,7 +357,9 @@ def test_confusion_and_mistakes_agree_with_predictions(swept):
         assert (frame.index.name, frame.columns.name) == ("true", "predicted")
     wrong = np.flatnonzero(predicted != y)
     for frame in (fnnexp.mistakes(network, split="test"), fnnexp.mistakes(network, X, y)):
-        assert list(frame) == ["row", "true", "predicted", "probability"]
+        assert list(frame) == ["row", "true", "predicted", "probability", "true_name", "predicted_name"]
+        assert frame["true_name"].tolist() == frame["true"].astype(str).tolist()
+        assert X[frame.iloc[0]["row"]].tolist() == X[frame["row"].iloc[0]].tolist()
         assert sorted(frame["row"]) == wrong.tolist()
         assert (y[frame["row"]] == frame["true"]).all()
         assert (predicted[frame["row"]] == frame["predicted"]).all()

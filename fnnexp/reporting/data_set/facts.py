@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -13,17 +13,18 @@ from numpy.typing import NDArray
 from fnnexp.data.labelled import Numbers
 from fnnexp.nn.pieces.batching import slices
 from fnnexp.nn.rows import Split
+from fnnexp.results.networks.mistakes import class_index
 
 ROWS_AT_ONCE = 4096
 """How many rows are converted to float64 at once."""
 
 
-def class_counts(splits: Mapping[str, Split], classes: int) -> pd.DataFrame:
-    """Return the number of rows (int64) by class, from 0, and by split."""
+def class_counts(splits: Mapping[str, Split], classes: int, names: Sequence[str] = ()) -> pd.DataFrame:
+    """Return the number of rows (int64) by class, named or from 0, and by split."""
     counts = {
         name: np.bincount(np.asarray(split.labels), minlength=classes) for name, split in splits.items()
     }
-    return pd.DataFrame(counts, pd.RangeIndex(classes, name="class")).astype("int64")
+    return pd.DataFrame(counts, class_index(classes, names, "class")).astype("int64")
 
 
 def input_ranges(x: Numbers) -> pd.DataFrame:

@@ -24,7 +24,7 @@ from fnnexp.errors import ConfigError, FnnexpError, plural, printable
 from fnnexp.nn.rows import splits_of
 from fnnexp.reporting.data_set import characters, facts
 from fnnexp.reporting.data_set.facts import Duplicates
-from fnnexp.reporting.document.wording import number
+from fnnexp.reporting.document.wording import class_title, cut, number
 
 if TYPE_CHECKING:
     from fnnexp.reporting.plots.picture import Picture
@@ -34,6 +34,9 @@ WIDTH, MARGIN = 80, 12
 
 SAMPLES = 16
 """How many images are shown."""
+
+MOST_TITLE = 28
+"""Characters of a class in the table."""
 
 MOST_CLASSES, MOST_INPUTS, MOST_LISTED = 20, 12, 6
 """How many classes and inputs have a line of the text, and how many constant inputs are listed."""
@@ -53,12 +56,13 @@ class DataSet:
     name
         The name of the data set, or the path of its files.
     classes
-        The number of rows by class and by split: `train`, `val` (if rows are held out) and `test`.
+        The number of rows by class and by split: `train`, `val` (if rows are held out) and `test`. The index
+        has the names of the classes, in the order of their numbers; or the numbers, if there are no names.
     inputs
         The `least`, `mean`, `deviation` and `most` of each input in the training rows, before any scaling.
         Inputs are numbered from 1.
     X, y
-        The inputs (n, D) and labels (n,) of the training rows.
+        The inputs (n, D) and labels (n,) of the training rows. Labels are the numbers of the classes.
     samples
         The indices of the rows of `X` that are shown: the first of each class, then the second, and so on.
     least, most
@@ -73,6 +77,8 @@ class DataSet:
         What was decided while the files were read, and warnings.
     command
         The command that trains one trial on this data, from Python a call.
+    class_names
+        The names of the classes; () if they are only numbers.
     """
 
     name: str
@@ -88,9 +94,10 @@ class DataSet:
     checksum: str
     notes: tuple[str, ...]
     command: str
+    class_names: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
-        lines = [self.title, "", *_table(self.classes.rename(columns=SPLITS)), ""]
+        lines = [self.title, "", *_table(self.classes.rename(columns=SPLITS), self.class_names), ""]
         for name, text in self.facts.items():
             lines += _wrapped(text, name)
         lines += ["", *self._rows()]
@@ -158,16 +165,17 @@ class DataSet:
 
         counts = self.classes.rename(columns=SPLITS)
         if self.side is not None:
-            images, labels = self._images(), self.y[self.samples]
-            return samples.of_images(counts, images, labels.tolist())
+            labels = self.y[self.samples].tolist()
+            return samples.of_images(counts, self._images(), labels, self.class_names)
         if self.X.shape[1] == 2:
-            return samples.of_points(counts, np.asarray(self.X), np.asarray(self.y))
-        return samples.of_inputs(counts, self.X)
+            return samples.of_points(counts, np.asarray(self.X), np.asarray(self.y), self.class_names)
+        return samples.of_inputs(counts, self.X, self.class_names)
 
     def _guessing(self) -> str:
         frequent = int(self.classes["train"].to_numpy().argmax())
-        share = self.classes["test"][frequent] / self.classes["test"].sum()
-        return f"class {frequent}, the most frequent in training, is right in {share:.1%} of the test rows"
+        share = self.classes["test"].iloc[frequent] / self.classes["test"].sum()
+        name = class_title(self.class_names, frequent)
+        return f"{name}, the most frequent in training, is right in {share:.1%} of the test rows"
 
     def _images(self) -> NDArray[np.uint8]:
         """Return the images to show (n, S, S), with their brightest pixel at 255."""
@@ -178,7 +186,7 @@ class DataSet:
     def _rows(self) -> list[str]:
         """Return lines that show rows: images or points, or else the ranges of inputs."""
         if self.side is not None:
-            titles = [f"class {label}" for label in self.y[self.samples].tolist()]
+            titles = [class_title(self.class_names, label) for label in self.y[self.samples].tolist()]
             return characters.images(self._images(), titles)
         if self.X.shape[1] == 2:
             return characters.points(np.asarray(self.X), np.asarray(self.y))
@@ -213,7 +221,7 @@ def show(command: Command, notes: Sequence[str] = ()) -> DataSet:
     words = [word for word in command.overrides if not key_of(word).startswith("tracking")]
     return DataSet(
         name=str(data["path"] or trial.params["data"]),
-        classes=facts.class_counts(splits, trial.data.classes),
+        classes=facts.class_counts(splits, trial.data.classes, trial.data.class_names),
         inputs=facts.input_ranges(train.images),
         X=train.images,
         y=labels,
@@ -225,6 +233,7 @@ def show(command: Command, notes: Sequence[str] = ()) -> DataSet:
         checksum=trial.data.checksum,
         notes=(*notes, *why, *sweep.notes),
         command=replace(command, overrides=tuple(words), multirun=len(sweep.trials) > 1).pasted(),
+        class_names=trial.data.class_names,
     )
 
 
@@ -307,18 +316,23 @@ def _wrapped(text: str, name: str) -> list[str]:
     return [f"{name:<{MARGIN}}{lines[0].removeprefix(indent)}", *lines[1:]] if lines else []
 
 
-def _table(classes: pd.DataFrame) -> list[str]:
+def _table(classes: pd.DataFrame, names: Sequence[str]) -> list[str]:
     """Return the lines of the table of classes, with a bar for each number of training rows."""
-    head = f"{'':<{MARGIN}}" + "".join(f"{name:>12}" for name in classes)
+    titles = [
+        cut(f"{number} {printable(names[number])}", MOST_TITLE) if names else f"class {number}"
+        for number in range(min(len(classes), MOST_CLASSES))
+    ]
+    margin = max(MARGIN, *map(len, titles))
+    head = f"{'':<{margin}}" + "".join(f"{name:>12}" for name in classes)
     room, most = WIDTH - len(head) - 2, int(classes["train"].max())
 
     def line(name: str, counts: Sequence[int], bar: str = "") -> str:
-        return f"{name:<{MARGIN}}" + "".join(f"{count:>12,}" for count in counts) + f"  {bar}".rstrip()
+        return f"{name:<{margin}}" + "".join(f"{count:>12,}" for count in counts) + f"  {bar}".rstrip()
 
     shown, rest = classes.head(MOST_CLASSES), classes.iloc[MOST_CLASSES:]
     lines = [
-        line(f"class {number}", row, "━" * round(room * row[0] / most))
-        for number, row in zip(shown.index, shown.to_numpy().tolist(), strict=True)
+        line(title, row, "━" * round(room * row[0] / most))
+        for title, row in zip(titles, shown.to_numpy().tolist(), strict=True)
     ]
     if len(rest):
         lines.append(line(f"{len(rest)} more", rest.sum().tolist()))

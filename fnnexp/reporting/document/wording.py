@@ -103,6 +103,24 @@ def listed(texts: Sequence[str]) -> str:
     return f"{', '.join(first)} and {last}" if first else last
 
 
+def class_title(names: Sequence[str], number: int) -> str:
+    """Return what sentences call a class: its name, or its number if classes have no names.
+
+    >>> class_title(["ant", "bee"], 1), class_title((), 1)
+    ('bee', 'class 1')
+    """
+    return names[number] if names else f"class {number}"
+
+
+def cut(text: str, most: int) -> str:
+    """Return a text with at most so many characters, cut at its end.
+
+    >>> cut("ant", 7), cut("bumblebee", 7)
+    ('ant', 'bumble…')
+    """
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
 def rows_of(runs: pd.DataFrame) -> str:
     """Return what sentences call the rows of these trials' data: images if they are known to be images.
 

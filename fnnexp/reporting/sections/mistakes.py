@@ -20,8 +20,9 @@ from fnnexp.nn.arrays import Array
 from fnnexp.nn.evaluation import Predictions
 from fnnexp.nn.pieces.losses import output_of
 from fnnexp.reporting.document.blocks import Section, Text
-from fnnexp.reporting.document.wording import percent
+from fnnexp.reporting.document.wording import class_title, percent
 from fnnexp.reporting.plots import picture
+from fnnexp.reporting.plots.rows import classes
 from fnnexp.reporting.plots.rows import images as plots
 from fnnexp.results import comparisons
 from fnnexp.results.factors import as_text
@@ -51,6 +52,8 @@ class Evaluation(NamedTuple):
         The accuracy on the split that the run has logged.
     is_probability
         Whether the network's outputs are probabilities of the classes, as those of softmax are.
+    class_names
+        The names of the classes; () if they are only numbers.
     """
 
     trial: str
@@ -63,6 +66,7 @@ class Evaluation(NamedTuple):
     W1: Array
     logged: float
     is_probability: bool
+    class_names: tuple[str, ...] = ()
 
     @property
     def things(self) -> str:
@@ -87,7 +91,7 @@ def section(runs: pd.DataFrame, findings: Findings, uri: str | None = None) -> S
     try:
         evaluation = evaluate(best, uri)
         drawn, notes = figures(evaluation)
-        data = {"confusion": confusion(evaluation).reset_index(), "mistakes": mistakes(evaluation)}
+        data = {"confusion": _as_table(confusion(evaluation)), "mistakes": mistakes(evaluation)}
     except FnnexpError as error:
         reason = str(error)
     except MemoryError as error:
@@ -126,6 +130,7 @@ def evaluate(best: pd.Series, uri: str | None = None) -> Evaluation:
         best["name"], SPLITS[name], network.row_numbers(name), split.images,
         np.asarray(split.labels, np.intp), network.predictions(split), network.recipe.architecture.classes,
         network.weights["W1"], float(best[f"{name}_accuracy"]), output_of(network.recipe) == "softmax",
+        network.class_names,
     )  # fmt: skip
 
 
@@ -134,8 +139,16 @@ def evaluate(best: pd.Series, uri: str | None = None) -> Evaluation:
 
 def confusion(evaluation: Evaluation) -> pd.DataFrame:
     """Return the number of images by real class (rows) and predicted class (columns)."""
-    matrix = counts(evaluation.real, evaluation.predictions.predicted, evaluation.classes)
+    predicted = evaluation.predictions.predicted
+    matrix = counts(evaluation.real, predicted, evaluation.classes, evaluation.class_names)
     return matrix.rename_axis(index="real", columns=None)
+
+
+def _as_table(matrix: pd.DataFrame) -> pd.DataFrame:
+    """Return a confusion matrix with its index as the column `real`."""
+    if "real" in matrix:  # the name of a class
+        matrix = matrix.set_axis([f"{i} {name}" for i, name in enumerate(matrix)], axis="columns")
+    return matrix.reset_index()
 
 
 def mistakes(evaluation: Evaluation) -> pd.DataFrame:
@@ -143,14 +156,18 @@ def mistakes(evaluation: Evaluation) -> pd.DataFrame:
 
     `row` is the row number, from 0, in the file of the images: the training file for validation rows, else
     the test file. `probability` is that of the predicted class. Without softmax the column is `output`, the
-    network's value. `loss` is the loss that the trial was trained with.
+    network's value. `loss` is the loss that the trial was trained with. `real_name` and `predicted_name` are
+    the names of the classes, or their numbers if they have no names.
     """
     value = "probability" if evaluation.is_probability else "output"
     wrong, predictions = evaluation.wrong, evaluation.predictions
+    real, predicted = evaluation.real[wrong], predictions.predicted[wrong]
+    names = np.array(evaluation.class_names or range(evaluation.classes)).astype(str)
     return pd.DataFrame({
-        "row": evaluation.rows[wrong], "real": evaluation.real[wrong],
-        "predicted": predictions.predicted[wrong], value: predictions.output[wrong],
-        "loss": predictions.loss[wrong],
+        "row": evaluation.rows[wrong], "real": real, "predicted": predicted,
+        value: predictions.output[wrong], "loss": predictions.loss[wrong],
+        "real_name": pd.Series(names[real], dtype="str"),
+        "predicted_name": pd.Series(names[predicted], dtype="str"),
     })  # fmt: skip
 
 
@@ -169,9 +186,11 @@ def sentence(evaluation: Evaluation) -> str:
         np.fill_diagonal(matrix, 0)
         real, predicted = np.unravel_index(matrix.argmax(), matrix.shape)
         times = plural(int(matrix.max()), "time")
+        names = evaluation.class_names or tuple(map(str, range(evaluation.classes)))
+        for_ = class_title(evaluation.class_names, int(real))
         text += (
             f"{wrong:,} wrong ({percent(wrong / n)}). {remark} "
-            f"Its most frequent mistake is to predict {predicted} for class {real} ({times})."
+            f"Its most frequent mistake is to predict {names[predicted]} for {for_} ({times})."
         )
     logged = round(evaluation.logged * n) if math.isfinite(evaluation.logged) else None
     if logged != n - wrong:
@@ -195,6 +214,9 @@ MOST_CLASSES = 30
 GALLERY = (4, 8)
 """The number of rows and columns in the figure of the worst errors."""
 
+NAME, SHORT = 12, 3
+"""Characters of the name of a class above an image; longer names than this need two lines."""
+
 MOST_UNITS, UNITS_ACROSS = 100, 10
 """The largest number of hidden units that are drawn, and the number of units in a row."""
 
@@ -206,7 +228,9 @@ def figures(evaluation: Evaluation) -> tuple[list[Figure], list[str]]:
     drawn, notes = [], []
     if evaluation.classes <= MOST_CLASSES:
         matrix = plots.confusion_matrix(
-            confusion(evaluation).to_numpy(), f"{evaluation.split} {evaluation.things}"
+            confusion(evaluation).to_numpy(),
+            f"{evaluation.split} {evaluation.things}",
+            evaluation.class_names,
         )
         drawn.append(picture.block(matrix, "confusion", CONFUSION.format(evaluation.things)))
     else:
@@ -238,8 +262,13 @@ def _gallery(evaluation: Evaluation, side: int) -> picture.Picture:
     rows, columns = GALLERY
     worst, predictions = evaluation.wrong[: rows * columns], evaluation.predictions
     images = np.asarray(evaluation.images[worst], np.uint8).reshape(len(worst), side, side)
-    form = "{} predicted as {} ({:.0%})" if evaluation.is_probability else "{} predicted as {} ({:.2f})"
-    titles = [form.format(evaluation.real[i], predictions.predicted[i], predictions.output[i]) for i in worst]
+    names = classes.titles(evaluation.class_names, evaluation.classes, NAME)
+    form = "{}\nas {}" if max(map(len, names)) > SHORT else "{} predicted as {}"
+    form += " ({:.0%})" if evaluation.is_probability else " ({:.2f})"
+    titles = [
+        form.format(names[evaluation.real[i]], names[predictions.predicted[i]], predictions.output[i])
+        for i in worst
+    ]
     return plots.gallery(images, titles, columns)
 
 

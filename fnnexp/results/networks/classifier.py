@@ -228,7 +228,8 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 f"training diverged in epoch {end.epoch}: its loss or its weights are not finite; write a "
                 f"smaller lr than {dict(trial.hyper)['lr']:g}"
             )
-        self.network_ = _network(trial, end, data, self.engine)
+        texts = tuple(str(label) for label in self.classes_)
+        self.network_ = _network(trial, end, data, self.engine, () if labelled.are_numbers(texts) else texts)
         names = [name for name in records[-1].metrics if not name.startswith("test_")] if records else []
         self.history_ = {name: [record.metrics.get(name, math.nan) for record in records] for name in names}
         return self
@@ -293,7 +294,9 @@ def _as_trained(X: Numbers) -> Numbers:
     return np.ascontiguousarray(labelled.as_real(X))
 
 
-def _network(trial: Trial, end: End, data: TrainingData, engine: str) -> Network:
+def _network(
+    trial: Trial, end: End, data: TrainingData, engine: str, class_names: tuple[str, ...]
+) -> Network:
     """Return the network at the end of training; with early stopping, that of the best epoch."""
     architecture = trial.recipe.architecture
     theta = end.theta if end.best_theta is None else end.best_theta
@@ -310,6 +313,7 @@ def _network(trial: Trial, end: End, data: TrainingData, engine: str) -> Network
         engine,
         partial(_same, inputs),
         _no_data,
+        partial(_same, class_names),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -52,8 +53,9 @@ def confusion(
     -------
     DataFrame
         The number of rows (int64) by true class (the index `true`) and predicted class (the columns,
-        `predicted`); C by C. The diagonal is what is right: its sum divided by the number of rows is the
-        accuracy.
+        `predicted`); C by C. Classes are in the order of their numbers. If the data has names for them, the
+        index and the columns are these names, else the numbers. The diagonal is what is right: its sum
+        divided by the number of rows is the accuracy.
 
     Raises
     ------
@@ -67,14 +69,22 @@ def confusion(
     """
     network = loaded(network, experiment, tracking_uri)
     answers = _answers(network, X, y, split)
-    return counts(answers.true, answers.predicted, network.recipe.architecture.classes)
+    classes = network.recipe.architecture.classes
+    return counts(answers.true, answers.predicted, classes, network.class_names)
 
 
-def counts(true: NDArray[np.intp], predicted: NDArray[np.intp], classes: int) -> pd.DataFrame:
+def counts(
+    true: NDArray[np.intp], predicted: NDArray[np.intp], classes: int, names: Sequence[str] = ()
+) -> pd.DataFrame:
     """Return the number of rows by true class (the index) and predicted class (the columns)."""
     matrix = np.zeros((classes, classes), np.int64)
     np.add.at(matrix, (true, predicted), 1)
-    return pd.DataFrame(matrix, pd.RangeIndex(classes, name="true"), pd.RangeIndex(classes, name="predicted"))
+    return pd.DataFrame(matrix, class_index(classes, names, "true"), class_index(classes, names, "predicted"))
+
+
+def class_index(classes: int, names: Sequence[str], name: str) -> pd.Index[Any]:
+    """Return an index of so many classes: their names, or their numbers if they have none."""
+    return pd.Index(list(names), dtype="str", name=name) if names else pd.RangeIndex(classes, name=name)
 
 
 def mistakes(
@@ -101,8 +111,10 @@ def mistakes(
         - `true`, `predicted` (int64): the label, and the predicted class.
         - `probability` (float64): that of the predicted class. If the outputs are not those of softmax, the
           column is `output`, the network's output for that class.
+        - `true_name`, `predicted_name` (str): the names of the two classes; their numbers if the data has no
+          names.
 
-        Sorted by this last column, the largest first; then by `row`. Empty if all rows are right.
+        Sorted by `probability`, or `output`, the largest first; then by `row`. Empty if all rows are right.
 
     Raises
     ------
@@ -111,7 +123,9 @@ def mistakes(
 
     Examples
     --------
-    >>> fnnexp.mistakes(fnnexp.best(runs)).head()  # doctest: +SKIP
+    >>> mistakes = fnnexp.mistakes(fnnexp.best(runs))  # doctest: +SKIP
+    >>> X[mistakes["row"]]  # all misclassified rows of the array X  # doctest: +SKIP
+    >>> X[mistakes["row"].iloc[0]]  # the surest mistake  # doctest: +SKIP
     """
     network = loaded(network, experiment, tracking_uri)
     answers = _answers(network, X, y, split)
@@ -119,7 +133,11 @@ def mistakes(
     wrong = wrong[np.argsort(-answers.output[wrong], kind="stable")]
     name = "probability" if output_of(network.recipe) == "softmax" else "output"
     columns = dict(zip(("row", "true", "predicted", name), answers, strict=True))
-    return pd.DataFrame({key: values[wrong] for key, values in columns.items()})
+    frame = pd.DataFrame({key: values[wrong] for key, values in columns.items()})
+    names = np.array(network.classes)
+    return frame.assign(**{
+        f"{key}_name": pd.Series(names[frame[key]], dtype="str") for key in ("true", "predicted")
+    })  # fmt: skip
 
 
 def _answers(network: Network, X: Any, y: Any, split: str | None) -> Answers:

@@ -73,6 +73,7 @@ class Network:
     engine: str = field(repr=False)
     make_inputs: Callable[[], Inputs] = field(repr=False)
     load_data: Callable[[], TrainingData] = field(repr=False)
+    read_class_names: Callable[[], tuple[str, ...]] = field(repr=False)
 
     def __post_init__(self) -> None:
         for array in self.weights.values():
@@ -85,8 +86,18 @@ class Network:
         about = f"{widths} {activations}".strip()
         return f"<Network {self.name}: {about}, {architecture.parameter_count:,} parameters>"
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes (C,); their numbers as texts if the data has no names.
+
+        Examples
+        --------
+        >>> [network.classes[k] for k in network.predict(X)]  # doctest: +SKIP
+        """
+        return self.class_names or tuple(map(str, range(self.recipe.architecture.classes)))
+
     def predict(self, X: Any) -> NDArray[np.intp]:
-        """Return the predicted class of each row (n,): the class with the largest output.
+        """Return the predicted class of each row (n,): the number of the class with the largest output.
 
         Parameters
         ----------
@@ -167,6 +178,11 @@ class Network:
         return Rows(np.asarray(chosen.images), np.asarray(chosen.labels))
 
     # Members that confusion(), mistakes() and reports use
+
+    @cached_property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the classes (C,); () if they are only numbers, or if the names were not recorded."""
+        return self.read_class_names()
 
     @property
     def has_probabilities(self) -> bool:

@@ -37,6 +37,8 @@ class Regions:
         The number of classes.
     is_probability
         Whether the outputs are probabilities.
+    class_names
+        The names of the classes; () if they are only numbers.
     """
 
     x: NDArray[np.float64]
@@ -47,6 +49,7 @@ class Regions:
     labels: NDArray[np.uint8]
     classes: int
     is_probability: bool
+    class_names: tuple[str, ...] = ()
 
 
 def regions(network: Network, places: int = PLACES) -> Regions:
@@ -73,5 +76,5 @@ def regions(network: Network, places: int = PLACES) -> Regions:
     shape = places, places
     return Regions(
         x, y, predictions.predicted.reshape(shape), predictions.output.reshape(shape), points,
-        np.asarray(train.labels), architecture.classes, network.has_probabilities,
+        np.asarray(train.labels), architecture.classes, network.has_probabilities, network.class_names,
     )  # fmt: skip

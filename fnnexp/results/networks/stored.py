@@ -31,9 +31,19 @@ from fnnexp.results.frames import PIECES
 from fnnexp.results.networks.finding import find
 from fnnexp.results.networks.inputs import Inputs
 from fnnexp.results.networks.network import Network, TrainingData
-from fnnexp.tracking import artifacts
+from fnnexp.tracking import artifacts, reader
 from fnnexp.tracking.reader import StoredRun
-from fnnexp.tracking.run_format import DIVERGED, ENGINE, FAILED, FINISHED, INTERRUPTED, PRUNED, engine_name
+from fnnexp.tracking.run_format import (
+    CLASS_NAMES,
+    DIVERGED,
+    ENGINE,
+    FAILED,
+    FINISHED,
+    INTERRUPTED,
+    PRUNED,
+    class_names_of,
+    engine_name,
+)
 
 CONFIG_BYTES = 1 << 16
 """The largest config.yaml that is read, in bytes; it usually has about 1,000."""
@@ -78,8 +88,9 @@ def load(
     -------
     Network
         With `predict(X)`, `predict_proba(X)` and `accuracy(X, y)`; `weights`, arrays by name, `W1` of shape
-        (inputs, units) and so on; `config`, nested dictionaries; and `rows("test")`, the inputs and labels of
-        a split. See :class:`fnnexp.results.networks.network.Network`.
+        (inputs, units) and so on; `classes`, the names of the classes; `config`, nested dictionaries; and
+        `rows("test")`, the inputs and labels of a split. See
+        :class:`fnnexp.results.networks.network.Network`.
 
         X has the values of the training file, and is scaled as the trial scaled it. If the scale is `center`
         or `standardize`, the training data must be on this machine.
@@ -151,6 +162,8 @@ class Recorded:
         The name of the engine that trained it.
     notes
         What was decided while its data was read.
+    class_names
+        The tag with the names of its classes, "" if it has none; None if the store has to be asked.
     """
 
     run_id: str
@@ -161,6 +174,7 @@ class Recorded:
     train_rows: int = 0
     engine: str = "numpy"
     notes: str = ""
+    class_names: str | None = None
 
     @classmethod
     def of_run(cls, run: StoredRun) -> Recorded:
@@ -170,7 +184,7 @@ class Recorded:
         return cls(
             run.run_id, run.trial, run.name, tags.get("fnnexp.data_checksum"), run.params.get(PIECES),
             int(rows) if rows.isdecimal() else 0, engine_name(tags.get(ENGINE)),
-            tags.get("fnnexp.data_notes", ""),
+            tags.get("fnnexp.data_notes", ""), tags.get(CLASS_NAMES, ""),
         )  # fmt: skip
 
     @classmethod
@@ -218,7 +232,16 @@ def network_of(recorded: Recorded, uri: str | None, file: str = artifacts.WEIGHT
         recorded.engine,
         partial(_inputs, recipe, recorded, job.config.data.name, load_data),
         load_data,
+        partial(_class_names, recorded, recipe.architecture.classes, uri),
     )
+
+
+def _class_names(recorded: Recorded, classes: int, uri: str | None) -> tuple[str, ...]:
+    """Return the recorded names of a trial's classes; () if it has none."""
+    tag = recorded.class_names
+    if tag is None:
+        tag = reader.tags_of(recorded.run_id, uri).get(CLASS_NAMES)
+    return class_names_of(tag, classes)
 
 
 def _job(content: bytes, recorded: Recorded) -> Job:

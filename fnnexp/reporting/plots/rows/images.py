@@ -10,6 +10,7 @@ from matplotlib.patches import Rectangle
 from fnnexp.nn.arrays import Array
 from fnnexp.reporting.plots.layout import bare
 from fnnexp.reporting.plots.picture import Picture, mark
+from fnnexp.reporting.plots.rows import classes
 from fnnexp.reporting.plots.style import INK, SMALLEST, shade
 
 if TYPE_CHECKING:
@@ -20,17 +21,30 @@ if TYPE_CHECKING:
 CLIP = 99.5
 """The percentile of absolute weights at which the scale ends, so that outliers do not make the rest pale."""
 
+NAME, MOST_WIDE = 16, 6.0
+"""Characters of the name of a class beside a matrix. Above it, names are turned if the columns would
+together be wider than this, in inches."""
+
+CHARACTER, LINE = 0.068, 0.14  # the width of a character and the height of a line, in inches
+
 NEGATIVE, ZERO, POSITIVE = (0.03, 0.19, 0.42), (0.66, 0.66, 0.66), (1.0, 0.93, 0.72)
 """These colours run from dark to light, so a print in grey still shows the sign."""
 
 
-def confusion_matrix(counts: NDArray[np.int64], things: str = "rows") -> Picture:
+def confusion_matrix(counts: NDArray[np.int64], things: str = "rows", names: Sequence[str] = ()) -> Picture:
     """Return a figure of the counts (C, C), with real classes as rows, and with shaded mistakes.
 
-    `things` is what is counted.
+    `things` is what is counted, and `names` are those of the classes, if they have any.
     """
     n = len(counts)
-    cell, left, top, right, bottom = (0.52, 0.34), 0.5, 0.5, 0.7, 0.1
+    labels: list[str] = classes.titles(names, n, NAME)
+    hovered: Sequence[Any] = list(names) if names else range(n)
+    longest = CHARACTER * max(map(len, labels))
+    turned = n * max(longest + 0.16, 0.52) > MOST_WIDE and longest > 0.4
+    cell, bottom = (0.52 if turned else max(longest + 0.16, 0.52), 0.34), 0.1
+    # How far to the right of the matrix the column of percentages ends; its head must not touch a name.
+    shares = 0.39 if longest < 0.3 else 0.55 if turned else 0.65
+    left, top, right = 0.36 + max(longest, 0.14), 0.5 + longest * turned, shares + 0.31
     width, height = left + n * cell[0] + right, top + n * cell[1] + bottom
     figure = Picture(figsize=(width, height), facecolor="none")
     place = (left / width, bottom / height, n * cell[0] / width, n * cell[1] / height)
@@ -41,7 +55,7 @@ def confusion_matrix(counts: NDArray[np.int64], things: str = "rows") -> Picture
     for real in range(n):
         for predicted in range(n):
             count, position = int(counts[real, predicted]), (predicted + 0.5, real + 0.5)
-            numbers = {"real": [real], "predicted": [predicted], "count": [count]}
+            numbers = {"real": [hovered[real]], "predicted": [hovered[predicted]], "count": [count]}
             mark(ax, [], {}, things, [position[0]], [position[1]], numbers, size=(1, 1))
             box: dict[str, Any] = {"facecolor": "none", "edgecolor": INK, "linewidth": 0.7, "alpha": 0.45}
             ink = INK
@@ -55,21 +69,23 @@ def confusion_matrix(counts: NDArray[np.int64], things: str = "rows") -> Picture
             ax.text(*position, f"{count:,}", color=ink, **middle)
         total = int(counts[real].sum())
         share = f"{100 * counts[real, real] / total:.1f}" if total else "–"
-        ax.text(n + 0.75, real + 0.5, share, color=INK, ha="right", va="center", fontsize=8.5)
-    ax.text(n + 0.75, -0.32, "correct %", color=INK, ha="right", va="bottom", fontsize=SMALLEST)
+        ax.text(n + shares / cell[0], real + 0.5, share, color=INK, ha="right", va="center", fontsize=8.5)
+    ax.text(n + shares / cell[0], -0.32, "correct %", color=INK, ha="right", va="bottom", fontsize=SMALLEST)
     ax.xaxis.tick_top()
     ax.xaxis.set_label_position("top")
-    ax.set_xticks([i + 0.5 for i in range(n)], [str(i) for i in range(n)])
-    ax.set_yticks([i + 0.5 for i in range(n)], [str(i) for i in range(n)])
+    ticks = [i + 0.5 for i in range(n)]
+    ax.set_xticks(ticks, labels, parse_math=False, rotation=90 if turned else 0)
+    ax.set_yticks(ticks, labels, parse_math=False)
     ax.set_xlabel("predicted", color=INK, fontsize=9)
     ax.set_ylabel("real", color=INK, fontsize=9)
     return figure
 
 
 def gallery(images: NDArray[np.uint8], titles: Sequence[str], columns: int) -> Picture:
-    """Return a figure of images (n, S, S) on white, with a title above each."""
+    """Return a figure of images (n, S, S) on white, with a title of one or two lines above each."""
     tiles = np.repeat((255 - images)[..., None], 3, axis=3)
-    return _tiled(tiles, columns, tile=1.22, gap=(0.24, 0.3), titles=titles)[0]
+    lines = max(title.count("\n") for title in titles)
+    return _tiled(tiles, columns, tile=1.22, gap=(0.24, 0.3 + LINE * lines), titles=titles)[0]
 
 
 def first_weights(W1: Array, side: int, most: int, columns: int) -> Picture:
@@ -137,7 +153,8 @@ def _tiled(
         whole[y : y + side, x : x + side, 3] = 255
         if titles:
             position = (left + (x + side / 2) / per, top - y / per + 0.05)
-            ax.text(*position, titles[i], color=INK, fontsize=SMALLEST, ha="center", va="bottom")
+            style: dict[str, Any] = {"fontsize": SMALLEST, "ha": "center", "va": "bottom"}
+            ax.text(*position, titles[i], color=INK, parse_math=False, **style)
     high, wide = whole.shape[0] / per, whole.shape[1] / per
     ax.imshow(whole, extent=(left, left + wide, top - high, top), aspect="auto", interpolation="none")
     ax.set(xlim=(0, width), ylim=(0, height))

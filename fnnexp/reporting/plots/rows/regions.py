@@ -11,6 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from fnnexp.reporting.plots.layout import add_legend, columns_for, in_rows
 from fnnexp.reporting.plots.picture import Picture
+from fnnexp.reporting.plots.rows.classes import titles
 from fnnexp.reporting.plots.style import COLOURS, INK, MARKERS
 
 if TYPE_CHECKING:
@@ -26,6 +27,9 @@ SIDE, GAP, LEFT, TOP, BOTTOM, LEGEND, LINE = 2.35, (0.46, 0.72), 0.42, 0.5, 0.3,
 TITLE = 32
 """Characters of a line above a panel. A longer title has two lines, and is cut if it is still longer."""
 
+NAME = 14
+"""Characters of the name of a class in the legend."""
+
 MOST_POINTS = 300
 """The largest number of training rows in a panel."""
 
@@ -37,7 +41,7 @@ def boundaries(panels: Sequence[tuple[str, str, Regions]]) -> Picture:
     """Return a figure with a panel for each network: its title, a second line, and its regions.
 
     A region has the colour of the class that the network predicts there. It is transparent, so that it suits
-    a light and a dark page.
+    a light and a dark page. The legend has the names of the classes, if they are the same in all panels.
     """
     across = columns_for(len(panels))
     rows = -(-len(panels) // across)
@@ -54,7 +58,9 @@ def boundaries(panels: Sequence[tuple[str, str, Regions]]) -> Picture:
         ax.text(0, 1 + 0.19 / SIDE, _in_lines(title), fontsize=8.5, **text)
         ax.text(0, 1 + 0.04 / SIDE, below, fontsize=8, alpha=0.75, **text)
     classes = max(regions.classes for *_, regions in panels)
-    entries = {f"class {i}": Line2D([], [], linestyle="", **_marker(i, 5)) for i in range(classes)}
+    names = {regions.class_names for *_, regions in panels}
+    texts = titles(names.pop() if len(names) == 1 else (), classes, NAME, "class ")
+    entries = {text: Line2D([], [], linestyle="", **_marker(i, 5)) for i, text in enumerate(texts)}
     add_legend(figure, entries, 2 if across == 1 else 5)
     return figure
 

@@ -9,6 +9,7 @@ from matplotlib.patches import Patch
 
 from fnnexp.reporting.plots.layout import add_legend, set_title
 from fnnexp.reporting.plots.picture import Picture
+from fnnexp.reporting.plots.rows.classes import titles
 from fnnexp.reporting.plots.rows.regions import draw_points, plain
 from fnnexp.reporting.plots.style import COLOURS, INK
 
@@ -32,35 +33,43 @@ SHADES = (1.0, 0.6, 0.3)
 MOST_TICKS = 20
 """With more classes than this, not each has a tick."""
 
+ABOVE, BELOW, FEW = 16, 12, 3
+"""Characters of the name of a class above an image, and below its bar; so many names are not turned."""
+
 MOST_INPUTS = 16
 """The largest number of inputs whose histograms are drawn."""
 
 BINS = 24
 
 
-def of_images(counts: pd.DataFrame, images: NDArray[np.uint8], labels: Sequence[int]) -> Picture:
+def of_images(
+    counts: pd.DataFrame, images: NDArray[np.uint8], labels: Sequence[int], names: Sequence[str] = ()
+) -> Picture:
     """Return a figure of the rows by class and split, and of images (n, S, S) with their classes."""
-    figure = _bars(counts)
+    figure = _bars(counts, names)
+    above = titles(names, len(counts), ABOVE, "class ")
     for i, (image, label) in enumerate(zip(images, labels, strict=True)):
         ax = _panel(figure, i, 4, 4, gap=(0.08, 0.2))
         ax.imshow(255 - image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
         ax.set_axis_off()
-        ax.set_title(f"class {label}", color=INK, fontsize=7, pad=1.5)
+        ax.set_title(above[label], color=INK, fontsize=7, pad=1.5, parse_math=False)
     return figure
 
 
-def of_points(counts: pd.DataFrame, points: NDArray[Any], labels: NDArray[np.uint8]) -> Picture:
+def of_points(
+    counts: pd.DataFrame, points: NDArray[Any], labels: NDArray[np.uint8], names: Sequence[str] = ()
+) -> Picture:
     """Return a figure of the rows by class and split, and of the training rows (n, 2) in the plane."""
-    figure = _bars(counts)
+    figure = _bars(counts, names)
     ax = _panel(figure, 0, 1, 1)
     draw_points(ax, points, labels)
     plain(ax)
     return figure
 
 
-def of_inputs(counts: pd.DataFrame, x: NDArray[Any]) -> Picture:
+def of_inputs(counts: pd.DataFrame, x: NDArray[Any], names: Sequence[str] = ()) -> Picture:
     """Return a figure of the rows by class and split, and a histogram of each input of the rows (n, D)."""
-    figure = _bars(counts)
+    figure = _bars(counts, names)
     shown = min(x.shape[1], MOST_INPUTS)
     across = int(np.ceil(np.sqrt(shown)))
     for i in range(shown):
@@ -74,21 +83,28 @@ def of_inputs(counts: pd.DataFrame, x: NDArray[Any]) -> Picture:
     return figure
 
 
-def _bars(counts: pd.DataFrame) -> Picture:
-    """Return a figure of the number of rows by class (the index) and split (the columns), as stacked bars."""
+def _bars(counts: pd.DataFrame, names: Sequence[str]) -> Picture:
+    """Return a figure of the number of rows by class and split (the columns), as stacked bars."""
     figure = Picture(figsize=(WIDTH, HEIGHT), facecolor="none")
     ax = _axes(figure, BARS)
-    below = np.zeros(len(counts))
+    numbers, below = np.arange(len(counts)), np.zeros(len(counts))
     handles = {}
     for i, (split, column) in enumerate(counts.items()):
         grey: dict[str, Any] = {"color": COLOURS[7], "alpha": SHADES[i], "linewidth": 0}
-        ax.bar(counts.index, column, 0.8, bottom=below, **grey)
+        ax.bar(numbers, column, 0.8, bottom=below, **grey)
         below += column.to_numpy()
         handles[str(split)] = Patch(**grey)
     plain(ax)
     ax.spines[["top", "right"]].set_visible(False)
-    ax.set_xticks(counts.index[:: -(-len(counts) // MOST_TICKS)])
-    ax.set_xlabel("class", color=INK, fontsize=8)
+    shown = numbers[:: -(-len(counts) // MOST_TICKS)]
+    ax.set_xticks(shown)
+    if names:
+        below_bars = titles(names, len(counts), BELOW)
+        turned: dict[str, Any] = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
+        style: dict[str, Any] = {"fontsize": 7, "parse_math": False} | (turned if len(counts) > FEW else {})
+        ax.set_xticklabels([below_bars[number] for number in shown], **style)
+    else:
+        ax.set_xlabel("class", color=INK, fontsize=8)
     set_title(ax, "rows")
     add_legend(figure, handles, 3)
     return figure

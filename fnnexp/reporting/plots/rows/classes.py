@@ -1,0 +1,58 @@
+"""What figures call classes: their names, if these fit and can be drawn, or else their numbers."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING
+
+from matplotlib.font_manager import FontProperties, findfont, get_font
+
+from fnnexp.reporting.document.wording import cut
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def titles(names: Sequence[str], classes: int, most: int, before: str = "") -> list[str]:
+    """Return a different text for each class, in the order of their numbers.
+
+    Names with characters that the font of figures lacks, such as Japanese ones, are replaced by the number.
+    If two names are the same once they are cut, all begin with their number.
+
+    Parameters
+    ----------
+    names
+        The names of the classes, or none.
+    classes
+        The number of classes.
+    most
+        The largest number of characters.
+    before
+        What is written before a number that stands alone.
+
+    Examples
+    --------
+    >>> titles(["ant", "猫", "bumblebee"], 3, 7), titles([], 2, 7, "class ")
+    (['ant', '1', 'bumble…'], ['class 0', 'class 1'])
+    >>> titles(["house cat", "house sparrow"], 2, 8)
+    ['0 house…', '1 house…']
+    """
+    numbers = [f"{before}{number}" for number in range(classes)]
+    if not names:
+        return numbers
+    texts = [
+        cut(name, most) if _can_be_drawn(name) else number
+        for name, number in zip(names, numbers, strict=True)
+    ]
+    if len(set(texts)) == classes:
+        return texts
+    return [cut(f"{i} {name}", most) if _can_be_drawn(name) else numbers[i] for i, name in enumerate(names)]
+
+
+def _can_be_drawn(text: str) -> bool:
+    return all(ord(character) in _characters() for character in text)
+
+
+@cache
+def _characters() -> frozenset[int]:
+    return frozenset(get_font(findfont(FontProperties())).get_charmap())
