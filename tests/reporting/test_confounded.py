@@ -11,6 +11,7 @@ from scipy import stats
 import fnnexp
 from fnnexp.reporting.document.blocks import TERMINAL, Text
 from fnnexp.reporting.sections import leaderboard, overview, summary
+from fnnexp.reporting.sections.by_factor import asked
 from fnnexp.results import comparisons, filters, questions
 from fnnexp.results.ranking import ranking_of
 from fnnexp.tracking.run_format import METRICS
@@ -247,6 +248,27 @@ def test_the_leader_of_options_that_cannot_be_told_apart_is_named():
     first = fnnexp.answer(runs).splitlines()[0]
     ahead = f"{means.index[-1]} is {means.iloc[-1] - means.iloc[-2]:.2f} points ahead of {means.index[-2]}"
     assert first.startswith(f"On average, the 3 initializers cannot be told apart ({ahead}, 95% interval ")
+
+
+def test_what_was_asked_names_the_options_that_none_beats_and_those_that_all_of_them_beat():
+    names = ("zeros", "max", "xavier", "he")
+    runs = frame(*({"arch": arch, "init": init} for arch in ("relu_100", "tanh_128") for init in names))
+    noise = 0.01 * np.random.default_rng(2).normal(size=len(runs))
+    means = {"zeros": 0.1, "max": 0.1, "xavier": 0.8, "he": 0.8}
+    tanh = runs["arch"] == "tanh_128"
+    accuracy = runs["init"].astype("str").map(means).where(tanh, 0.1) + noise
+    runs = runs.assign(val_accuracy=accuracy, test_accuracy=accuracy)
+    found = asked.answers(runs, asked.by_compare(runs, ["init"]), None, None)
+    first, table, unsettled = found.blocks
+    assert first.text == (
+        "4 of the 12 questions that were asked (compare=init) are settled: he and xavier are better than max "
+        "and zeros with tanh_128."
+    )
+    assert [row[0].text for row in table.rows] == ["relu_100"] * 6 + ["tanh_128"] * 6
+    assert [" is better than " in row[1].text for row in table.rows] == [False] * 6 + [True] * 4 + [False] * 2
+    neither = sum("learned in no seed" in row[1].text for row in table.rows)
+    assert neither == 7  # all pairs on relu_100, and max with zeros on tanh_128
+    assert unsettled.text.startswith("Of 12 questions, 7 are answered by which options learned at all")
 
 
 @pytest.mark.parametrize("seeds", [5, 6])
