@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from fnnexp.reporting.plots.api import plot_boundary, plot_curves, plot_heat_map, plot_histograms
     from fnnexp.reporting.replication.published import published
     from fnnexp.reporting.sections.leaderboard import leaderboard
+    from fnnexp.reporting.sections.pairs import compare
     from fnnexp.reporting.sections.summary import answer
     from fnnexp.reporting.write import report
     from fnnexp.results.comparisons import shares
@@ -51,7 +52,6 @@ if TYPE_CHECKING:
     from fnnexp.results.networks.mistakes import confusion, mistakes
     from fnnexp.results.networks.stored import load
     from fnnexp.results.networks.verifying import verify
-    from fnnexp.results.questions import compare
     from fnnexp.results.ranking import best, seconds_to
     from fnnexp.sweeping.resources.merging import merge
 
@@ -99,7 +99,7 @@ _DEFINED_IN = {
     "answer": "fnnexp.reporting.sections.summary",
     "at_equal": "fnnexp.reporting.at_equal",
     "best": "fnnexp.results.ranking",
-    "compare": "fnnexp.results.questions",
+    "compare": "fnnexp.reporting.sections.pairs",
     "confusion": "fnnexp.results.networks.mistakes",
     "curves": "fnnexp.results.frames",
     "diagnostics": "fnnexp.results.frames",

@@ -310,6 +310,14 @@ def checked(findings: Findings, found: Sequence[Comparison]) -> Findings:
     The options have the same names in the findings and in the comparisons. Findings about other trials are
     returned as they are.
     """
+    return findings._replace(
+        with_leader=with_checks(findings.with_leader, found),
+        of_options=with_checks(findings.of_options, found),
+    )
+
+
+def with_checks(table: pd.DataFrame, found: Sequence[Comparison]) -> pd.DataFrame:
+    """Return a frame of pairs with `open` for `better` where tuned options did not pass their check."""
     doubtful = {
         frozenset((row["a"], row["b"]))
         for comparison in found
@@ -317,17 +325,10 @@ def checked(findings: Findings, found: Sequence[Comparison]) -> Findings:
         if row["check"] and row["verdict"] == "open"
     }
     if len(found) != 1 or not doubtful:
-        return findings
-
-    def without_doubtful(table: pd.DataFrame) -> pd.DataFrame:
-        is_doubtful = [frozenset(pair) in doubtful for pair in zip(table["a"], table["b"], strict=True)]
-        verdict = table["verdict"].mask(pd.Series(is_doubtful, table.index, dtype="bool"), "open")
-        return table.assign(verdict=verdict)
-
-    return findings._replace(
-        with_leader=without_doubtful(findings.with_leader),
-        of_options=without_doubtful(findings.of_options),
-    )
+        return table
+    is_doubtful = [frozenset(pair) in doubtful for pair in zip(table["a"], table["b"], strict=True)]
+    verdict = table["verdict"].mask(pd.Series(is_doubtful, table.index, dtype="bool"), "open")
+    return table.assign(verdict=verdict)
 
 
 def needed(comparison: Comparison) -> list[tuple[int, int]]:

@@ -30,7 +30,6 @@ from fnnexp.results.factors import (
     AXES,
     as_text,
     as_texts,
-    by_version,
     factors_of,
     group_numbers,
     groups,
@@ -779,7 +778,7 @@ def shares(runs: pd.DataFrame, *, metric: str | None = None) -> pd.DataFrame:
     --------
     >>> fnnexp.shares(runs).set_index("effect")  # doctest: +SKIP
     """
-    runs = by_version(filters.longest(filters.compared(runs)))
+    runs = filters.reported(runs)
     shares_of_effects, about = shares_by(runs, ranking_of(runs, metric))
     shares_of_effects.attrs["about"] = about
     return shares_of_effects

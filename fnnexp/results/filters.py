@@ -10,7 +10,7 @@ from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 from fnnexp.config.resolve import label_in_full, label_now
 from fnnexp.errors import FnnexpError, did_you_mean, plural
-from fnnexp.results.factors import as_text, group_numbers
+from fnnexp.results.factors import as_text, by_version, group_numbers
 from fnnexp.results.frames import (
     CHECKSUM,
     PIECES,
@@ -82,6 +82,15 @@ def longest(runs: pd.DataFrame) -> pd.DataFrame:
     has_longer = pd.Series(runs.index.isin(pairs.loc[longer, "row"]), runs.index)
     left_out = has_longer.groupby(runs["epochs"]).transform("all").astype("bool")
     return part(runs, ~left_out) if left_out.any() else runs
+
+
+def reported(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows that tables and figures of trials are about, with the names that a report gives them.
+
+    Left out are trials that tuned options (:func:`compared`) and those that a later command trained for more
+    epochs (:func:`longest`). Options of edited files are named by version (:func:`by_version`).
+    """
+    return by_version(longest(compared(runs)))
 
 
 def about_longest(runs: pd.DataFrame, kept: pd.DataFrame) -> str:

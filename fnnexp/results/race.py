@@ -170,6 +170,8 @@ class Question:
     needed
         About how many seeds would settle the question; None if it is settled, unknown or above
         :data:`MOST_NEEDED`.
+    learned
+        In how many of the seeds each option learned, in the order of `options`.
     """
 
     factor: str
@@ -181,11 +183,20 @@ class Question:
     difference: float = float("nan")
     seeds: int = 0
     needed: int | None = None
+    learned: tuple[int, int] = (0, 0)
 
     @property
     def is_settled(self) -> bool:
         """Whether one option is better, or both are equivalent."""
         return self.verdict in (BETTER, EQUIVALENT)
+
+    @property
+    def is_guess(self) -> bool:
+        """Whether no test settles the question, but the second option learned in none of two or more seeds.
+
+        The first option learned in all of them, or in none either. No test is needed to say so.
+        """
+        return not self.is_settled and self.seeds > 1 and self.learned in ((0, 0), (self.seeds, 0))
 
 
 def questions_of(options: Sequence[Mapping[str, str]], factors: Iterable[str]) -> list[Question]:
@@ -268,6 +279,7 @@ class Race:
             d, mixed = _differences(question, results)
             differences.append((d, mixed))
             question.difference, question.seeds = statistics.mean(d), len(d)
+            question.learned = _learned(question, results)
             p_better[i], p_equivalent[i] = _p_values(d, self.limit, mixed=mixed)
         for i, question in enumerate(unsettled):
             question.p = float(min(p_better[i], p_equivalent[i]))
@@ -276,7 +288,7 @@ class Race:
         for question, (d, mixed) in zip(unsettled, differences, strict=True):
             if question.difference < 0:
                 question.options, question.rows = question.options[::-1], question.rows[::-1]
-                question.difference = -question.difference
+                question.difference, question.learned = -question.difference, question.learned[::-1]
             tried = results.goodness.shape[1]
             if question.verdict == OPEN and not self._can_be_settled(d, tried, mixed=mixed):
                 question.verdict = OUT_OF_REACH
@@ -307,6 +319,14 @@ def _differences(question: Question, results: Results) -> tuple[NDArray[np.float
     d = a - b
     d[np.abs(d) <= statistics.ROUNDING] = 0.0
     return d, bool((failed.any(axis=1) & ~failed.all(axis=1)).any())
+
+
+def _learned(question: Question, results: Results) -> tuple[int, int]:
+    """Return in how many of the seeds that both options finished each of them learned."""
+    rows = list(question.rows)
+    both = np.isfinite(results.goodness[rows]).all(axis=0)
+    first, second = (int(np.count_nonzero(~failed[both])) for failed in results.failed[rows])
+    return first, second
 
 
 def _p_values(d: NDArray[np.float64], limit: float, *, mixed: bool) -> tuple[float, float]:
@@ -405,6 +425,12 @@ def answer(question: Question, ranking: Ranking) -> str:
     if question.seeds == 0:
         return f"{a} or {b}: no seed finished for both"
     so_far = f"{a} is ahead by {difference}" if question.difference else "their means are equal so far"
+    if question.is_guess:
+        return (
+            f"{a} learned in every seed, {b} in none; {so_far}"
+            if question.learned[0]
+            else (f"{a} and {b} learned in no seed")
+        )
     if question.verdict == OUT_OF_REACH:
         if question.seeds == 1:
             return f"{a} or {b} cannot be settled: only 1 seed finished for both"

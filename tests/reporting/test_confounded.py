@@ -9,8 +9,10 @@ import pytest
 from scipy import stats
 
 import fnnexp
-from fnnexp.reporting.sections import overview
-from fnnexp.results import comparisons, filters
+from fnnexp.reporting.document.blocks import TERMINAL, Text
+from fnnexp.reporting.sections import leaderboard, overview, summary
+from fnnexp.reporting.sections.by_factor import asked
+from fnnexp.results import comparisons, filters, questions
 from fnnexp.results.ranking import ranking_of
 from fnnexp.tracking.run_format import METRICS
 
@@ -190,6 +192,97 @@ def test_the_answers_of_the_factors_lead_in_a_whole_grid_of_several():
     assert best.startswith("tanh_128 xavier mini is the best of 12 configurations: ")
     assert "On average" not in str(fnnexp.answer(runs[runs.index >= 6]))  # not all were run
     assert "On average" not in str(fnnexp.answer(runs[runs["seed"] == 0]))
+
+
+def test_the_terminal_and_the_handout_answer_on_every_factor_of_a_grid():
+    runs = frame(*GRID)
+    runs[["val_accuracy", "test_accuracy"]] *= 0.4
+    section = summary.section(*questions.rows_and_findings(runs))
+    lines = [block.text for block in section.shown_in(TERMINAL) if isinstance(block, Text)]
+    ahead = {
+        factor: 100 * runs.groupby(factor, observed=True)["val_accuracy"].mean().diff().iloc[-1]
+        for factor in ("batching", "arch")
+    }
+    assert lines[0] == fnnexp.answer(runs).splitlines()[0]  # the initializers, with their interval
+    assert lines[1:3] == [
+        f"Best batching mode on average: mini, {ahead['batching']:.2f} points ahead of full.",
+        f"Best architecture on average: tanh_128, {ahead['arch']:.2f} points ahead of relu_100.",
+    ]
+    assert not any(line.startswith("Best ") for line in section.sentences)  # the page has the evidence
+    noise = np.random.default_rng(3).normal(0.9, 0.01, len(runs))
+    alike = summary.section(*questions.rows_and_findings(runs.assign(val_accuracy=noise)))
+    lines = " ".join(block.text for block in alike.shown_in(TERMINAL) if isinstance(block, Text))
+    assert re.search("Best batching mode on average: (mini or full|full or mini)\\.", lines)
+
+
+@pytest.mark.parametrize(
+    ("configurations", "rates"),
+    [
+        ([{"init": "max"}, {"init": "he"}], "0.1"),
+        ([{"init": i, "schedule": "cosine", "optimizer.lr": 0.3} for i in ("max", "he")], "0.3"),
+        (
+            [{"init": init, "batching": mode, "optimizer.lr": lr}
+             for init in ("max", "he") for mode, lr in (("full", 0.5), ("mini", 0.1))],
+            "0.5 (full) and 0.1 (mini)",
+        ),
+        ([{"optimizer": "adam", "optimizer.lr": 0.001}, {"optimizer": "sgd"}], "0.001 (adam) and 0.1 (sgd)"),
+        (RATES, None),  # each initializer has its own
+        ([{"init": i, "optimizer.lr": lr} for i in ("max", "he") for lr in (0.1, 0.2)], None),  # a factor
+        ([{"init": i, "optimizer.lr": lr} for i in ("max", "he") for lr in (0.1, 0.2, 0.3)], None),  # an axis
+        ([{"init": "he"}], None),  # nothing is compared
+        ([{"data": "digits"}, {"data": "mnist"}], None),
+    ],
+)  # fmt: skip
+def test_the_answer_names_the_learning_rate_that_all_options_shared(configurations, rates):
+    answer = fnnexp.answer(frame(*configurations))
+    shared = f"All trained for 2 epochs at optimizer.lr={rates}; other rates may change the answer."
+    assert (shared in answer.splitlines()) == (rates is not None)
+    assert ("other rates" in answer) == (rates is not None)
+
+
+def test_the_leader_of_options_that_cannot_be_told_apart_is_named():
+    runs = frame(*GRID)
+    noise = np.random.default_rng(8).normal(0.9, 0.01, len(runs))
+    runs = runs.assign(val_accuracy=noise, test_accuracy=0.9)
+    means = 100 * runs.groupby("init", observed=True)["val_accuracy"].mean().sort_values()
+    first = fnnexp.answer(runs).splitlines()[0]
+    ahead = f"{means.index[-1]} is {means.iloc[-1] - means.iloc[-2]:.2f} points ahead of {means.index[-2]}"
+    assert first.startswith(f"On average, the 3 initializers cannot be told apart ({ahead}, 95% interval ")
+
+
+def test_what_was_asked_names_the_options_that_none_beats_and_those_that_all_of_them_beat():
+    names = ("zeros", "max", "xavier", "he")
+    runs = frame(*({"arch": arch, "init": init} for arch in ("relu_100", "tanh_128") for init in names))
+    noise = 0.01 * np.random.default_rng(2).normal(size=len(runs))
+    means = {"zeros": 0.1, "max": 0.1, "xavier": 0.8, "he": 0.8}
+    tanh = runs["arch"] == "tanh_128"
+    accuracy = runs["init"].astype("str").map(means).where(tanh, 0.1) + noise
+    runs = runs.assign(val_accuracy=accuracy, test_accuracy=accuracy)
+    found = asked.answers(runs, asked.by_compare(runs, ["init"]), None, None)
+    first, table, unsettled = found.blocks
+    assert first.text == (
+        "4 of the 12 questions that were asked (compare=init) are settled: he and xavier are better than max "
+        "and zeros with tanh_128."
+    )
+    assert [row[0].text for row in table.rows] == ["relu_100"] * 6 + ["tanh_128"] * 6
+    assert [" is better than " in row[1].text for row in table.rows] == [False] * 6 + [True] * 4 + [False] * 2
+    neither = sum("learned in no seed" in row[1].text for row in table.rows)
+    assert neither == 7  # all pairs on relu_100, and max with zeros on tanh_128
+    assert unsettled.text.startswith("Of 12 questions, 7 are answered by which options learned at all")
+
+
+@pytest.mark.parametrize("seeds", [5, 6])
+def test_the_leaderboard_says_by_which_method_it_computed_its_intervals(seeds):
+    runs = frame({"init": "max"}, {"init": "he"}, seeds=seeds)
+    section = leaderboard.section(runs)
+    best = section.data["leaderboard"].iloc[0]
+    values = runs.loc[runs["init"] == "he", "val_accuracy"]
+    ends = stats.t.interval(0.95, seeds - 1, values.mean(), values.sem())
+    (about,) = [text.text for text in section.blocks if isinstance(text, Text)]
+    is_t = np.allclose((best["low"], best["high"]), ends, rtol=1e-9)
+    assert is_t == (seeds < 6)
+    assert ("by Student's t. " in about) == is_t
+    assert ("by a BCa bootstrap; a Student's t interval of the same mean" in about) == (not is_t)
 
 
 @pytest.mark.parametrize(("data", "things"), [("digits", "images"), ("files", "rows"), ("moons", "rows")])

@@ -299,7 +299,8 @@ def fewest(pairs):
 
 def sentences(report):
     """Return {pattern of a sentence in the answer: possible values of its groups}."""
-    best, own = report.board.loc[report.board["val_accuracy"].idxmax()], read(report, "leaderboard").iloc[0]
+    runs, best = report.runs, report.board.loc[report.board["val_accuracy"].idxmax()]
+    own = read(report, "leaderboard").iloc[0]
     seeds = int(own["seeds"])
     several = seeds if seeds > 1 else math.nan
     pairs, leader = report.leader.set_index("b"), report.leader["a"][0]
@@ -317,10 +318,10 @@ def sentences(report):
     gap = best["val_accuracy"] - best["test_accuracy"]
     leads_of_factors, wins_of_factors, options_of_factors = of_factors(report)
     return {
-        r"\((\S+) points ahead of ([^,]+), 95% interval (\S+) to ([^\s,)]+)"
+        r"\(([^()]+) is (\S+) points ahead of ([^,]+), 95% interval (\S+) to ([^\s,)]+)"
         r"(?:, but p = (\S+)(?: by a sign-flip test)?(?: after correction for (\d+) pairs)?)?\)": [
-            *(lead[:-1] for lead in leads_of_factors),
-            *((100 * lead.difference, lead.Index, 100 * lead.low, 100 * lead.high, *correction(lead))
+            *((best_option, *lead[:-1]) for best_option, *lead in leads_of_factors),
+            *((leader, 100 * lead.difference, lead.Index, 100 * lead.low, 100 * lead.high, *correction(lead))
               for lead in leads.itertuples()),
         ],
         r"(\d\S+) points ahead of (.+?)(?: \((?:95% interval (\S+) to ([^\s,;]+)"
@@ -329,7 +330,7 @@ def sentences(report):
             (100 * lead.difference, lead.Index, 100 * lead.low, 100 * lead.high,
              *correction(lead), lead.ahead if seeds > 1 else math.nan, several, lead.seeds_needed)
             for lead in leads.itertuples()
-        ] + [(*lead, ahead, seeds, math.nan) for *lead, ahead in leads_of_factors],
+        ] + [(*lead, ahead, seeds, math.nan) for _, *lead, ahead in leads_of_factors],
         r"([^…\s]+(?: = \S+)?) has the best mean in (\w+) of (\d+) combinations": wins_of_factors,
         r"(\d+) of (\d+) configurations did not learn": [
             (sum(each[1] == each[2] for each in failed), len(failed))
@@ -374,13 +375,23 @@ def sentences(report):
         ],
         r"Over (\d+) seeds? that": [(seeds,)],
         r"its 95% interval": [()],
+        r"All trained for (\d+) epochs? at optimizer\.lr=(.+); other rates may change the answer\.": [
+            (runs["epochs"].iloc[0], shared_rates(runs))
+        ],
     }  # fmt: skip
+
+
+def shared_rates(runs):
+    """Return the learning rate of these trials, or that of each batching mode."""
+    rates = dict(sorted(zip(runs["batching"], runs["optimizer.lr"], strict=True)))
+    by_mode = [f"{float(rate):g} ({mode})" for mode, rate in rates.items()]
+    return " and ".join(by_mode) if len({*rates.values()}) > 1 else f"{float(runs['optimizer.lr'].iloc[0]):g}"
 
 
 def of_factors(report):
     """Return the leads of the best option of each factor, the combinations in which it wins, and the counts.
 
-    A lead has the groups of the pattern of a lead, up to the seeds that are ahead.
+    A lead has the best option, and the groups of the pattern of a lead, up to the seeds that are ahead.
     """
     rows = recompute.joined(report.asked, report.options_of)
     leads, wins, counts = [], [], []
@@ -390,7 +401,7 @@ def of_factors(report):
         for lead in found.itertuples():
             numbers = (100 * each for each in (lead.difference, lead.low, lead.high))
             difference, low, high = numbers
-            leads.append((difference, lead.b, low, high, *correction(lead), lead.ahead))
+            leads.append((lead.a, difference, lead.b, low, high, *correction(lead), lead.ahead))
         others = [name for name in report.options_of if name != factor]
         cells = rows.pivot_table("val_accuracy", others, factor)
         won = int((cells.idxmax(axis=1) == means.idxmax()).sum())

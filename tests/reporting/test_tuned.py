@@ -131,3 +131,22 @@ def test_the_answer_of_a_tuned_sweep_is_that_of_the_report():
     assert [first] == tuned.sentences(comparison, tuned.pairs(comparison))
     assert second.startswith("On a with mini-batches, each with its own optimizer.lr, he is the best of 2")
     assert "vary together" not in str(fnnexp.answer(runs))
+
+
+@pytest.mark.parametrize(("second_best", "verdict"), [(0.95, "open"), (0.91, "better")])
+def test_pairs_of_tuned_options_have_the_verdicts_of_the_report(second_best, verdict):
+    """`max` chose the rate 0.1 by luck; at 0.2 it is as good as `he`, or worse."""
+    he = {0.1: (0.95, 0.95), 0.2: (0.90, None), 0.3: (0.80, None)}
+    other = {0.1: (0.93, 0.90), 0.2: (0.92, second_best), 0.3: (0.91, 0.90)}
+    runs = frame({"he": he, "max": other}).assign(
+        test_accuracy=0.9, train_accuracy=0.9, train_loss=0.1, val_loss=0.1, test_loss=0.1,
+        seconds_per_epoch=0.1,
+    )  # fmt: skip
+    checks = (runs["init"] == "max") & (runs["optimizer.lr"] > 0.1) & ~runs["seed"].isin(TUNING_SEEDS)
+    runs.loc[checks, "tuning"] = str(ASKED)  # as a sweep records trials that only check
+    (comparison,) = tuned.all_of(runs, RANKING)
+    assert tuned.pairs(comparison)["verdict"].tolist() == [verdict]
+    for pairs in (fnnexp.compare(runs), fnnexp.compare(runs, "init")):
+        (pair,) = pairs.to_dict("records")
+        assert (pair["a"], pair["b"], pair["seeds"], pair["verdict"]) == ("he", "max", 6, verdict)
+        assert pair["difference"] == pytest.approx(0.05 + (NOISE - np.roll(NOISE, 1)).mean())

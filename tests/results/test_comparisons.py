@@ -140,7 +140,7 @@ def test_the_answer_warns_if_results_are_measured_on_different_images():
     runs = grid_on_changed_data()
     warning = "come from 2 data sets. A difference between data sets is not a difference between networks"
     assert warning in fnnexp.answer(runs)
-    assert warning in " ".join(summary.headlines(runs, comparisons.findings(runs)))  # so a terminal shows it
+    assert warning in " ".join(summary.caveats(runs, comparisons.findings(runs)))  # so a terminal shows it
     runs["data"] = runs["data_checksum"].map({OLD: "digits", NEW: "mnist"}).astype("category")
     assert warning in fnnexp.answer(runs)
     runs.loc[runs["data_checksum"] == NEW, "status"] = "failed"  # then all results are of one data set
@@ -531,7 +531,7 @@ def test_the_sentences_agree_with_the_tables(seeds):
 def test_without_validation_the_answer_says_that_the_choice_is_optimistic():
     runs = grid(3).assign(val_accuracy=np.nan)
     findings = comparisons.findings(runs)
-    (*_, doubt) = summary.headlines(runs, findings)
+    (*_, doubt) = summary.caveats(runs, findings)
     assert "chosen on the test images, so its result is optimistic" in doubt
     assert "chosen on the test images" in " ".join(summary.details(runs, findings))
 

@@ -165,6 +165,23 @@ def test_what_is_out_of_reach_is_said_with_the_seeds_that_it_would_take(goodness
     assert numbers[0] == 8
 
 
+@pytest.mark.parametrize(
+    ("a", "b", "words"),
+    [
+        ([0.1, 0.12, 0.09], [0.1, 0.1, 0.1], "a and b learned in no seed"),
+        ([0.1, 0.1, 0.1], [0.9, 0.4, 0.6], "b learned in every seed, a in none; b is ahead by 53.33 points"),
+        ([0.1, 0.9, 0.1], [0.1, 0.1, 0.1], "a or b: open; a is ahead by 26.67 points"),
+        ([0.1], [0.9], "b or a: open; b is ahead by 80.00 points"),
+    ],
+)
+def test_a_pair_in_which_an_option_never_learned_is_not_called_open(a, b, words):
+    ranking, accuracies = Ranking("val_accuracy", 0.2), np.array([a, b])
+    race = Race([*pair(), *(Question("init", {}, ("c", "d"), (0, 1)) for _ in range(400))], math.nan, 30)
+    race.look(results(accuracies, accuracies < 0.2))
+    assert races.answer(race.questions[0], ranking) == words
+    assert race.questions[0].verdict == "open"  # no test decides it
+
+
 @pytest.mark.parametrize("shuffle", [0, 1, 2])
 def test_results_do_not_depend_on_the_order_of_rows(shuffle):
     rng = np.random.default_rng(5)

@@ -63,7 +63,7 @@ def test_a_ranking_by_the_losses_of_different_losses_is_called_meaningless():
         note = ranking.different_losses_note(different, Ranking("train_loss"))
         assert "trained with 2 different losses, and train_loss is each trial's own" in note
         assert "rank by train_accuracy" in note
-        assert note in summary.headlines(different, comparisons.findings(different, Ranking("train_loss")))
+        assert note in summary.caveats(different, comparisons.findings(different, Ranking("train_loss")))
         assert not ranking.different_losses_note(different, Ranking("train_accuracy"))
     one = mixed.assign(status=np.where(half, "finished", "failed"))
     measured = runs.assign(loss=np.linspace(0, 1, len(runs)))  # a user's own column, not an option

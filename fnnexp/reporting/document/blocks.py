@@ -193,8 +193,8 @@ class Section:
 
     @property
     def sentences(self) -> list[str]:
-        """The section's paragraphs, without the remarks in grey."""
-        return [block.text for block in self.blocks if isinstance(block, Text) and not block.quiet]
+        """The section's paragraphs on the page, without the remarks in grey."""
+        return [block.text for block in self.shown_in(PAGE) if isinstance(block, Text) and not block.quiet]
 
     @property
     def figures(self) -> list[Figure]:

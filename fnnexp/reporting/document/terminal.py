@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from fnnexp.reporting.document.blocks import Block, Document
 
 
-LINES = 21
-"""Maximum number of lines of a document: a terminal has 24, and a few more lines follow the document."""
+LINES = 22
+"""Maximum number of lines of a document: a terminal has 24, and two more lines follow the document."""
 
 LEAST_ROWS = 3
 """A table is omitted if fewer of its rows than this fit, unless it has fewer and all fit."""
@@ -135,11 +135,11 @@ def _with_notes(table: Table, rows: int, broken: bool) -> list[RichTable | RichT
         if table.head[-1] == "note":
             texts[-1] = marks.setdefault(texts[-1], f"[{len(marks)}]")
         shown.add_row(*map(RichText, texts))
-    notes = [RichText(f"{mark} {note}") for note, mark in list(marks.items())[1:]]
+    notes = RichText("  ".join(f"{mark} {note}" for note, mark in list(marks.items())[1:]))
     if table.size > rows:
         more = plural(table.size - rows, "more row")
-        notes.append(RichText(f"… and {more} in {table.file}", style="dim"))
-    return [shown, *notes]
+        notes.append("  " * bool(notes)).append(f"… and {more} in {table.file}", style="dim")
+    return [shown, *([notes] if notes else [])]
 
 
 def in_a_line(text: str) -> str:

@@ -16,7 +16,7 @@ from fnnexp.reporting.plots.layers import histograms as draw_histograms
 from fnnexp.reporting.plots.rows.regions import boundaries
 from fnnexp.results import filters, frames
 from fnnexp.results.arguments import validate_frames
-from fnnexp.results.factors import by_version, labels_of, others
+from fnnexp.results.factors import labels_of, others
 from fnnexp.results.networks.histograms import REMEDY, averaged, of_runs
 from fnnexp.results.networks.network import Network
 from fnnexp.results.networks.regions import regions
@@ -61,7 +61,7 @@ def plot_curves(runs: pd.DataFrame, curves: pd.DataFrame, metric: str | None = N
     FnnexpError
         If the metric was not recorded, or the trials differ in a factor that one figure cannot show.
     """
-    runs = by_version(filters.longest(filters.compared(runs)))
+    runs = filters.reported(runs)
     metric = _checked_metric(runs, metric)
     return _not_empty(draw_curves(runs, curves, metric, across=ACROSS), metric)
 
@@ -87,7 +87,7 @@ def plot_heat_map(runs: pd.DataFrame, metric: str | None = None) -> Picture:
     FnnexpError
         If no trial has finished, or the trials differ in a factor that one figure cannot show.
     """
-    runs = by_version(filters.longest(filters.compared(runs)))
+    runs = filters.reported(runs)
     metric = _checked_metric(runs, metric)
     if not metric.endswith("accuracy"):
         raise FnnexpError(f"metric={metric!r}: must be an accuracy; write metric='val_accuracy'")
@@ -123,7 +123,7 @@ def plot_histograms(runs: pd.DataFrame, quantity: str = "a", *, tracking_uri: st
             f"quantity={quantity!r}: must be one of {', '.join(COUNTED)}; write 'a' for the outputs of the "
             "layers or 'dz' for their gradients"
         )
-    runs = by_version(filters.longest(filters.compared(runs)))
+    runs = filters.reported(runs)
     for factor in [*others(runs), "arch", "batching"]:
         if len(runs[factor].drop_duplicates()) > 1:
             _refuse(runs, factor)

@@ -18,7 +18,6 @@ from fnnexp.results.factors import (
     AXES,
     as_text,
     as_texts,
-    by_version,
     factors_of,
     group_numbers,
     labels_of,
@@ -69,8 +68,8 @@ def section(runs: pd.DataFrame, ranking: Ranking | None = None) -> Section:
     if len(board) > MOST_SHOWN:
         note = f"The best {MOST_SHOWN} of {len(board):,} configurations; leaderboard.csv lists all."
         blocks.append(Text(note, EVERYWHERE, quiet=True))
-    if known := _known(board):
-        blocks.append(Text(f"{'. '.join(BESIDE[name] for name in known)}.", quiet=True))
+    if notes := [*_about_interval(board), *(BESIDE[name] for name in _known(board))]:
+        blocks.append(Text(f"{'. '.join(notes)}.", quiet=True))
     return Section(TITLE, blocks, {"leaderboard": board})
 
 
@@ -101,7 +100,7 @@ def leaderboard(runs: pd.DataFrame, *, metric: str | None = None) -> pd.DataFram
 
         Configurations without a finished trial come last.
     """
-    runs = by_version(filters.longest(filters.compared(runs)))
+    runs = filters.reported(runs)
     return _board(runs, ranking_of(runs, metric))
 
 
@@ -136,6 +135,18 @@ def _beside(runs: pd.DataFrame, number: pd.Series) -> pd.DataFrame:
     means = of_trials.groupby(number).mean()
     means.insert(0, "parameters", parameters.groupby(number).first().astype("Int64"))
     return means
+
+
+def _about_interval(board: pd.DataFrame) -> list[str]:
+    """Return how the intervals of the means were computed, [] if there are none."""
+    methods = {*board["interval"]} if "interval" in board else set()
+    if "bca" not in methods:
+        return ["95% interval: of the mean over seeds, by Student's t"] if "t" in methods else []
+    few = f" (with fewer than {statistics.BOOTSTRAP_FROM} seeds, Student's t)" if "t" in methods else ""
+    return [
+        f"95% interval: of the mean over seeds, by a BCa bootstrap{few}; a Student's t interval of the same "
+        "mean, as in figures of curves, has other ends"
+    ]
 
 
 def _known(board: pd.DataFrame) -> list[str]:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
-from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
+from fnnexp.config.schema import CHOICES
 from fnnexp.data import datasets
 from fnnexp.errors import plural
 from fnnexp.reporting import at_equal
 from fnnexp.reporting import tuned as tunings
-from fnnexp.reporting.document.blocks import EVERYWHERE, FILES, Section, Text
+from fnnexp.reporting.document.blocks import EVERYWHERE, FILES, TERMINAL, Section, Text
 from fnnexp.reporting.document.markdown import escaped
 from fnnexp.reporting.document.wording import between, listed, number, percent, points, rows_of, value
 from fnnexp.reporting.plots import from_leader, picture
@@ -23,7 +23,7 @@ from fnnexp.reporting.sections.by_factor.asked import ALL, REST
 from fnnexp.reporting.sections.pairs import weaker_pairs
 from fnnexp.results import comparisons, filters, frames, numeric, questions, statistics
 from fnnexp.results.arguments import validate_frames
-from fnnexp.results.factors import as_text, by_version, tuples_of
+from fnnexp.results.factors import as_text, by_version, groups, tuples_of, varies_within
 from fnnexp.results.ranking import different_losses_note, ranking_of
 from fnnexp.tracking.run_format import BEST
 
@@ -124,16 +124,15 @@ def section(
     figure = None if _only_seeds(findings.configurations) else from_leader.from_leader(findings)
     figures = [picture.block(figure, "answer", from_leader.caption(findings.with_leader))] if figure else []
     factors = {} if asked is not None or tuned else _by_factor(runs, findings)
-    texts = headlines(runs, findings, factors, answered=answered, tuned=tuned)
-    # A terminal has room for the average over one factor beside the leaderboard.
-    others = texts[1 : texts.index([*factors.values()][-1]) + 1] if "init" in factors else []
-    answers = [Text(text, FILES if text in others else EVERYWHERE) for text in (*texts, *notes)]
+    shared = [Text(text, EVERYWHERE) for text in _shared(runs, findings)]
+    answers = headlines(runs, findings, factors, answered=answered, tuned=tuned)
+    doubts = [Text(text, EVERYWHERE) for text in (*caveats(runs, findings), *notes)]
     evidence = map(Text, details(runs, findings, answered=answered, brief=bool(factors)))
-    blocks: list[Block] = [*answers, *figures, *evidence]
     if asked is None:
-        return Section(TITLE, blocks)
+        return Section(TITLE, [*answers, *shared, *doubts, *figures, *evidence])
     rest = Text(ALL if answered else REST, EVERYWHERE)
-    return Section(TITLE, [*asked.blocks, rest, *blocks], {"asked": asked.frame})
+    blocks: list[Block] = [*asked.blocks, *shared, rest, *answers, *doubts, *figures, *evidence]
+    return Section(TITLE, blocks, {"asked": asked.frame})
 
 
 def sentences(runs: pd.DataFrame, findings: Findings, *, tuned: Sequence[str] = ()) -> list[str]:
@@ -143,7 +142,8 @@ def sentences(runs: pd.DataFrame, findings: Findings, *, tuned: Sequence[str] = 
     for :func:`section`.
     """
     factors = {} if tuned else _by_factor(runs, findings)
-    texts = headlines(runs, findings, factors, tuned=tuned)
+    answers = [text.text for text in headlines(runs, findings, factors, tuned=tuned) if FILES & text.media]
+    texts = [*answers, *_shared(runs, findings), *caveats(runs, findings)]
     return [*texts, *details(runs, findings, brief=bool(factors))]
 
 
@@ -153,31 +153,47 @@ def sentences(runs: pd.DataFrame, findings: Findings, *, tuned: Sequence[str] = 
 def headlines(
     runs: pd.DataFrame,
     findings: Findings,
-    factors: Mapping[str, str] = MappingProxyType({}),
+    factors: Mapping[str, OfFactor],
     *,
     answered: bool = False,
     tuned: Sequence[str] = (),
-) -> list[str]:
-    """Return the answer of each factor, the overall answer, and caveats about both.
+) -> list[Text]:
+    """Return the answer of each factor, and the overall answer.
 
-    `factors` are the sentences of :func:`_by_factor`; without them the overall answer leads, and the best
-    initializer in each combination follows. If the questions that were asked have `answered` all of this,
-    only the caveats are returned. `tuned` is as for :func:`section`.
+    `factors` are the answers of :func:`_by_factor`; if there are none, the overall answer leads, and the best
+    initializer in each combination follows. A terminal has room for the evidence of the first factor alone,
+    beside the leaderboard. There is nothing to say if the questions that were asked have `answered` all of
+    this. `tuned` is as for :func:`section`.
     """
     finished = [configuration for configuration in findings.configurations if len(configuration.metric)]
     if not finished:
-        return ["No trial has finished, so there is no answer yet."]
+        return [Text("No trial has finished, so there is no answer yet.", EVERYWHERE)]
     if _only_seeds(finished) and (spread := _spread(findings)):
-        return [*spread, *_not_finished(findings), *_not_learned(runs, finished, findings)]
-    texts: list[str] = []
-    if not answered:
-        cells = []
-        if len(findings.in_each_cell) > 1 and not findings.ranking.is_time:
-            cells = _by_cell(findings.in_each_cell, finished, findings.configurations)
-        best = [_best(runs, finished, findings, tuned=tuned, brief=bool(factors)), *_at_best(runs, finished)]
-        init = [factors["init"]] if "init" in factors else []
-        rest = [text for factor, text in factors.items() if factor != "init"]
-        texts = [*init, *cells, *rest, *best] if factors else [*best, *cells]
+        return [Text(text, EVERYWHERE) for text in spread]
+    if answered:
+        return []
+    cells = []
+    if len(findings.in_each_cell) > 1 and not findings.ranking.is_time:
+        cells = _by_cell(findings.in_each_cell, finished, findings.configurations)
+    best = [_best(runs, finished, findings, tuned=tuned, brief=bool(factors)), *_at_best(runs, finished)]
+    if not factors:
+        return [Text(text, EVERYWHERE) for text in (*best, *cells)]
+    first, *rest = factors.values()
+    return [
+        Text(first.sentences, EVERYWHERE),
+        *(Text(text, FILES) for text in cells),
+        *(Text(*shown) for of in rest for shown in ((of.sentences, FILES), (of.brief, TERMINAL))),
+        *(Text(text, EVERYWHERE) for text in best),
+    ]
+
+
+def caveats(runs: pd.DataFrame, findings: Findings) -> list[str]:
+    """Return what limits the answers of :func:`headlines`, and which configurations have no result."""
+    finished = [configuration for configuration in findings.configurations if len(configuration.metric)]
+    if not finished:
+        return []
+    if _only_seeds(finished) and _spread(findings):
+        return [*_not_finished(findings), *_not_learned(runs, finished, findings)]
     doubts = [
         *_together(runs),
         *filter(None, [different_losses_note(runs, findings.ranking)]),
@@ -193,7 +209,36 @@ def headlines(
             f"The leader was chosen on the test {rows_of(runs)}, so its result is optimistic: expect worse "
             "on new ones."
         )
-    return [*texts, *doubts]
+    return doubts
+
+
+RATE = "optimizer.lr"
+
+RATED = {*CHOICES} - {"data"}
+"""The choices whose comparison holds at one learning rate."""
+
+
+def _shared(runs: pd.DataFrame, findings: Findings) -> list[str]:
+    """Return a sentence on the learning rate that all compared options had, and the number of epochs.
+
+    There is none if the learning rate is a factor, if it was tuned, or if nothing is compared on which it
+    bears. The default rate of a batching mode or an optimizer is named with it.
+    """
+    factors = [factor for each in findings.configurations[:1] for factor in each.levels]
+    kinds = {name.partition(".")[0] for factor in factors for name in factor.split(comparisons.WITH)}
+    finished = sum(len(configuration.metric) > 0 for configuration in findings.configurations)
+    if RATE not in runs or finished < 2 or not kinds & RATED:
+        return []
+    by = [[], ["batching"], ["optimizer"], ["batching", "optimizer"]]
+    decides = next((names for names in by if not varies_within(runs, names, RATE)), None)
+    if decides is None or runs[RATE].isna().any():
+        return []
+    rates = [(as_text(rows[RATE].iloc[0]), " ".join(map(str, key))) for key, rows in groups(runs, decides)]
+    each = listed([f"{rate} ({names})" if names else rate for rate, names in rates])
+    epochs = {*runs["epochs"].dropna()} if "epochs" in runs else set()
+    most = "up to " if "stopping.patience" in runs and runs["stopping.patience"].notna().any() else ""
+    long = f" for {most}{plural(int(epochs.pop()), 'epoch')}" if len(epochs) == 1 else ""
+    return [f"All trained{long} at {RATE}={each}; other rates may change the answer."]
 
 
 def _at_best(runs: pd.DataFrame, finished: Sequence[Configuration]) -> list[str]:
@@ -220,8 +265,15 @@ FACTORS = ("init", "batching", "arch")
 """The order in which the answers of the factors follow each other; then those of other factors."""
 
 
-def _by_factor(runs: pd.DataFrame, findings: Findings) -> dict[str, str]:
-    """Return a sentence on the best option of each factor, averaged over the combinations of the others.
+class OfFactor(NamedTuple):
+    """The answer on one factor: in sentences with evidence, and in a brief sentence."""
+
+    sentences: str
+    brief: str
+
+
+def _by_factor(runs: pd.DataFrame, findings: Findings) -> dict[str, OfFactor]:
+    """Return which option of each factor is best, averaged over the combinations of the other factors.
 
     Only a grid of several factors and seeds has such answers, if all of its combinations were run: options
     that were tried in other combinations cannot be averaged. Factors that say what the data is are no choice,
@@ -235,7 +287,7 @@ def _by_factor(runs: pd.DataFrame, findings: Findings) -> dict[str, str]:
     full = len(counts) > 1 and len(options.drop_duplicates()) == every
     if not full or findings.ranking.is_time or not counts.keys().isdisjoint(frames.SEEDS):
         return {}
-    texts = {}
+    answers = {}
     for factor in sorted(counts, key=lambda name: [*FACTORS, name].index(name)):
         is_axis = factor in runs and is_numeric_dtype(runs[factor]) and counts[factor] >= numeric.FEWEST
         is_choice = factor.partition(".")[0] not in ("data", frames.CHECKSUM) and not is_axis
@@ -249,12 +301,13 @@ def _by_factor(runs: pd.DataFrame, findings: Findings) -> dict[str, str]:
         where = "On average, "
         if not (pairs["cells"] == number).all():
             where = "On average over the combinations that both finished, "
-        texts[factor] = _best(runs, ranked, findings._replace(with_leader=pairs), where=where, brief=True)
+        text = _best(runs, ranked, findings._replace(with_leader=pairs), where=where, brief=True)
         if factor != "init":  # which has an answer in every combination
             wins = _wins(ranked[0], runs, options, findings)
             count = "each" if wins == number else str(wins)
-            texts[factor] += f" {ranked[0].name} has the best mean in {count} of {number} combinations."
-    return texts
+            text += f" {ranked[0].name} has the best mean in {count} of {number} combinations."
+        answers[factor] = OfFactor(text, _in_brief(ranked, pairs, findings.ranking))
+    return answers
 
 
 def _options_of(
@@ -359,6 +412,31 @@ def _best(
         return f"{where}{equal}."
     best = f"the best of {among} {kind} are {equal.replace(' are ', ', which are ')}"
     return f"{_begin(where, best)}{_are_worse(worse)}{_did_not_learn(guessing)}."
+
+
+def _in_brief(options: Sequence[Configuration], pairs: pd.DataFrame, ranking: Ranking) -> str:
+    """Return which option of a factor is best on average, or which ones may be, on a line without evidence.
+
+    `options` are those of :func:`_options_of`, and `pairs` those of :func:`_pairs_of`.
+    """
+    leader, verdict = options[0], _answers(pairs, options)
+    worse, equivalent, undecided, guessing = (
+        _against(pairs[verdict == name], leader) for name in ("better", "equivalent", "open", GUESS)
+    )
+    rest = f"{_are_worse(worse)}{_did_not_learn(guessing)}"
+    candidates = [*equivalent, *undecided]
+    if len(candidates) >= CLOSE:
+        best = f"{leader.name} or one of {len(candidates)} others"
+    elif undecided:
+        best = f"{', '.join([leader.name, *candidates[:-1]])} or {candidates[-1]}"
+    elif equivalent:
+        best = f"{listed([leader.name, *equivalent])}, which are equivalent"
+    else:
+        best, rest = leader.name, _did_not_learn(guessing)
+        if worse:
+            closest = pairs[verdict == "better"].sort_values("difference", kind="stable").iloc[0]
+            best += f", {points(closest.difference, ranking)} ahead of {closest.b}"
+    return f"Best {_kind(leader)} on average: {best}{rest}."
 
 
 def _lead(pair: pd.Series, leader: Configuration, findings: Findings) -> str:
@@ -495,8 +573,11 @@ def _first(pair: pd.Series, leader: Configuration, verb: str, ranking: Ranking) 
 def _gap(pair: pd.Series, leader: Configuration, ranking: Ranking) -> str:
     """Return by how much the leader is ahead in a pair, with the interval, in few words."""
     name, way = (pair.b, "ahead of") if pair.a == leader.name else (pair.a, "behind")
+    gap = f"{leader.name} is {points(pair.difference, ranking)} {way} {name}"
+    if pair.difference == 0:
+        gap = f"{leader.name} and {name} are level"
     interval = "" if math.isnan(pair.low) else f", 95% interval {between(pair.low, pair.high, ranking)}"
-    return f"{points(pair.difference, ranking)} {way} {name}{interval}{_unsettled(pair)}"
+    return f"{gap}{interval}{_unsettled(pair)}"
 
 
 def _unsettled(pair: pd.Series) -> str:

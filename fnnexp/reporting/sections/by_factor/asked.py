@@ -129,47 +129,59 @@ def _by_factor(questions: Iterable[Question]) -> Mapping[str, list[Question]]:
 
 
 def _winners(factor: str, questions: Iterable[Question]) -> list[str]:
-    """Return which options of a factor are significantly better than all others, in which combinations."""
+    """Return which options of a factor are significantly better than others, in which combinations.
+
+    If no option is better than all others, those are named than which none is better.
+    """
     by_cell: dict[str, list[Question]] = {}
     for question in questions:
         by_cell.setdefault(comparisons.name_of(question.cell), []).append(question)
     found: dict[tuple[str, str], list[str]] = {}
     for cell, of_cell in by_cell.items():
         options = sorted({option for question in of_cell for option in question.options})
-        wins = [question.options[0] for question in of_cell if question.verdict == races.BETTER]
-        best = next((option for option in options if wins.count(option) == len(options) - 1), None)
-        if best is not None:
-            others = f"every other {factor}"
-            if len(options) == 2:
-                (other,) = {*options} - {best}
-                others = comparisons.name_of({factor: other})
-            found.setdefault((comparisons.name_of({factor: best}), others), []).append(cell)
+        beats: dict[str, set[str]] = {option: set() for option in options}
+        for question in of_cell:
+            if question.verdict == races.BETTER:
+                beats[question.options[0]].add(question.options[1])
+        best = [option for option in options if beats[option] and option not in set().union(*beats.values())]
+        beaten = set.intersection(*(beats[option] for option in best)) if best else set()
+        if beaten:
+            names = [comparisons.name_of({factor: option}) for option in (*best, *sorted(beaten))]
+            others = listed(names[len(best) :])
+            if len(beaten) == len(options) - 1 > 1:
+                others = f"every other {factor}"
+            verb = "is" if len(best) == 1 else "are"
+            found.setdefault((f"{listed(names[: len(best)])} {verb}", others), []).append(cell)
     texts = []
-    for (best, others), cells in found.items():
+    for (best_are, others), cells in found.items():
         several = len(cells) > CLOSE
         named = [*cells[: CLOSE - 1], f"{len(cells) - CLOSE + 1} more"] if several else cells
         where = f" with {listed(named)}" if any(cells) else ""
-        texts.append(f"{best} is better than {others}{where}")
+        texts.append(f"{best_are} better than {others}{where}")
     return texts
 
 
 def _unsettled(race: Race) -> list[str]:
     """Return a sentence on the pairs of options that are not settled, if there are several pairs."""
-    verdicts = [question.verdict for question in race.questions]
-    if len(verdicts) == 1:
+    verdicts = [question.verdict for question in race.questions if not question.is_guess]
+    if len(race.questions) == 1:
         return []
     out, is_open = verdicts.count(races.OUT_OF_REACH), verdicts.count(races.OPEN)
     texts = []
+    if guesses := len(race.questions) - len(verdicts):
+        verb = "is" if guesses == 1 else "are"
+        texts.append(f"{guesses} {verb} answered by which options learned at all")
     if out:
         texts.append(f"{out} cannot be settled with {race.most_seeds} seeds an option")
     if is_open:
         texts.append(f"{is_open} {'is' if is_open == 1 else 'are'} open, which further seeds may settle")
-    return [f"Of {len(verdicts)} questions, {' and '.join(texts)}."] if texts else []
+    return [f"Of {len(race.questions)} questions, {listed(texts)}."] if texts else []
 
 
 def _table(race: Race, ranking: Ranking) -> Table:
-    """Return the table of the asked pairs of options and their answers, settled pairs first."""
-    settled_first = sorted(race.questions, key=lambda question: not question.is_settled)
+    """Return the table of the asked pairs of options and their answers, the settled pairs of a cell first."""
+    cells = [question.cell for question in race.questions]
+    settled_first = sorted(race.questions, key=lambda each: (cells.index(each.cell), not each.is_settled))
     rows = [
         [
             Cell(comparisons.name_of(question.cell)),
