@@ -123,9 +123,12 @@ def mistakes(
 
     Examples
     --------
-    >>> mistakes = fnnexp.mistakes(fnnexp.best(runs))  # doctest: +SKIP
-    >>> X[mistakes["row"]]  # all misclassified rows of the array X  # doctest: +SKIP
-    >>> X[mistakes["row"].iloc[0]]  # the surest mistake  # doctest: +SKIP
+    The rows of X that are misclassified, and the surest mistake:
+
+    >>> network = fnnexp.load(fnnexp.best(runs))  # doctest: +SKIP
+    >>> X, y = network.rows("test")  # doctest: +SKIP
+    >>> mistakes = fnnexp.mistakes(network, X, y)  # doctest: +SKIP
+    >>> X[mistakes["row"]], X[mistakes["row"].iloc[0]]  # doctest: +SKIP
     """
     network = loaded(network, experiment, tracking_uri)
     answers = _answers(network, X, y, split)

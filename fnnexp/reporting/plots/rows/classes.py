@@ -34,8 +34,8 @@ def titles(names: Sequence[str], classes: int, most: int, before: str = "") -> l
     --------
     >>> titles(["ant", "猫", "bumblebee"], 3, 7), titles([], 2, 7, "class ")
     (['ant', '1', 'bumble…'], ['class 0', 'class 1'])
-    >>> titles(["house cat", "house sparrow"], 2, 8)
-    ['0 house…', '1 house…']
+    >>> titles(["house martin", "house sparrow"], 2, 7)
+    ['0 hous…', '1 hous…']
     """
     numbers = [f"{before}{number}" for number in range(classes)]
     if not names:
