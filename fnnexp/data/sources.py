@@ -289,7 +289,7 @@ def _check_classes(folder: Path, roots: list[Path], classes: list[list[Path]]) -
 
 
 def _check_class(folder: Path, images: list[str], others: list[str]) -> None:
-    """Raise if the folder of a class contains no images, or further folders."""
+    """Raise if the folder of a class contains no images, further folders, or links to missing images."""
     if deeper := _folders_in(folder):
         raise DataError(
             f"{folder} is the folder of a class, but contains the folder {deeper[0].name}; move the images "
@@ -299,6 +299,10 @@ def _check_class(folder: Path, images: list[str], others: list[str]) -> None:
         raise DataError(
             f"{folder} contains no images (it contains {listed(others)}), as the folders beside it do; "
             "convert its files to .png, or move it elsewhere."
+        )
+    if missing := next((name for name in images if not (folder / name).exists()), None):
+        raise DataError(
+            f"{folder / missing} is a link to a file that is missing; restore that file, or remove the link."
         )
 
 
@@ -329,9 +333,16 @@ def class_order(name: str) -> tuple[bool, int, str]:
 
 
 def _names_in(folder: Path) -> tuple[list[str], list[str]]:
-    """Return the names of the images in a folder, and of the other files, without hidden ones."""
+    """Return the names of the images in a folder, and of the other files, without hidden ones.
+
+    A link to a file that is missing counts as a file, so that it is not skipped in silence.
+    """
     with os.scandir(folder) as entries:
-        names = sorted(entry.name for entry in entries if entry.name[0] != "." and entry.is_file())
+        names = sorted(
+            entry.name
+            for entry in entries
+            if entry.name[0] != "." and (entry.is_file() or not Path(entry).exists())
+        )
     images = [name for name in names if name.lower().endswith(IMAGES)]
     return images, [name for name in names if not name.lower().endswith(IMAGES)]
 

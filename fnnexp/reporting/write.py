@@ -7,6 +7,7 @@ any part of an experiment.
 from __future__ import annotations
 
 import re
+import tempfile
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -415,6 +416,8 @@ def write_files(
 ) -> list[Path]:
     """Write a document as `name`.html and `name`.md, with its data, its figures and other pages next to them.
 
+    All files are complete before the first of them replaces that of an earlier report.
+
     Raises
     ------
     FnnexpError
@@ -427,12 +430,15 @@ def write_files(
     tables = {f"{title}.csv": frame for title, frame in document.data.items()}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for file, text in texts.items():
-            (folder / file).write_text(text, encoding="utf-8")
-        for file, image in images.items():
-            (folder / file).write_bytes(image)
-        for file, frame in tables.items():
-            for_spreadsheets(frame).to_csv(folder / file, index=False, encoding="utf-8")
+        with tempfile.TemporaryDirectory(prefix=".", dir=folder) as new:
+            for file, text in texts.items():
+                Path(new, file).write_text(text, encoding="utf-8")
+            for file, image in images.items():
+                Path(new, file).write_bytes(image)
+            for file, frame in tables.items():
+                for_spreadsheets(frame).to_csv(Path(new, file), index=False, encoding="utf-8")
+            for file in (*texts, *images, *tables):
+                Path(new, file).replace(folder / file)
     except OSError as error:
         raise FnnexpError(
             f"The report cannot be written to {folder}: {error}. Name another folder: --folder FOLDER, or in "

@@ -174,6 +174,11 @@ def huge(folder):
     Image.new("L", (5000, 5000)).save(folder / "ant" / "00.png")
 
 
+def linked(folder):
+    (folder / "bee" / "01.png").unlink()
+    (folder / "bee" / "01.png").symlink_to("nowhere.png")
+
+
 REFUSED = {
     "a class without images": (text, ["ant contains no images (it contains 0.txt)", "convert its files"]),
     "another size": (resized, ["05.png has 4 x 6 pixels", "00.png 4 x 5", "resize((4, 5))"]),
@@ -195,6 +200,7 @@ REFUSED = {
         ["folders of images and the table labels.csv", "write data.path="],
     ),
     "images without folders": (without_folders, ["make a folder for each class", "CLASS"]),
+    "a link to a missing file": (linked, ["01.png is a link to a file that is missing", "remove the link"]),
     "millions of pixels": (huge, ["00.png has 5000 x 5000 pixels", "resize((28, 28))"]),
 }
 

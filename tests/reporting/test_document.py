@@ -3,6 +3,7 @@
 import base64
 import csv
 import doctest
+import errno
 import hashlib
 import io
 import json
@@ -12,6 +13,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
+from fnnexp.errors import FnnexpError
 from fnnexp.reporting.document import html, markdown, terminal, wording
 from fnnexp.reporting.document.blocks import (
     EVERYWHERE,
@@ -238,6 +240,28 @@ def test_csv_files_have_no_formulas_and_keep_numbers(own_folder):
     assert [row[:2] for row in rows] == [[shown, shown] for shown in CELLS.values()]
     assert [int(row[2]) for row in rows] == frame["n"].tolist()
     assert {tuple(row[3:]) for row in rows} == {("-0.5", "2024-01-01 00:00:00+00:00", "")}
+
+
+def test_a_report_that_cannot_be_written_leaves_the_earlier_one_whole(own_folder, monkeypatch):
+    folder = own_folder / "report"
+    first, second = (
+        Document(title, [Section("b", [Text(title)], {"data": pd.DataFrame({"text": [title]})})])
+        for title in ("first", "second")
+    )
+    write_files(first, folder, "page", {"handout.html": "first"})
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(pd.DataFrame, "to_csv", full)
+        with pytest.raises(FnnexpError, match="No space left on device"):
+            write_files(second, folder, "page", {"handout.html": "second"})
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
+    write_files(second, folder, "page", {"handout.html": "second"})
+    assert all(b"second" in file.read_bytes() for file in folder.iterdir())
+    assert {file.name for file in folder.iterdir()} == before.keys()
 
 
 def test_a_table_of_the_first_rows_says_how_many_there_are():

@@ -181,6 +181,10 @@ def test_words_filter_the_rows_of_all_tables(page):
     assert column(board(page), "arch") == ["tanh_128"]
     assert column(board(page), "init") == ["he"]
     assert "1 of 6 rows match “he tanh_128”" in page.locator("section#leaderboard .count").inner_text()
+    box.fill("")
+    negative = next(text for text in column(board(page), "train − val") if text.startswith("−"))
+    box.fill(negative.replace("−", "-"))  # as a key writes it
+    assert negative in column(board(page), "train − val")
     box.fill("init=he_n")
     assert {*column(board(page), "init")} == {"he_normal"}
     box.fill("")

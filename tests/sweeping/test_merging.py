@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
+import os
 import shutil
 import sqlite3
 from pathlib import Path
@@ -87,6 +89,33 @@ def test_missing_files_are_said_and_copied_later(laptops, tmp_path):
     )
     assert network.weights["W1"].shape[0] == 784
     assert [*fnnexp.merge(a / "mlflow.db", into=target)["note"]] == [""] * 2
+
+
+def test_a_full_disk_stops_a_copy_with_one_sentence_and_leaves_no_part_of_it(tmp_path, monkeypatch):
+    here, there = tmp_path / "here", tmp_path / "runs" / "there"
+    here.mkdir()
+    for name in ("config.yaml", "weights.npz"):
+        (here / name).write_text(name)
+    copyfile = shutil.copyfile
+
+    def until_full(source, *where, **how):
+        if Path(source).name == "weights.npz":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(source))
+        return copyfile(source, *where, **how)
+
+    with monkeypatch.context() as full:
+        full.setattr(shutil, "copyfile", until_full)
+        with pytest.raises(FnnexpError) as raised:
+            merging._copy_folder(here, there)
+    message = str(raised.value)
+    assert message.startswith(f"{here} can't be copied to {there}: [Errno 28] No space left on device: ")
+    assert message.endswith("start the same command again to go on")
+    assert raised.value.exit_status == 1
+    assert [*there.parent.iterdir()] == []
+    merging._copy_folder(here, there)
+    assert {file.name: file.read_text() for file in there.iterdir()} == {
+        file.name: file.read_text() for file in here.iterdir()
+    }
 
 
 @pytest.mark.long

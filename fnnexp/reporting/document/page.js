@@ -18,6 +18,7 @@
     for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
     return element;
   };
+  const typed = text => text.replaceAll("−", "-").toLowerCase(); // no key writes the minus sign of tables
   const spaced = text => ` ${text.trim().replace(/\s+(·|→)\s+|,\s+|\s+/g, " ")} `;
   // Numerically identical options are one in comparisons: "sqrtmax = xavier".
   const same = (a, b) => a === b || a.split(" = ").some(part => b.split(" = ").includes(part));
@@ -122,9 +123,10 @@
   for (const each of tables) {
     const options = each.titles.filter(title => labels.has(title)); // columns of a grid, such as "mini"
     for (const row of each.rows) {
-      const pairs = each.titles.flatMap((title, i) => // the head may be the factor's last part: "lr"
-        [...new Set([title, each.columns[i] ?? title])].map(key => `${key}=${row.texts[i]}`));
-      row.text = spaced([...row.texts, ...pairs, ...options].join(" ")).toLowerCase();
+      const pairs = each.titles.flatMap((title, i) => // "lr" is a name of optimizer.lr in every table
+        [...new Set([title, each.columns[i] ?? title, title.split(".").pop()])]
+          .map(key => `${key}=${row.texts[i]}`));
+      row.text = typed(spaced([...row.texts, ...pairs, ...options].join(" ")));
       for (const word of row.text.split(" ")) known.add(word);
     }
     each.count = make("p", { class: "count", role: "status" });
@@ -135,7 +137,7 @@
   }
 
   const filter = text => {
-    const words = text.toLowerCase().split(/\s+/).filter(Boolean)
+    const words = typed(text).split(/\s+/).filter(Boolean)
       .map(word => (known.has(word) ? ` ${word} ` : word));
     for (const { rows, count, found } of tables) {
       let shown = 0;

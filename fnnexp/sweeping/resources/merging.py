@@ -18,7 +18,7 @@ from fnnexp.tracking import artifacts, reader, schema, sql, store
 from fnnexp.tracking import experiment as experiments
 from fnnexp.tracking.experiment import About
 from fnnexp.tracking.reader import TrialRuns
-from fnnexp.tracking.retry import mlflow_settings
+from fnnexp.tracking.retry import StoreError, mlflow_settings
 from fnnexp.tracking.run_format import DONE, ENGINE
 from fnnexp.tracking.writer import Tracker
 
@@ -242,13 +242,26 @@ def _folder(side: _Side) -> Path:
 
 
 def _copy_folder(here: Path, there: Path) -> None:
-    """Copy a folder under a temporary name and rename it; replace what a stopped merge left there."""
-    there.parent.mkdir(parents=True, exist_ok=True)
+    """Copy a folder under a temporary name and rename it; replace what a stopped merge left there.
+
+    Raises
+    ------
+    StoreError
+        If a file can't be read or written.
+    """
     staging = there.with_name(f".{uuid.uuid4().hex}")
     try:
+        there.parent.mkdir(parents=True, exist_ok=True)
         shutil.copytree(here, staging)
         if there.exists():
             shutil.rmtree(there)
         staging.rename(there)
+    except OSError as error:
+        # shutil.Error has a tuple (source, target, reason) for each file that could not be copied.
+        why = error.args[0][0][2] if isinstance(error, shutil.Error) else error
+        raise StoreError(
+            f"{here} can't be copied to {there}: {why}. What was copied before stays; fix the cause (is the "
+            "disk full, or a folder read-only?) and start the same command again to go on"
+        ) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)

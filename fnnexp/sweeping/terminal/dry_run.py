@@ -96,7 +96,7 @@ def show(
         cores = "" if cluster else cores_used(stacks, execution.engine, n_jobs)
         say(
             f"{plural(lanes, 'network')} in {plural(len(stacks), 'stack')} on {plural(n_jobs, 'worker')} "
-            f"({execution.backend}){cores}; {_epochs(stacks)}"
+            f"({execution.backend}){cores}; {_epochs(stacks, ahead.epochs)}"
         )
         say(memory.summary(stacks, len(trials), execution, n_jobs))
         address = store.address_or_default(uri)
@@ -115,10 +115,11 @@ def show(
             say(line)
 
 
-def _epochs(stacks: Sequence[PlannedStack]) -> str:
-    """Return, as text, how many epochs the networks of these stacks will train in all."""
+def _epochs(stacks: Sequence[PlannedStack], most: int | None) -> str:
+    """Return, as text, how many epochs the networks of these stacks will train in all: at most `most`."""
     count = sum(len(stack.lanes) * (stack.recipe.epochs - stack.stack.epoch) for stack in stacks)
-    up_to = "up to " if any(stack.recipe.stopping for stack in stacks) else ""
+    up_to = "up to " if most is not None or any(stack.recipe.stopping for stack in stacks) else ""
+    count = count if most is None else min(count, most)
     return f"{up_to}{plural(count, 'epoch')} in all"
 
 

@@ -249,6 +249,7 @@ def test_a_dry_run_says_the_rungs_of_configurations_that_are_drawn(invoke, store
     assert "search=halving: 10 configurations drawn from optimizer.lr" in ran.out
     plan = "10 configurations to epoch 1, 4 to epoch 3, 2 to epoch 9, 1 to epoch 27: at most 48 of the full"
     assert plan in ran.out
+    assert "; up to 48 epochs in all\n" in ran.out  # not the 270 of the full grid
     assert "time: at most about " in ran.out
     for budget, text in {
         "12epochs": "enough for these trials, and for 2 of at most 38 more epochs",
