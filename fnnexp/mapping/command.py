@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from fnnexp.config.commands import Command, program
+from fnnexp.config.commands import Command, file_name, program
 from fnnexp.config.compose import Sweep, compose
 from fnnexp.config.execution import AUTO, Execution
 from fnnexp.config.jobs import key_of
@@ -124,6 +124,7 @@ def run(request: Request, sweep: Sweep, console: Console, *, since: float | None
             request,
             trials[0],
         )
+        picture = _picture(m)
         folder = log.write(
             _identity(ids, request),
             name=f"{request.x.key} × {request.y.key}",
@@ -135,7 +136,7 @@ def run(request: Request, sweep: Sweep, console: Console, *, since: float | None
                 "fnnexp.computed_by": " | ".join(table.computed_by),
                 "fnnexp.data_checksum": trials[0].data.checksum,
             },
-            files=lambda: _files(m),
+            files=lambda: {arrays.FILE: arrays.as_bytes(m), PICTURE: picture},
             result="map.npz",
             complete=not outcome.failed,
         )
@@ -143,7 +144,7 @@ def run(request: Request, sweep: Sweep, console: Console, *, since: float | None
         by = ", ".join(table.computed_by)
         say(f"cells were computed by {by}: their results agree to rounding, not bit by bit")
     say(_summary(m, len(new), time.monotonic() - began))
-    say(f"picture: {folder}/map.png")
+    say(f"picture: {write_picture(log.experiment, PICTURE, picture) or f'{folder}/{PICTURE}'}")
     uri = "" if sweep.tracking_uri is None else f", tracking_uri={shown(sweep.tracking_uri)!r}"
     say(f"arrays: fnnexp.read_map({log.experiment!r}{uri})")
     if zoom := _zoom(request, m):
@@ -161,12 +162,29 @@ def _prepare_end(log: MapLog) -> None:
     log.open()
 
 
-def _files(m: Map) -> dict[str, bytes]:
-    """Return the files of a map's MLflow run: their content by name."""
+PICTURE = "map.png"
+
+
+def _picture(m: Map) -> bytes:
+    """Return the map drawn, as a PNG."""
     from fnnexp.mapping.picture import plot_map
     from fnnexp.reporting.plots.picture import png
 
-    return {arrays.FILE: arrays.as_bytes(m), "map.png": png(plot_map(m), dpi=200)}
+    return png(plot_map(m), dpi=200)
+
+
+def write_picture(experiment: str, name: str, picture: bytes) -> Path | None:
+    """Write a picture where the experiment's report would be; return None if the folder cannot be written.
+
+    The run keeps the picture too, but deep in a folder of MLflow or on a server.
+    """
+    file = Path("reports", file_name(experiment), name)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(picture)
+    except OSError:
+        return None
+    return file
 
 
 def with_finished(

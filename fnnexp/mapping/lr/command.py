@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -18,7 +18,7 @@ from fnnexp.config.compose import Sweep
 from fnnexp.data.cache import cache_folder
 from fnnexp.errors import plural
 from fnnexp.mapping.cells import ID, Cells, Table, joined
-from fnnexp.mapping.command import CellsFailedError, InterruptedMapError, with_finished
+from fnnexp.mapping.command import CellsFailedError, InterruptedMapError, with_finished, write_picture
 from fnnexp.mapping.lr.request import GREATEST, Configuration, Request, configurations
 from fnnexp.mapping.lr.results import RangeTest, around, short
 from fnnexp.mapping.lr.rule import FEWEST, PART
@@ -90,6 +90,7 @@ def run(request: Request, sweep: Sweep, console: Console, *, since: float | None
             )
         table = joined([known, *outcome.tables])
         test = _results(request, factors, wanted, table)
+        picture = _picture(test)
         folder = log.write(
             hashlib.sha256(ids.tobytes()).hexdigest()[:16],
             name=f"range test of {plural(len(wanted), 'configuration')}",
@@ -101,13 +102,17 @@ def run(request: Request, sweep: Sweep, console: Console, *, since: float | None
                 "fnnexp.computed_by": " | ".join(table.computed_by),
                 "fnnexp.data_checksum": trials[0].data.checksum,
             },
-            files=lambda: _files(test),
+            files=lambda: {
+                "lr.csv": test.to_frame().to_csv(index=False).encode(),
+                "lr_curves.csv": test.curves().to_csv(index=False).encode(),
+                PICTURE: picture,
+            },
             result="lr.csv",
             complete=not outcome.failed,
         )
     _show(test, console)
     say(f"{plural(len(new), 'trial')} trained in {time.monotonic() - began:.1f} s")
-    say(f"picture: {folder}/lr.png")
+    say(f"picture: {write_picture(log.experiment, PICTURE, picture) or f'{folder}/{PICTURE}'}")
     if test.command is not None:
         say(f"sweep around these rates: {test.command}")
     if outcome.failed:
@@ -163,16 +168,15 @@ def _median(curves: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(np.isfinite(middle), middle, np.nan)
 
 
-def _files(test: RangeTest) -> Mapping[str, bytes]:
-    """Return the files of a range test's MLflow run: their content by name."""
+PICTURE = "lr.png"
+
+
+def _picture(test: RangeTest) -> bytes:
+    """Return the range test drawn, as a PNG."""
     from fnnexp.mapping.lr.picture import plot_lr
     from fnnexp.reporting.plots.picture import png
 
-    return {
-        "lr.csv": test.to_frame().to_csv(index=False).encode(),
-        "lr_curves.csv": test.curves().to_csv(index=False).encode(),
-        "lr.png": png(plot_lr(test), dpi=200),
-    }
+    return png(plot_lr(test), dpi=200)
 
 
 def _show(test: RangeTest, console: Console) -> None:

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 
 from fnnexp.reporting.plots.layout import add_legend, set_title
 from fnnexp.reporting.plots.picture import Picture
 from fnnexp.reporting.plots.rows.regions import draw_points, plain
-from fnnexp.reporting.plots.style import COLOURS, INK
+from fnnexp.reporting.plots.style import COLOURS, GREY, INK, SMALLEST
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,10 +43,10 @@ def of_images(counts: pd.DataFrame, images: NDArray[np.uint8], labels: Sequence[
     """Return a figure of the rows by class and split, and of images (n, S, S) with their classes."""
     figure = _bars(counts)
     for i, (image, label) in enumerate(zip(images, labels, strict=True)):
-        ax = _panel(figure, i, 4, 4, gap=(0.08, 0.2))
+        ax = _panel(figure, i, 4, 4, gap=(0.08, 0.24))
         ax.imshow(255 - image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
         ax.set_axis_off()
-        ax.set_title(f"class {label}", color=INK, fontsize=7, pad=1.5)
+        ax.set_title(f"class {label}", color=INK, fontsize=SMALLEST, pad=1.5)
     return figure
 
 
@@ -64,13 +65,13 @@ def of_inputs(counts: pd.DataFrame, x: NDArray[Any]) -> Picture:
     shown = min(x.shape[1], MOST_INPUTS)
     across = int(np.ceil(np.sqrt(shown)))
     for i in range(shown):
-        ax = _panel(figure, i, across, -(-shown // across), gap=(0.12, 0.36))
+        ax = _panel(figure, i, across, -(-shown // across), gap=(0.16, 0.42))
         heights, edges = np.histogram(np.asarray(x[:, i], np.float64), BINS)
         ax.stairs(heights, edges, fill=True, color=COLOURS[0])
         plain(ax)
         ax.set_yticks([])
-        ax.tick_params(labelsize=6)
-        ax.set_title(f"input {i + 1}", color=INK, fontsize=7, pad=1.5)
+        ax.xaxis.set_major_locator(MaxNLocator(2))
+        ax.set_title(f"input {i + 1}", color=INK, fontsize=SMALLEST, pad=1.5)
     return figure
 
 
@@ -81,14 +82,14 @@ def _bars(counts: pd.DataFrame) -> Picture:
     below = np.zeros(len(counts))
     handles = {}
     for i, (split, column) in enumerate(counts.items()):
-        grey: dict[str, Any] = {"color": COLOURS[7], "alpha": SHADES[i], "linewidth": 0}
+        grey: dict[str, Any] = {"color": GREY, "alpha": SHADES[i], "linewidth": 0}
         ax.bar(counts.index, column, 0.8, bottom=below, **grey)
         below += column.to_numpy()
         handles[str(split)] = Patch(**grey)
     plain(ax)
     ax.spines[["top", "right"]].set_visible(False)
     ax.set_xticks(counts.index[:: -(-len(counts) // MOST_TICKS)])
-    ax.set_xlabel("class", color=INK, fontsize=8)
+    ax.set_xlabel("class", color=INK, fontsize=SMALLEST)
     set_title(ax, "rows")
     add_legend(figure, handles, 3)
     return figure
