@@ -179,7 +179,7 @@ SEAMS = {
         "fnnexp.reporting.sections.by_factor.importance",
     ],
     "pooch": ["fnnexp.data.download"],
-    "PIL": ["fnnexp.data.image_files"],
+    "PIL": ["fnnexp.data.image_files", "fnnexp.reporting.plots.picture"],
 }
 
 

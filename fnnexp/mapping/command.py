@@ -25,7 +25,7 @@ from fnnexp.errors import ConfigError, plural
 from fnnexp.mapping import arrays
 from fnnexp.mapping.arrays import Map
 from fnnexp.mapping.cells import engine_of
-from fnnexp.mapping.kept import find
+from fnnexp.mapping.kept import find, write_picture
 from fnnexp.mapping.request import Request, experiment_of, trials_of
 from fnnexp.nn import rows
 from fnnexp.sweeping.resources.leftovers import HERE
@@ -90,13 +90,14 @@ def run(request: Request, sweep: Sweep, console: Console, *, since: float | None
             request,
             trials[0],
         )
+        picture = _picture(m)
         folder = log.write(
             _identity(kept.ids, request),
             name=f"{request.x.key} × {request.y.key}",
             params=_params(request, trials),
             metrics=_metrics(m),
             tags=kept.tags(request.words(), table),
-            files=lambda: _files(m),
+            files=lambda: {arrays.FILE: arrays.as_bytes(m), PICTURE: picture},
             result="map.npz",
             complete=not failed,
         )
@@ -104,7 +105,7 @@ def run(request: Request, sweep: Sweep, console: Console, *, since: float | None
         by = ", ".join(table.computed_by)
         say(f"cells were computed by {by}: their results agree to rounding, not bit by bit")
     say(_summary(m, len(kept.new), time.monotonic() - began))
-    say(f"picture: {folder}/map.png")
+    say(f"picture: {write_picture(log.experiment, PICTURE, picture) or f'{folder}/{PICTURE}'}")
     uri = "" if sweep.tracking_uri is None else f", tracking_uri={shown(sweep.tracking_uri)!r}"
     say(f"arrays: fnnexp.read_map({log.experiment!r}{uri})")
     if zoom := _zoom(request, m):
@@ -120,12 +121,15 @@ def _prepare_end(log: MapLog) -> None:
     log.open()
 
 
-def _files(m: Map) -> dict[str, bytes]:
-    """Return the files of a map's MLflow run: their content by name."""
+PICTURE = "map.png"
+
+
+def _picture(m: Map) -> bytes:
+    """Return the map drawn, as a PNG."""
     from fnnexp.mapping.picture import plot_map
     from fnnexp.reporting.plots.picture import png
 
-    return {arrays.FILE: arrays.as_bytes(m), "map.png": png(plot_map(m), dpi=200)}
+    return png(plot_map(m), dpi=200)
 
 
 def _described(m: Map, request: Request, trial: Trial) -> Map:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
+from fnnexp.config.commands import file_name
 from fnnexp.config.execution import AUTO, Execution
 from fnnexp.config.trial import Trial
 from fnnexp.console import print_plain
@@ -150,3 +151,17 @@ def find(
     done = set(finished.trials.tolist())
     new = [trial for trial, id_ in zip(trials, ids.tolist(), strict=True) if id_ not in done]
     return Kept(trials, ids, new, finished, Cells(folder, chosen.engine, say), chosen)
+
+
+def write_picture(experiment: str, name: str, picture: bytes) -> Path | None:
+    """Write a picture where the experiment's report would be; return None if the folder cannot be written.
+
+    The run keeps the picture too, but deep in a folder of MLflow or on a server.
+    """
+    file = Path("reports", file_name(experiment), name)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(picture)
+    except OSError:
+        return None
+    return file

@@ -12,7 +12,7 @@ from scipy.special import expit, logit
 from fnnexp.mapping.arrays import Map
 from fnnexp.reporting.plots.picture import Picture
 from fnnexp.reporting.plots.scales import EDGES, ROUND
-from fnnexp.reporting.plots.style import DARKEST, INK, LIGHTEST
+from fnnexp.reporting.plots.style import DARKEST, INK, LIGHTEST, SMALLEST
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -81,7 +81,7 @@ def plot_map(m: Map) -> Picture:
     )
     bar.set_label(_words(m.metric), color=INK, fontsize=9)
     bar.outline.set_visible(False)
-    bar_ax.tick_params(colors=INK, labelsize=8)
+    bar_ax.tick_params(colors=INK, labelsize=SMALLEST)
     if others:
         legend = figure.legend(
             [handle for _, handle in others],
@@ -90,7 +90,7 @@ def plot_map(m: Map) -> Picture:
             bbox_to_anchor=(left / width - 0.01, 1),
             ncols=len(others),
             frameon=False,
-            fontsize=8.5,
+            fontsize=SMALLEST,
             labelcolor=INK,
             handlelength=1.6,
         )
@@ -159,16 +159,16 @@ def _axes(ax: Axes, m: Map, x0: int, y0: int) -> None:
     """Give the axes values below and at the left, and numbers of cells above and at the right."""
     ax.spines[:].set_color(INK)
     ax.spines[:].set_linewidth(0.6)
-    ax.tick_params(colors=INK, labelsize=8)
+    ax.tick_params(colors=INK, labelsize=SMALLEST)
     for axis, values, first, key in ((ax.xaxis, m.x, x0, m.x_key), (ax.yaxis, m.y, y0, m.y_key)):
         _value_ticks(axis, np.asarray(values, np.float64), first)
         axis.set_label_text(key, color=INK, fontsize=9, parse_math=False)
     for side in ("x", "y"):
         twin = ax.secondary_xaxis("top") if side == "x" else ax.secondary_yaxis("right")
-        twin.tick_params(colors=INK, labelsize=7, length=2)
+        twin.tick_params(colors=INK, labelsize=SMALLEST, length=2)
         twin.spines[:].set_visible(False)
         axis = twin.xaxis if side == "x" else twin.yaxis
-        axis.set_label_text("cell", color=INK, fontsize=7)
+        axis.set_label_text("cell", color=INK, fontsize=SMALLEST)
 
 
 def _value_ticks(axis: Axis, values: Any, first: int) -> None:

@@ -1,18 +1,20 @@
-"""The handout: the answer of a report, one figure, one table and how it was run, on one printed page.
+"""The handout: the answer of a report, a figure, one table and how it was run, on one printed page.
 
 It consists of parts of the report and computes nothing. The lines of text are counted, so that they leave
-room for the figure. What does not fit is only in the report.
+room for the figure, or for two if the layers were measured. What does not fit is only in the report. The page
+names no files, which nobody can open on paper.
 """
 
 from __future__ import annotations
 
+import re
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fnnexp.errors import plural
 from fnnexp.reporting.document.blocks import TERMINAL, Code, Document, Items, Section, Table, Text
-from fnnexp.reporting.sections import curves, leaderboard, overview, provenance, summary
+from fnnexp.reporting.sections import curves, layers, leaderboard, overview, provenance, summary
 from fnnexp.reporting.sections.by_factor import tuned
 
 if TYPE_CHECKING:
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from fnnexp.reporting.document.blocks import Block
+    from fnnexp.reporting.document.blocks import Block, Figure
 
 LETTERS, IN_A_ROW = 105, 120
 """The number of characters that fit on a line of text, and in a row of a table."""
@@ -34,14 +36,24 @@ ROWS, TEXT = 8, 26
 LEAST_ROWS = 3
 """The table shows this many rows (or all, if it has fewer) even if the other texts are long."""
 
-HOW = "How it was run"
+WIDTH, PAGE, LINE = 7.4, 8.6, 0.165
+"""Inches of the page: its width, the height without headings, and the height of a line."""
+
+CAPTION = 3
+"""The largest number of lines of a caption."""
+
+LEAST_SCALE = 0.9
+"""Figures may shrink to this scale to fit."""
+
+QUESTIONS, HOW = "The questions", "How it was run"
 
 
 def of_report(document: Document, runs: pd.DataFrame) -> Document:
     """Return the handout of a report on some trials.
 
     The answer and the table are those that the terminal shows. The figure is that of the answer; if the
-    answer has none, the first of the curves, or else the first of the report.
+    answer has none, the first of the curves, or else the first of the report. If the layers were measured,
+    the figure of the untrained networks is added, or replaces it if only one fits.
     """
     headlines = [
         Text(block.text)
@@ -49,20 +61,50 @@ def of_report(document: Document, runs: pd.DataFrame) -> Document:
         for block in document.section(title).shown_in(TERMINAL)
         if isinstance(block, Text)
     ]
-    answer = _first(headlines, ANSWER, "more sentence", "of the answer")
+    answer = _first(headlines, ANSWER, "more sentence", " of the answer")
     facts = _facts(document, runs)
     lines = sum(_lines(text) for block in (*answer, *facts) for text in _texts(block))
-    table = _table(document, max(LEAST_ROWS, min(ROWS, TEXT - lines)))
-    figures = [*document.section(summary.TITLE).figures, *document.section(curves.TITLE).figures]
-    figure = [*figures, *document.figures][:1]
+    tables = [_table(document, most) for most in (max(LEAST_ROWS, min(ROWS, TEXT - lines)), LEAST_ROWS)]
+    figures, table = _that_fit(document, tables, PAGE - LINE * lines)
     return Document(
         document.title,
         [
-            Section(summary.TITLE, [*answer, *figure]),
-            Section(leaderboard.TITLE, table),
+            Section(summary.TITLE, [*answer, *figures]),
+            Section(_title_of_table(document), table),
             Section(HOW, facts),
         ],
     )
+
+
+def _that_fit(
+    document: Document, tables: Sequence[Sequence[Block]], room: float
+) -> tuple[Sequence[Figure], Sequence[Block]]:
+    """Return the figures (see :func:`of_report`) and the first of some tables that fit into `room` inches."""
+    found = [*document.section(summary.TITLE).figures, *document.section(curves.TITLE).figures]
+    usual = [_brief(figure) for figure in [*found, *document.figures][:1]]
+    of_layers = [_brief(figure) for figure in document.section(layers.TITLE).figures[:1]]
+    for figures in ([*usual, *of_layers], of_layers) if of_layers else ():
+        for table in tables:
+            lines = sum(len(each.rows) + 2 if isinstance(each, Table) else 1 for each in table)
+            if LEAST_SCALE * sum(map(_height, figures)) <= room - LINE * lines:
+                return figures, table
+    return usual, tables[0]
+
+
+def _brief(figure: Figure) -> Figure:
+    """Return a figure with the sentences of its caption that fit, without those that name a file."""
+    sentences = re.split(r"(?<=\.) (?=[A-Z])", figure.caption)
+    kept = [sentence for sentence in sentences if ".csv" not in sentence]
+    ends = accumulate(len(sentence) + 1 for sentence in kept)
+    count = max(1, sum(end <= CAPTION * LETTERS for end in ends))
+    return figure._replace(caption=" ".join(kept[:count]))
+
+
+def _height(figure: Figure) -> float:
+    """Return how many inches a figure and its caption take, at the width of the page at most."""
+    box = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', figure.svg)
+    width, height = (float(points) / 72 for points in box.groups()) if box else (WIDTH, WIDTH)
+    return height * min(1.0, WIDTH / width) + LINE * (_lines(figure.caption) + 1)
 
 
 def _facts(document: Document, runs: pd.DataFrame) -> list[Block]:
@@ -74,8 +116,20 @@ def _facts(document: Document, runs: pd.DataFrame) -> list[Block]:
     data = ", ".join(map(str, runs["data"].dropna().unique()))
     recorded = [text for block in reproduce.blocks if isinstance(block, Items) for text in block.texts]
     facts = [_cut(text) for text in (f"data: {data}", f"seeds: {overview.seeds(runs)}", *recorded)]
-    shown = _first(commands, COMMANDS, "more command", "in the report")
+    shown = _first(commands, COMMANDS, "more command", "")
     return [*shown, *without, *counts, Items(facts), Text("This page and the report:", code=again.text)]
+
+
+def _title_of_table(document: Document) -> str:
+    """Return the title of the section that the terminal's first table is in."""
+    within = (
+        section.title
+        for section in document.sections
+        for block in section.shown_in(TERMINAL)
+        if isinstance(block, Table)
+    )
+    title = next(within, leaderboard.TITLE)
+    return QUESTIONS if title == summary.TITLE else title
 
 
 def _table(document: Document, most: int) -> list[Block]:
@@ -97,7 +151,7 @@ def _table(document: Document, most: int) -> list[Block]:
     ranked = [text for text in document.section(overview.TITLE).sentences if text.startswith("Ranked by")]
     apart = [text for text in document.section(summary.TITLE).sentences if text.startswith(summary.APART)]
     return [
-        table._replace(rows=table.rows[:count], total=total),
+        table._replace(rows=table.rows[:count], total=total, file="the report"),
         *(Text(text, quiet=True) for text in [*ranked, *apart]),
     ]
 
@@ -116,7 +170,7 @@ def _first(blocks: Sequence[Block], most: int, what: str, where: str) -> list[Bl
         return [*blocks]
     return [
         *blocks[:count],
-        Text(f"{plural(len(blocks) - count, what)} {where}: see report.html.", quiet=True),
+        Text(f"The report has {plural(len(blocks) - count, what)}{where}.", quiet=True),
     ]
 
 
@@ -136,4 +190,4 @@ def _lines(text: str) -> int:
 def _cut(text: str) -> str:
     """Return a fact, cut if it is too long."""
     longest = FACT * LETTERS
-    return text if len(text) <= longest else f"{text[: longest - 20]} … (see report.html)"
+    return text if len(text) <= longest else f"{text[: longest - 22]} … (the report has all)"

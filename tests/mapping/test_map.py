@@ -6,6 +6,7 @@ import ast
 import io
 import re
 import shlex
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -157,7 +158,9 @@ def test_a_map_is_one_run_whose_arrays_numpy_reads(invoke, store, own_folder):
     (folder,) = own_folder.glob("mlruns/*/*/artifacts")
     assert {file.name for file in folder.iterdir()} == {"map.npz", "map.png"}
     assert (folder / "map.png").read_bytes().startswith(b"\x89PNG")
-    assert f"picture: {folder}" in ran.out
+    picture = Path("reports", "digits_map", "map.png")
+    assert f"picture: {picture}" in ran.out
+    assert picture.read_bytes() == (folder / "map.png").read_bytes()
     with np.load(folder / "map.npz", allow_pickle=False) as arrays:
         assert arrays["val_accuracy"].shape == (3, 4)
     (folder / "map.npz").write_bytes((folder / "map.npz").read_bytes()[:-99])

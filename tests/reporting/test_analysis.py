@@ -895,6 +895,39 @@ def test_each_initializer_has_a_fixed_and_unique_style():
     assert style.styles(["he", "mine"])["he"] == styles["he"]
     assert len({each.marker for each in styles.values()}) == len(many)  # unique even without colour
     assert styles["normal std=0.3"].color == styles["normal"].color
+    files = (Path(__file__).parents[2] / "conf" / "init").glob("*.yaml")
+    assert {*style.KNOWN} == {file.stem for file in files}
+
+
+# Machado, Oliveira & Fernandes (2009): linear RGB as seen with protanopia, deuteranopia and tritanopia.
+SEEN = (
+    [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+    [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+)  # fmt: skip
+XYZ = [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
+
+
+def test_any_two_colours_of_initializers_are_told_apart_and_stand_out_from_the_page():
+    def linear(colours):
+        parts = np.array([[int(each[i : i + 2], 16) / 255 for i in (1, 3, 5)] for each in colours])
+        return np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+
+    def distances(rgb):  # CIELAB 1976
+        f = np.cbrt(np.clip(rgb, 1e-3, 1) @ np.transpose(XYZ) / np.sum(XYZ, axis=1))
+        lab = np.stack([116 * f[:, 1], 500 * (f[:, 0] - f[:, 1]), 200 * (f[:, 1] - f[:, 2])], axis=1)
+        return np.linalg.norm(lab[:, None] - lab, axis=-1) + 1000 * np.eye(len(lab))
+
+    rgb = linear(style.COLOURS)
+    assert len(rgb) == len(style.KNOWN)
+    assert distances(rgb).min() > 14
+    assert distances(rgb[:8]).min() > 25
+    for matrix in SEEN:
+        assert distances(rgb @ np.transpose(matrix)).min() > 6
+    light = rgb @ XYZ[1]
+    for page in linear(["#ffffff", "#15181c"]) @ XYZ[1]:
+        contrast = (np.maximum(light, page) + 0.05) / (np.minimum(light, page) + 0.05)
+        assert contrast.min() >= 3
 
 
 def test_the_mean_and_band_of_curves_are_over_seeds(store, runs):

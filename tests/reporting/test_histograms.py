@@ -21,7 +21,7 @@ from fnnexp.errors import FnnexpError
 from fnnexp.nn import layer_stats
 from fnnexp.nn.training import advance, start
 from fnnexp.reporting.plots import layers as plots
-from fnnexp.results.networks.histograms import averaged, of_runs
+from fnnexp.results.networks.histograms import Shares, averaged, of_runs
 from fnnexp.sweeping import executor as executor_module
 from fnnexp.sweeping.checkpoints import Checkpoints, DamagedError, as_row, records_from
 from fnnexp.sweeping.loop import run
@@ -245,3 +245,26 @@ def test_the_rows_of_a_figure_hold_every_value_once(here):
         assert (drawn * heights).sum(axis=-1) == pytest.approx(1)
         assert len(axis.edges) > 4
         assert re.fullmatch(r"-?[\d.e-]+", axis.ticks()[1][-1])
+
+
+def test_the_values_of_a_histogram_are_those_of_its_numbers():
+    """The page's quantiles are those of the counted numbers, interpolated between the ends of bins."""
+    rng = np.random.default_rng(2)
+    low, high = layer_stats.LOW, layer_stats.HIGH
+    values = np.where(rng.random((2, 4000)) < 0.3, 0.0, rng.normal(0.1, 1.5, (2, 4000)))
+    v = values[..., None]
+    inside = np.where(high <= 0, (low <= v) & (v < high), (low < v) & (v <= high))
+    inside[..., (low == 0) & (high == 0)] = v == 0
+    shares = inside.mean(axis=1)
+    bins = Shares(np.array([0, 3], np.int32), shares, low, high)
+    for signed, truth in ((True, values), (False, np.abs(values))):
+        found = plots.spreads(bins.epochs, shares, bins, signed=signed)
+        assert found["epoch"] == [0, 3]
+        assert found["zeros"] == pytest.approx((values == 0).mean(axis=1))
+        for name, part in (("p10", 0.1), ("median", 0.5), ("p90", 0.9)):
+            for row, value in zip(truth, found[name], strict=True):
+                ends = np.unique(high[np.isfinite(high)])
+                below = [(row < end).mean() if end == 0 else (row <= end).mean() for end in ends]
+                at = int(np.searchsorted(ends, 0))
+                ends, below = np.insert(ends, at + 1, 0), np.insert(below, at + 1, (row <= 0).mean())
+                assert value == pytest.approx(np.interp(part, below, ends), abs=1e-9)

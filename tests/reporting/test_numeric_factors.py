@@ -140,7 +140,8 @@ def test_a_long_leaderboard_is_cut_and_names_the_file_with_all_rows():
 
 def drawn_in(ax):
     """Return the lines of a panel, the markers of best values, and the crosses of diverged trials."""
-    plain = [line for line in ax.lines if line.get_fillstyle() == "none" and line.get_marker() != "x"]
+    lines = [line for line in ax.lines if line.get_fillstyle() == "none" and line.get_color() != style.INK]
+    plain = [line for line in lines if line.get_marker() != "x"]
     best = [line for line in ax.lines if line.get_fillstyle() == "full"]
     crosses = [line for line in ax.lines if line.get_marker() == "x"]
     return plain, best, crosses
@@ -167,6 +168,14 @@ def test_lines_bands_and_best_values_agree_with_the_frame():
             ends = corners[np.isclose(corners[:, 0], rate), 1]
             assert (ends.min(), ends.max()) == pytest.approx((low, high))
     assert [line.get_xdata().tolist() for line in crosses] == [[], []]
+    (legend,) = figure.legends
+    names = [text.get_text() for text in legend.get_texts()]
+    entries = dict(zip(names, legend.legend_handles, strict=True))
+    circles = [line for line in ax.lines if line.get_color() == style.INK]
+    assert [line.get_xydata().tolist() for line in circles] == [line.get_xydata().tolist() for line in best]
+    for circle in circles:  # the legend shows what is drawn
+        for look in ("get_marker", "get_markersize", "get_fillstyle", "get_color"):
+            assert getattr(circle, look)() == getattr(entries["best"], look)()
 
 
 def test_the_line_of_one_seed_has_no_band():

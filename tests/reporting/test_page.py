@@ -18,7 +18,7 @@ sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 SWEEP = [
     "-m", "data=digits", "data.subset=300", "arch=relu_100,tanh_128", "init=max,he,he_normal",
-    "seed=range(3)", "epochs=3", "diagnostics=true", "tracking.experiment=page",
+    "seed=range(3)", "epochs=3", "diagnostics=full", "tracking.experiment=page",
 ]  # fmt: skip
 SMALLEST = 11  # pixels of a font
 
@@ -127,6 +127,8 @@ def test_every_value_of_a_figure_is_in_its_files(folder):
             row = leader[leader["b"] == quantity.partition(" minus that of ")[2]].iloc[0]
             assert all(row[key] == numbers[key][0] for key in ("difference", "low", "high", "p_corrected"))
     assert found == len(values)
+    drawn = re.findall(r"id='figure-([\w.]+)'", (folder / "report.html").read_text("utf-8"))
+    assert {*drawn} == {name for name, *_ in marks(folder)}  # no figure lacks values
     assert singles == 2 * len(runs)
 
 

@@ -1,6 +1,8 @@
 """The report draws the learning rates of trials with a schedule, from their params."""
 
+import numpy as np
 import pandas as pd
+import pytest
 
 from fnnexp.nn.pieces.schedules import Schedule
 from fnnexp.reporting.sections import schedules
@@ -29,3 +31,7 @@ def test_each_distinct_learning_rate_is_drawn_once():
     }
     (section,) = schedules.sections(runs)
     assert [figure.name for figure in section.figures] == ["learning_rate"]
+    values = section.figures[0].data
+    own = values[(values["schedule"] == "cosine end=0 warmup=1 lr=0.2") & (values["epoch"] >= 1)]
+    passed = (own["epoch"] - 1) / 3  # the share of the time between the warm-up and the end
+    assert own["lr"].tolist() == pytest.approx(0.1 * (1 + np.cos(np.pi * passed)), abs=0.002)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -20,7 +20,7 @@ from fnnexp.console import print_plain
 from fnnexp.data.cache import cache_folder
 from fnnexp.errors import plural
 from fnnexp.mapping.cells import Table
-from fnnexp.mapping.kept import find
+from fnnexp.mapping.kept import find, write_picture
 from fnnexp.mapping.lr.request import GREATEST, Configuration, Request, configurations
 from fnnexp.mapping.lr.results import RangeTest, around, short
 from fnnexp.mapping.lr.rule import FEWEST, PART
@@ -76,19 +76,24 @@ def run(request: Request, sweep: Sweep, console: Console, *, since: float | None
         log.check()
         table, failed = kept.train("range test", console, log.open, losses_of)
         test = _results(request, factors, wanted, table)
+        picture = _picture(test)
         folder = log.write(
             hashlib.sha256(kept.ids.tobytes()).hexdigest()[:16],
             name=f"range test of {plural(len(wanted), 'configuration')}",
             params={"factors": ", ".join(factors)},
             metrics={},
             tags=kept.tags(request.words(), table),
-            files=lambda: _files(test),
+            files=lambda: {
+                "lr.csv": test.to_frame().to_csv(index=False).encode(),
+                "lr_curves.csv": test.curves().to_csv(index=False).encode(),
+                PICTURE: picture,
+            },
             result="lr.csv",
             complete=not failed,
         )
     _show(test, console)
     say(f"{plural(len(kept.new), 'trial')} trained in {time.monotonic() - began:.1f} s")
-    say(f"picture: {folder}/lr.png")
+    say(f"picture: {write_picture(log.experiment, PICTURE, picture) or f'{folder}/{PICTURE}'}")
     if test.command is not None:
         say(f"sweep around these rates: {test.command}")
     kept.refuse(failed, "trial")
@@ -142,16 +147,15 @@ def _median(curves: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(np.isfinite(middle), middle, np.nan)
 
 
-def _files(test: RangeTest) -> Mapping[str, bytes]:
-    """Return the files of a range test's MLflow run: their content by name."""
+PICTURE = "lr.png"
+
+
+def _picture(test: RangeTest) -> bytes:
+    """Return the range test drawn, as a PNG."""
     from fnnexp.mapping.lr.picture import plot_lr
     from fnnexp.reporting.plots.picture import png
 
-    return {
-        "lr.csv": test.to_frame().to_csv(index=False).encode(),
-        "lr_curves.csv": test.curves().to_csv(index=False).encode(),
-        "lr.png": png(plot_lr(test), dpi=200),
-    }
+    return png(plot_lr(test), dpi=200)
 
 
 def _show(test: RangeTest, console: Console) -> None:

@@ -90,6 +90,7 @@ def _template(name: str) -> Template:
         "cell_html": _cell_html,
         "drawing": _drawing,
         "marks": _marks,
+        "table_class": _table_class,
     }
     return environment.get_template(name)
 
@@ -118,6 +119,16 @@ def _column_classes(table: Table) -> list[Markup]:
         number if table.is_number(i) else verdict if name == "verdict" else neither
         for i, name in enumerate(table.head)
     ]
+
+
+MOST_UNBROKEN = 40
+"""If no text of a table is longer than this, its cells are not broken into lines on a screen."""
+
+
+def _table_class(table: Table) -> Markup:
+    """Return the class attribute of a table: `whole` if its cells stay on one line."""
+    longest = max((len(cell.text) for row in table.rows for cell in row), default=0)
+    return Markup(" class='whole'") if longest <= MOST_UNBROKEN else Markup("")
 
 
 def _cell_html(cell: Cell) -> Markup:
@@ -205,6 +216,7 @@ def _marks(figure: Figure, steps: Steps) -> Markup:
     for mark in figure.marks:
         if not (step := steps.trials if mark.single else steps.means):
             continue
+        step = 1 if mark.size else step  # each cell has its value
         kept = range((len(mark.x) - 1) % step, len(mark.x), step)  # the last point is kept
         kind = {"quantity": mark.quantity, "names": [*mark.numbers], "size": mark.size}
         kinds += [] if kind in kinds else [kind]

@@ -39,11 +39,12 @@ def against_time(runs: pd.DataFrame, metric: str) -> Picture | None:
     }
     batchings = means["batching"].cat.remove_unused_categories().cat.categories
     fills = {name: {"fillstyle": FILLS[i % len(FILLS)]} for i, name in enumerate(batchings)}
+    shown = fills if len(fills) > 1 else {}
     groups = list(means.groupby("arch", observed=True))
     figure, axes = panels(
         in_rows(len(groups), columns_for(len(groups))),
         [str(arch) for arch, _ in groups],
-        len(strokes) + len(fills),
+        len(strokes) + len(shown),
         x_label="seconds of training",
         y_label=axis_title(metric),
     )
@@ -60,6 +61,6 @@ def against_time(runs: pd.DataFrame, metric: str) -> Picture | None:
     share_y_axis(axes, means)
     any_init = STROKE | {"color": INK, "marker": "o", "linestyle": ""}
     entries = {name: Line2D([], [], **stroke) for name, stroke in strokes.items()}
-    entries |= {name: Line2D([], [], **any_init | fill) for name, fill in fills.items()}
+    entries |= {name: Line2D([], [], **any_init | fill) for name, fill in shown.items()}
     add_legend(figure, entries)
     return figure

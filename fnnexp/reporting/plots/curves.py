@@ -190,6 +190,9 @@ def _draw_panel(
 POINTS = 100
 """How many points of a learning rate are drawn for each epoch, whatever the number of steps in the trials."""
 
+MOST_SHOWN = 100
+"""About how many points of a line show their values on the page."""
+
 
 def best_found(points: pd.DataFrame, metric: str, factor: str = "") -> Picture:
     """Return a figure of the best result that tuning has found, by the number of tuning trials.
@@ -228,7 +231,11 @@ def learning_rates(lines: Mapping[str, tuple[float, Schedule, int]]) -> Picture:
     for i, (label, (lr, schedule, epochs)) in enumerate(lines.items()):
         steps = POINTS * epochs
         stroke = STROKE | style_of(i, i)._asdict() | {"marker": ""}
-        ax.plot(np.arange(steps) / POINTS, lr * factors(schedule, 0, steps, steps, POINTS), **stroke)
+        x, y = np.arange(steps) / POINTS, lr * factors(schedule, 0, steps, steps, POINTS)
+        drawing = ax.plot(x, y, **stroke)
+        shown = slice(None, None, max(1, steps // MOST_SHOWN))
+        at, rates = x[shown].tolist(), y[shown].tolist()
+        mark(ax, drawing, {"schedule": label}, "learning rate", at, rates, {"epoch": at, "lr": rates})
         entries[label] = Line2D([], [], **stroke)
     ax.set_ylim(bottom=0)
     add_legend(figure, entries, columns=1)

@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from fnnexp.reporting.plots.layout import add_legend
 from fnnexp.reporting.plots.picture import Picture, mark
-from fnnexp.reporting.plots.style import COLOURS, INK
+from fnnexp.reporting.plots.style import COLOURS, GREY, INK
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,11 +32,11 @@ MOST_TICKS = 200
 LONGEST_NAME = 48
 """Maximum number of characters of a configuration's name; longer names are cut in the middle."""
 
-WIDTH, ROW, TOP, BOTTOM, LETTER = 8.2, 0.27, 0.35, 0.95, 0.072  # inches
+WIDTH, ROW, TOP, BOTTOM, LETTER = 8.2, 0.27, 0.35, 0.8, 0.072  # inches
 
 VERDICTS = {"better": "worse than the leader", "equivalent": "equivalent to the leader", "open": "open"}
 STROKES: dict[str, dict[str, Any]] = {
-    "better": {"color": COLOURS[7], "marker": "o"},
+    "better": {"color": GREY, "marker": "o"},
     "equivalent": {"color": COLOURS[0], "marker": "D"},
     "open": {"color": COLOURS[1], "marker": "s"},
 }
@@ -104,7 +104,7 @@ def from_leader(findings: Findings) -> Picture | None:
     ]
     _set_limits(ax, drawn, intervals)
     if omitted:
-        text = f"not drawn: {', '.join(omitted)} (see leader.csv)"
+        text = f"not drawn: {', '.join(omitted)}"
         ax.set_title(text, color=INK, fontsize=9, loc=_side(text, left), parse_math=False)
     verdicts = {row["verdict"] for row in rows}
     entries: dict[str, Any] = {
@@ -165,5 +165,6 @@ def caption(pairs: pd.DataFrame) -> str:
         ticks = f" over the seeds that both have, {most:,} at most (with up to {MOST_TICKS}, each has a tick)"
     return (
         f"Difference of each configuration from the leader: the mean with its 95% interval{ticks}. An arrow "
-        "marks an interval that is cut. Differences in the shaded band are too small to matter."
+        "marks an interval that is cut. Differences in the shaded band are too small to matter. "
+        "leader.csv has all differences."
     )

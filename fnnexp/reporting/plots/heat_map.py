@@ -107,7 +107,7 @@ def cell_panels(
     x_names, y_names = columns.options, rows.options
     label = 0.09 * max(map(len, y_names)) + 0.25 + 0.25 * bool(y_label)
     tilt = max(map(len, x_names)) > 9
-    top = 0.65 + (0.06 * max(map(len, x_names)) if tilt else 0) + 0.2 * bool(x_label)
+    top = (0.42 + LETTER * max(map(len, x_names)) / 2 if tilt else 0.5) + 0.2 * bool(x_label)
     size = (CELL[0] * len(x_names), CELL[1] * len(y_names))
     step = (size[0] + 0.3, size[1] + top + 0.1)
     across = max(1, min(len(panels), int((widest - label) / step[0])))

@@ -12,8 +12,8 @@ import pandas as pd
 from fnnexp.nn.layer_stats import COUNTED
 from fnnexp.reporting.plots import layout
 from fnnexp.reporting.plots.layout import add_legend, draw_band, in_rows, legend_lines
-from fnnexp.reporting.plots.picture import Picture
-from fnnexp.reporting.plots.style import INK, styles_in
+from fnnexp.reporting.plots.picture import Picture, mark
+from fnnexp.reporting.plots.style import INK, SMALLEST, styles_in
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -23,10 +23,13 @@ if TYPE_CHECKING:
 
     from fnnexp.results.networks.histograms import Shares
 
-HEIGHT = 1.7  # inches of a panel; lower than elsewhere, because there are many
+HEIGHT, LOW = 1.7, 1.25  # inches of a panel, and of a panel in a figure of three rows or more
 TITLE = 40  # characters that fit above a panel
-WIDE = 0.6  # inches between panels that do not share a y axis
+WIDE = 0.42  # inches between panels that do not share a y axis
 ASIDE = 0.3  # markers of a layer are spread over this share of the distance of two layers, to not overlap
+
+TOPS = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0)
+"""Where an axis of percentages can end. It ends at the first that is not below the values."""
 
 MOST_PANELS = 36
 """The largest number of panels by epoch; diagnostics.csv has the numbers of all."""
@@ -65,7 +68,8 @@ def at_start(points: pd.DataFrame) -> Picture | None:
         for arch, part in points.rename(columns={"layer": "x"}).groupby("arch", observed=True)
         for quantity in columns
     }
-    figure, axes = _drawn(panels, len(columns), x_label="layer", gap=WIDE, aside=ASIDE)
+    height = HEIGHT if len(panels) <= 2 * len(columns) else LOW
+    figure, axes = _drawn(panels, len(columns), x_label="layer", gap=WIDE, aside=ASIDE, height=height)
     lines = list(panels.values())
     for column, quantity in enumerate(columns):
         in_column = slice(column, None, len(columns))
@@ -105,7 +109,12 @@ def by_epoch(points: pd.DataFrame, title: str, *, log: bool) -> Picture | None:
 
 
 def _drawn(
-    panels: Mapping[tuple[str, str], pd.DataFrame], columns: int, *, aside: float = 0.0, **options: Any
+    panels: Mapping[tuple[str, str], pd.DataFrame],
+    columns: int,
+    *,
+    aside: float = 0.0,
+    height: float = HEIGHT,
+    **options: Any,
 ) -> layout.Panels:
     """Return panels with their lines and a legend.
 
@@ -113,14 +122,14 @@ def _drawn(
     ----------
     panels
         Frames with the columns `init x mean low high`, by the two parts of the title: see :func:`_titles`.
-    columns, options
-        The number of panels in a row, and further arguments of :func:`layout.panels`.
+    columns, height, options
+        The number of panels in a row, their height in inches, and further arguments of :func:`layout.panels`.
     aside
         How far the points of one layer are spread along x, so that they do not overlap; 1 is the distance of
         two layers.
     """
     drawn = styles_in(pd.concat(panels.values())["init"])
-    grid = layout.panels(in_rows(len(panels), columns), _titles(panels), len(drawn), height=HEIGHT, **options)
+    grid = layout.panels(in_rows(len(panels), columns), _titles(panels), len(drawn), height=height, **options)
     at = {"layer": "layer", "epoch": "x"} if not aside else {"layer": "x"}
     for ax, lines in zip(grid.axes, panels.values(), strict=True):
         for i, (name, style) in enumerate(drawn.items()):
@@ -152,13 +161,14 @@ def _titles(parts: Collection[tuple[str, str]]) -> list[str]:
 
 
 def _share_y_axis(axes: Sequence[Axes], lines: pd.DataFrame, log: bool) -> None:
-    """Give all panels the same y axis: logarithmic over the positive values, or 0 to 100%.
+    """Give all panels the same y axis: logarithmic over the positive values, or from 0 to a round percentage.
 
     Without positive values a logarithmic axis stays linear.
     """
     if not log:
+        top = next(each for each in TOPS if each >= min(float(lines["high"].max()), TOPS[-1]))
         for ax in axes:
-            ax.set_ylim(-4, 104)
+            ax.set_ylim(-0.04 * top, 1.04 * top)
         return
     positive = lines.loc[lines["mean"] > 0, ["mean", "low", "high"]]
     if positive.empty:
@@ -223,13 +233,60 @@ def histograms(options: Mapping[str, Shares], quantity: str, *, widest: float = 
             _draw_histograms(ax, epochs, image[:, column], axis)
             place = f" · layer {layer + 1}"
             short = textwrap.shorten(name, int(15 * wide) - len(place), placeholder=" …")
-            layout.set_title(ax, f"{short}{place}")
+            title = layout.set_title(ax, f"{short}{place}")
+            about = f"{TITLES[quantity]}, layer {layer + 1}"
+            values = spreads(epochs, parts[name][1][:, column], options[name], signed=quantity == "a")
+            middle = [i + 0.5 for i in range(len(epochs))]
+            rows = image.shape[-1]
+            mark(ax, [], {"init": name}, about, middle, [rows / 2] * len(middle), values, size=(1, rows),
+                 names=[title])  # fmt: skip
             ax.tick_params(labelleft=column == 0, labelbottom=row == len(parts) - 1)
             if row == len(parts) - 1:
                 ax.set_xlabel("epoch", color=INK, fontsize=9)
             if column == 0:
                 ax.set_ylabel(TITLES[quantity], color=INK, fontsize=9)
     return figure
+
+
+def spreads(
+    epochs: NDArray[np.int32], shares: NDArray[np.float64], bins: Shares, *, signed: bool
+) -> dict[str, list[Any]]:
+    """Return how the values of a layer are distributed at each epoch, for the page.
+
+    Parameters
+    ----------
+    shares
+        The share of each bin (epochs, bins).
+    bins
+        The ends of the bins.
+    signed
+        Whether negative values are below positive ones; otherwise all values are taken without their sign.
+
+    Returns
+    -------
+    dict
+        `epoch`, the share of exact `zeros`, and the values `p10`, `median` and `p90`, below which a tenth, a
+        half and nine tenths are. These are interpolated within a bin.
+    """
+    both = np.array([bins.low, bins.high]) if signed else np.sort(np.abs([bins.low, bins.high]), axis=0)
+    (low, high), own = np.unique(both, axis=1, return_inverse=True)
+    shares = shares @ np.eye(len(low))[own]  # without its sign, a bin has the values of two
+    low, high = np.where(np.isfinite(low), low, high), np.where(np.isfinite(high), high, low)
+    ends = shares.cumsum(axis=1)
+    found: dict[str, list[Any]] = {
+        "epoch": epochs.tolist(),
+        "zeros": shares[:, (low == 0) & (high == 0)].sum(axis=1).tolist(),
+    }
+    for name, part in QUANTILES.items():
+        at = (ends < part * ends[:, -1:]).sum(axis=1)
+        row = np.arange(len(ends))
+        own = np.maximum(shares[row, at], 1e-300)
+        within = np.clip((part * ends[:, -1] - (ends[row, at] - shares[row, at])) / own, 0, 1)
+        found[name] = (low[at] + within * (high[at] - low[at])).tolist()
+    return found
+
+
+QUANTILES = {"p10": 0.1, "median": 0.5, "p90": 0.9}
 
 
 def spread(count: int, most: int) -> list[int]:
@@ -336,4 +393,4 @@ def _draw_histograms(ax: Axes, epochs: NDArray[np.int32], image: NDArray[np.floa
     shown = range(0, len(epochs), -(-len(epochs) // 6))
     ax.set_xticks([i + 0.5 for i in shown], [str(epochs[i]) for i in shown])
     ax.set_yticks(*axis.ticks(), parse_math=False)
-    ax.tick_params(colors=INK, labelsize=8, length=2)
+    ax.tick_params(colors=INK, labelsize=SMALLEST, length=2)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
+    from matplotlib.text import Text
     from numpy.typing import NDArray
 
     from fnnexp.reporting.plots.style import Style
@@ -107,9 +108,9 @@ def columns_for(panels: int) -> int:
     return 2 if panels == 4 else min(COLUMNS, panels)
 
 
-def set_title(ax: Axes, title: str) -> None:
-    """Set the title of a panel, aligned to the left."""
-    ax.set_title(title, color=INK, fontsize=9, loc="left", parse_math=False)
+def set_title(ax: Axes, title: str) -> Text:
+    """Set the title of a panel, aligned to the left, and return it."""
+    return ax.set_title(title, color=INK, fontsize=9, loc="left", parse_math=False)
 
 
 def _plain(ax: Axes, *, ticks: bool) -> None:

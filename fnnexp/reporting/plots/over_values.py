@@ -51,8 +51,14 @@ SMALL = 4.0
 DOT: dict[str, Any] = {"marker": "s", "markersize": 7, "linestyle": ""}
 RING: dict[str, Any] = DOT | {"fillstyle": "none", "color": BEST, "markeredgewidth": 2}
 
-LARGE = 8.0
-"""The size of the marker of a best value, in typographic points."""
+AROUND: dict[str, Any] = {
+    "marker": "o", "markersize": 11, "markeredgewidth": 1.1, "fillstyle": "none", "color": INK,
+    "linestyle": "",
+}  # fmt: skip
+"""The circle around the marker of a best value, whatever the marker of its line."""
+
+FULL: dict[str, Any] = {"fillstyle": "full"}
+CROSS: dict[str, Any] = STROKE | {"color": INK, "marker": "x", "linestyle": ""}
 
 
 def lines(rows: pd.DataFrame, metric: str, axis: str) -> Picture | None:
@@ -73,7 +79,7 @@ def lines(rows: pd.DataFrame, metric: str, axis: str) -> Picture | None:
     Returns
     -------
     Picture or None
-        Means over the finished seeds with their 95% intervals. A filled marker is the best value of a line, a
+        Means over the finished seeds with their 95% intervals. A circle is around the best value of a line; a
         cross at the bottom of a panel a value at which trials diverged. None if no trial finished.
     """
     at, best = f"at {axis}", f"best {axis}"
@@ -81,9 +87,9 @@ def lines(rows: pd.DataFrame, metric: str, axis: str) -> Picture | None:
     if points["mean"].isna().all():
         return None
     drawn = styles_in(points["init"])
-    extra = {"best": _mark("o")}
+    extra = {"best": Line2D([], [], **AROUND)}
     if points["diverged"].any():
-        extra["diverged"] = _mark("x")
+        extra["diverged"] = Line2D([], [], **CROSS)
     figure, axes, groups = by_arch_and_batching(
         points, len(drawn) + len(extra), x_label=axis, y_label=axis_title(metric)
     )
@@ -112,8 +118,8 @@ def dots(rows: pd.DataFrame, metric: str, axis: str) -> Picture | None:
     Returns
     -------
     Picture or None
-        Means over the finished seeds. A filled marker is the best configuration of an initializer. None if no
-        trial finished.
+        Means over the finished seeds. A circle is around the best configuration of an initializer. None if
+        no trial finished.
     """
     all_at = [str(column) for column in rows if str(column).startswith("at ")]
     all_best = [column.replace("at ", "best ", 1) for column in all_at]
@@ -134,13 +140,13 @@ def dots(rows: pd.DataFrame, metric: str, axis: str) -> Picture | None:
             is_best = (own[all_at].to_numpy() == own[all_best].to_numpy()).all(axis=1)
             look = STROKE | style._asdict() | {"linestyle": ""}
             drawing = []
-            for part, more in ((own, {}), (own[is_best], {"fillstyle": "full", "markersize": LARGE})):
-                drawing += ax.plot(part[f"at {axis}"], np.clip(part["mean"], *EDGES), **look | more)
+            for part, how in ((own, look), (own[is_best], look | FULL), (own[is_best], AROUND)):
+                drawing += ax.plot(part[f"at {axis}"], np.clip(part["mean"], *EDGES), **how)
             if len(own):
                 x, y = own[f"at {axis}"].tolist(), own["mean"].clip(*EDGES).tolist()
                 values = {axis: x, "mean": own["mean"].tolist()}
                 mark(ax, drawing, options_of(own), metric, x, y, values)
-    add_legend(figure, legend_lines(drawn) | {"best": _mark("o")})
+    add_legend(figure, legend_lines(drawn) | {"best": Line2D([], [], **AROUND)})
     return figure
 
 
@@ -154,11 +160,6 @@ def _within_sight(points: pd.DataFrame) -> pd.DataFrame:
     return points.assign(low=low, high=high)
 
 
-def _mark(marker: str) -> Line2D:
-    """Return the legend entry of a marker that has the same meaning on every line."""
-    return Line2D([], [], **STROKE | {"color": INK, "marker": marker, "linestyle": "", "fillstyle": "full"})
-
-
 def _draw_line(ax: Axes, line: pd.DataFrame, style: Style, i: int, axis: str, metric: str) -> None:
     at, best, finished = line[f"at {axis}"], line[f"best {axis}"], line["mean"].notna()
     if finished.any():
@@ -166,13 +167,12 @@ def _draw_line(ax: Axes, line: pd.DataFrame, style: Style, i: int, axis: str, me
         artists = draw_band(ax, at[finished].to_numpy(float), line[finished], style, i, within=EDGES,
                             quantity=metric, at={axis: f"at {axis}"})  # fmt: skip
         top = line[finished & (at == best)]
-        look = STROKE | style._asdict() | {"fillstyle": "full", "markersize": LARGE, "linestyle": ""}
-        artists += ax.plot(at[top.index], np.clip(top["mean"], *EDGES), **look)
+        for look in (STROKE | style._asdict() | {"linestyle": ""} | FULL, AROUND):
+            artists += ax.plot(at[top.index], np.clip(top["mean"], *EDGES), **look)
     diverged = at[line["diverged"] > 0]
     # The crosses of each line have a different height, so that they do not overlap.
     bottom = np.full(len(diverged), 0.03 + 0.04 * i)
-    cross = STROKE | {"color": style.color, "marker": "x", "linestyle": ""}
-    ax.plot(diverged, bottom, transform=ax.get_xaxis_transform(), **cross)
+    ax.plot(diverged, bottom, transform=ax.get_xaxis_transform(), **CROSS | {"color": style.color})
 
 
 def plane(

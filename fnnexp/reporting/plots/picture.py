@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import math
 import re
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from PIL import Image
 
 from fnnexp import console as notebook
 from fnnexp.reporting.document import blocks
@@ -221,7 +223,21 @@ def svg(figure: Figure, label: str) -> str:
         text = re.sub(r"<svg ([^>]*>)", rf'<svg class="raster" \1{REVERSED}', text, count=1)
     text = re.sub(rf' id="{MARK}(\d+)"', r' data-o="\1"', text)
     text = re.sub(rf' id="{NAME}(\d+)"', r' data-o="\1" data-name=""', text)
+    text = re.sub(r"(?<=data:image/png;base64,)\s*[\w+/=\s]+", _with_palette, text)
     return _with_shades(text.replace(INK, "currentColor"))
+
+
+def _with_palette(found: re.Match[str]) -> str:
+    """Return a PNG in base 64, with a palette if it has few colours, which makes it a fraction as large."""
+    image = Image.open(io.BytesIO(base64.b64decode(found[0]))).convert("RGBA")
+    colours, places = np.unique(np.asarray(image).reshape(-1, 4), axis=0, return_inverse=True)
+    if len(colours) > 256:
+        return found[0]
+    indexed = Image.fromarray(places.reshape(image.height, image.width).astype(np.uint8), "P")
+    indexed.putpalette(colours[:, :3].tobytes())
+    buffer = io.BytesIO()
+    indexed.save(buffer, "PNG", transparency=colours[:, 3].tobytes(), optimize=True)
+    return min(base64.b64encode(buffer.getvalue()).decode(), found[0], key=len)
 
 
 REVERSED = (

@@ -70,8 +70,11 @@ def _log_beside_zero(positive: NDArray[np.float64]) -> Scale:
 ROOM_UP, ROOM_ACROSS = 0.09, 0.15
 """The least distance of two ticks of a y axis and of an axis of seconds, as a share of the axis."""
 
-FEW = 10
-"""If a factor has at most this many values, all of them are candidate ticks."""
+FEW, LONGEST = 10, 6
+"""If a factor has at most so many values, none with more characters than this, all are candidate ticks."""
+
+LETTER = 0.024
+"""The width of a character of a tick, as a share of the axis of a panel."""
 
 
 def share_y_axis(axes: Sequence[Axes], points: pd.DataFrame, top: float | None = None) -> None:
@@ -116,7 +119,7 @@ def share_value_axis(axes: Sequence[Axes], values: Sequence[float], which: Liter
     """Give all panels the same axis for a factor, logarithmic if its values are spaced by ratios.
 
     A logarithmic axis can include 0 (:func:`_log_beside_zero`). If there are few values, all of them are
-    ticks, else the ticks are round numbers.
+    ticks if they are short, else the ticks are round numbers.
     """
     from matplotlib.ticker import MaxNLocator
 
@@ -130,7 +133,10 @@ def share_value_axis(axes: Sequence[Axes], values: Sequence[float], which: Liter
     many = MaxNLocator(6).tick_values(first, last)
     if log or zero:
         many = [*[0.0] * zero, *_powers_between(float(x[x > 0][0]), last)]
-    ticks = _apart(x if len(x) <= FEW else many, ends, scale)
+    names = [len(as_text(value)) for value in x]
+    shown = x if len(x) <= FEW and max(names) <= LONGEST else many
+    room = ROOM_UP if which == "y" else max(ROOM_UP, LETTER * min(LONGEST, max(names)))
+    ticks = _apart(shown, ends, scale, room)
     for ax in axes:
         (ax.set_xscale if which == "x" else ax.set_yscale)(scale.name, **functions)
         ax.set(**{f"{which}lim": scale.back(ends)})

@@ -13,12 +13,27 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-KNOWN = ("max", "sqrtmax", "xavier", "he", "he2", "normal", "glorot_normal", "he_normal")
+KNOWN = (
+    "max", "sqrtmax", "xavier", "he", "he2", "normal", "glorot_normal", "he_normal",
+    "glorot_uniform", "he_uniform", "uniform", "lecun_normal", "lecun_uniform", "truncated_normal",
+    "orthogonal", "zeros",
+)  # fmt: skip
 """Initializers with a fixed style, so that reports can be compared. Any others get the next styles."""
 
-# Each colour has a contrast of at least 3 : 1 on a white page and on a dark page.
-COLOURS = ("#3a7fd5", "#d9730d", "#16916c", "#d6455d", "#8f63d2", "#7d7a1a", "#c750a8", "#747b85")
-MARKERS = ("o", "s", "^", "D", "v", "p", "X", "*", "<", ">", "d", "h", "8", "P", "1", "2", "3", "4")
+# Each colour has a contrast of at least 3 : 1 on a white page and on a dark page. The distance (CIEDE2000) of
+# any two is at least 12, and at least 5 as seen with protanopia, deuteranopia or tritanopia (Machado et al.
+# 2009); that of any two of the first eight is at least 20, and at least 8.
+COLOURS = (
+    "#0084e4", "#c07824", "#0c9c6c", "#e45460", "#786ca8", "#787848", "#d8189c", "#307884",
+    "#00780c", "#2460f0", "#849090", "#cc2424", "#a8486c", "#a884c0", "#8448c0", "#606c6c",
+)  # fmt: skip
+GREY = "#747b85"  # of what stands for no option
+MARKERS: tuple[Any, ...] = (
+    "o", "s", "^", "D", "v", "p", "X", "*", "<", ">", "d", "P", "h", "8", "H",
+    (4, 1, 0), (3, 1, 0), (6, 1, 0), (3, 1, 60), (5, 1, 180),
+)  # fmt: skip
+"""Markers that can be filled, because the fill has a meaning in some figures. Tuples are stars."""
+
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))
 STROKE: dict[str, Any] = {"linewidth": 1.4, "markersize": 4.5, "markeredgewidth": 1.2, "fillstyle": "none"}
 INK = "#010203"  # a placeholder that becomes the text colour of the page in the SVG
@@ -35,7 +50,7 @@ class Style(NamedTuple):
     """The style of an initializer in all figures."""
 
     color: str
-    marker: str
+    marker: Any
     linestyle: Any
 
 

@@ -322,13 +322,14 @@ def histograms(
     ]
     drawn = []
     for i, (values, options) in enumerate(shown, start=1):
-        pairs = zip(factors, values, strict=True)
-        heading = ", ".join(f"{name}={as_text(value)}" for name, value in pairs)
+        about = {name: as_text(value) for name, value in zip(factors, values, strict=True)}
+        heading = ", ".join(f"{name}={text}" for name, text in about.items())
         for name, quantity, caption in (("outputs", "a", OUTPUTS), ("gradients", "dz", GRADIENTS)):
             figure = plots.histograms(options, quantity)
             if figure is not None:
                 number = i if len(shown) > 1 else None
-                drawn.append(picture.block(figure, f"histograms_of_{name}", caption, heading, number=number))
+                file = f"histograms_of_{name}"
+                drawn.append(picture.block(figure, file, caption, heading, number=number, about=about))
     rows = [
         _shares_frame(each, {**dict(zip(factors, values, strict=True)), "init": init})
         for values, options in shown
@@ -367,13 +368,15 @@ AT_START = (
     " gradients: standard deviation over all units and a fixed sample of training rows; the gradients are"
     " those of each row's loss with respect to the pre-activations. Dead or saturated: the share of hidden"
     " ReLU units that are 0 for every row, or of hidden activations beyond ±0.99 (tanh, softsign), below"
-    " 0.01 or above 0.99 (sigmoid), or within 1% of their lower bound (elu, selu). Points are"
-    " means over seeds, bars their range. Compare Glorot & Bengio (2010)."
+    " 0.01 or above 0.99 (sigmoid), or within 1% of their lower bound (elu, selu). The"
+    " axis of these shares ends at the largest, rounded up. Points are means over seeds, bars their range."
+    " Compare Glorot & Bengio (2010)."
 )
 IDLE_BY_EPOCH = (
     "Share of dead (ReLU) or saturated (tanh, sigmoid, …) hidden units by epoch; epoch 0 is the untrained"
-    " network. Mean and range over the seeds of finished trials. If there are more than"
-    " three layers, the plot shows only the first, the middle and the last."
+    " network. Mean and range over the seeds of finished trials. The axis ends at the"
+    " largest share, rounded up. If there are more than three layers, the plot shows only the first, the"
+    " middle and the last."
 )
 UPDATE_RATIO_BY_EPOCH = (
     "Relative change of a layer's weights in one epoch: ‖W − W₀‖ / ‖W₀‖, where W₀ are the weights before the"
@@ -383,7 +386,8 @@ HISTOGRAM = (
     " From left to right: epochs, where 0 is the untrained network. The stronger the colour, the more of the"
     " values of all units, for a fixed sample of training rows; it is fullest from a fifth of the values on."
     " Means over the seeds of finished trials. If there are more than six"
-    " layers, some are left out. histograms.csv has the shares, and fnnexp.histograms() every count."
+    " layers, some are left out. histograms.csv has the shares, and fnnexp.histograms() every count. On the"
+    " page, the pointer shows the values below which a tenth, a half and nine tenths are (interpolated)."
 )
 OUTPUTS = (
     "How the outputs of the hidden layers are distributed. Saturated units are at the ends: ±1 for tanh, 0"

@@ -211,7 +211,7 @@ REMARKS = {
 MOST_CLASSES = 30
 """With more classes than this, the confusion matrix is not drawn, because it would not be readable."""
 
-GALLERY = (4, 8)
+GALLERY = (4, 7)
 """The number of rows and columns in the figure of the worst errors."""
 
 NAME, SHORT = 12, 3
@@ -269,7 +269,10 @@ def _gallery(evaluation: Evaluation, side: int) -> picture.Picture:
         form.format(names[evaluation.real[i]], names[predictions.predicted[i]], predictions.output[i])
         for i in worst
     ]
-    return plots.gallery(images, titles, columns)
+    value = "probability" if evaluation.is_probability else "output"
+    table = mistakes(evaluation).head(len(worst))
+    values = {name: table[name].tolist() for name in ("row", "real", "predicted", value, "loss")}
+    return plots.gallery(images, titles, columns, values)
 
 
 def _gallery_caption(evaluation: Evaluation) -> str:

@@ -14,7 +14,7 @@ from fnnexp.reporting.plots.rows import classes
 from fnnexp.reporting.plots.style import INK, SMALLEST, shade
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -25,10 +25,16 @@ NAME, MOST_WIDE = 16, 6.0
 """Characters of the name of a class beside a matrix. Above it, names are turned if the columns would
 together be wider than this, in inches."""
 
+SHARES = 0.83
+"""How far to the right of a matrix the column of percentages ends, in inches. Its head touches no name."""
+
 CHARACTER, LINE = 0.068, 0.14  # the width of a character and the height of a line, in inches
 
 NEGATIVE, ZERO, POSITIVE = (0.03, 0.19, 0.42), (0.66, 0.66, 0.66), (1.0, 0.93, 0.72)
 """These colours run from dark to light, so a print in grey still shows the sign."""
+
+LEVELS = 24
+"""The steps from 0 to each end of the scale. With more, images of noise are several times as large."""
 
 
 def confusion_matrix(counts: NDArray[np.int64], things: str = "rows", names: Sequence[str] = ()) -> Picture:
@@ -42,9 +48,7 @@ def confusion_matrix(counts: NDArray[np.int64], things: str = "rows", names: Seq
     longest = CHARACTER * max(map(len, labels))
     turned = n * max(longest + 0.16, 0.52) > MOST_WIDE and longest > 0.4
     cell, bottom = (0.52 if turned else max(longest + 0.16, 0.52), 0.34), 0.1
-    # How far to the right of the matrix the column of percentages ends; its head must not touch a name.
-    shares = 0.39 if longest < 0.3 else 0.55 if turned else 0.65
-    left, top, right = 0.36 + max(longest, 0.14), 0.5 + longest * turned, shares + 0.31
+    left, top, right = 0.36 + max(longest, 0.14), 0.5 + longest * turned, SHARES + 0.07
     width, height = left + n * cell[0] + right, top + n * cell[1] + bottom
     figure = Picture(figsize=(width, height), facecolor="none")
     place = (left / width, bottom / height, n * cell[0] / width, n * cell[1] / height)
@@ -69,8 +73,8 @@ def confusion_matrix(counts: NDArray[np.int64], things: str = "rows", names: Seq
             ax.text(*position, f"{count:,}", color=ink, **middle)
         total = int(counts[real].sum())
         share = f"{100 * counts[real, real] / total:.1f}" if total else "–"
-        ax.text(n + shares / cell[0], real + 0.5, share, color=INK, ha="right", va="center", fontsize=8.5)
-    ax.text(n + shares / cell[0], -0.32, "correct %", color=INK, ha="right", va="bottom", fontsize=SMALLEST)
+        ax.text(n + SHARES / cell[0], real + 0.5, share, color=INK, ha="right", va="center", fontsize=8.5)
+    ax.text(n + SHARES / cell[0], -0.32, "correct %", color=INK, ha="right", va="bottom", fontsize=SMALLEST)
     ax.xaxis.tick_top()
     ax.xaxis.set_label_position("top")
     ticks = [i + 0.5 for i in range(n)]
@@ -81,11 +85,16 @@ def confusion_matrix(counts: NDArray[np.int64], things: str = "rows", names: Seq
     return figure
 
 
-def gallery(images: NDArray[np.uint8], titles: Sequence[str], columns: int) -> Picture:
-    """Return a figure of images (n, S, S) on white, with a title of one or two lines above each."""
+def gallery(
+    images: NDArray[np.uint8], titles: Sequence[str], columns: int, values: Mapping[str, Sequence[Any]]
+) -> Picture:
+    """Return a figure of images (n, S, S) on white, with a title of one or two lines above each.
+
+    The page shows the `values` of an image: lists of n by name.
+    """
     tiles = np.repeat((255 - images)[..., None], 3, axis=3)
-    lines = max(title.count("\n") for title in titles)
-    return _tiled(tiles, columns, tile=1.22, gap=(0.24, 0.3 + LINE * lines), titles=titles)[0]
+    gap = (0.24, 0.3 + LINE * max(title.count("\n") for title in titles))
+    return _tiled(tiles, columns, tile=1.22, gap=gap, titles=titles, about=("mistake", values))[0]
 
 
 def first_weights(W1: Array, side: int, most: int, columns: int) -> Picture:
@@ -102,7 +111,9 @@ def first_weights(W1: Array, side: int, most: int, columns: int) -> Picture:
     units = np.argsort(-norms, kind="stable")[:most]
     limit = float(np.percentile(np.abs(W1), CLIP)) or float(np.abs(W1).max()) or 1.0
     tiles = _shades(W1[:, units].T.reshape(len(units), side, side), limit)
-    figure, bottom = _tiled(tiles, min(columns, len(units)), tile=0.82, gap=(0.1, 0.1), below=0.62)
+    about = ("hidden unit", {"unit": units.tolist(), "norm": norms[units].tolist()})
+    across = min(columns, len(units))
+    figure, bottom = _tiled(tiles, across, tile=0.82, gap=(0.1, 0.1), about=about, below=0.62)
     width, height = figure.get_size_inches()
     ax = figure.add_axes((0.35 / width, (bottom - 0.3) / height, 2.6 / width, 0.14 / height))
     bare(ax)
@@ -115,7 +126,7 @@ def first_weights(W1: Array, side: int, most: int, columns: int) -> Picture:
 
 def _shades(values: Array, limit: float) -> NDArray[np.uint8]:
     """Return values (…) as colours (…, 3), with 0 in the middle and ±limit at the ends of the scale."""
-    scaled = np.clip(values.astype(np.float64) / limit, -1, 1)
+    scaled = np.round(LEVELS * np.clip(values.astype(np.float64) / limit, -1, 1)) / LEVELS
     channels = [np.interp(scaled, (-1, 0, 1), ends) for ends in zip(NEGATIVE, ZERO, POSITIVE, strict=True)]
     return np.round(255 * np.stack(channels, axis=-1)).astype(np.uint8)
 
@@ -126,10 +137,13 @@ def _tiled(
     *,
     tile: float,
     gap: tuple[float, float],
+    about: tuple[str, Mapping[str, Sequence[Any]]],
     titles: Sequence[str] = (),
     below: float = 0.1,
 ) -> tuple[Picture, float]:
     """Return a figure of square images (n, S, S, 3), each `tile` inches wide, and where the last row ends.
+
+    `about` says what an image is, and has the values that the page shows of each.
 
     All images are drawn as one transparent image, so a hundred images take no longer than one.
     """
@@ -147,10 +161,12 @@ def _tiled(
     ax.set_axis_off()
     whole = np.zeros((side + (rows - 1) * step[1], side + (columns - 1) * step[0], 4), np.uint8)
     left, top = gap[0] / 2 + 0.05, height - over
+    middles: list[tuple[float, float]] = []
     for i, image in enumerate(tiles):
         y, x = (i // columns) * step[1], (i % columns) * step[0]
         whole[y : y + side, x : x + side, :3] = image
         whole[y : y + side, x : x + side, 3] = 255
+        middles.append((left + (x + side / 2) / per, top - (y + side / 2) / per))
         if titles:
             position = (left + (x + side / 2) / per, top - y / per + 0.05)
             style: dict[str, Any] = {"fontsize": SMALLEST, "ha": "center", "va": "bottom"}
@@ -158,4 +174,6 @@ def _tiled(
     high, wide = whole.shape[0] / per, whole.shape[1] / per
     ax.imshow(whole, extent=(left, left + wide, top - high, top), aspect="auto", interpolation="none")
     ax.set(xlim=(0, width), ylim=(0, height))
+    what, values = about
+    mark(ax, [], {}, what, [x for x, _ in middles], [y for _, y in middles], values, size=(tile, tile))
     return figure, top - high

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,8 +12,8 @@ from matplotlib.ticker import MaxNLocator
 
 from fnnexp.reporting.plots.layout import add_legend, columns_for, in_rows
 from fnnexp.reporting.plots.picture import Picture
-from fnnexp.reporting.plots.rows.classes import titles
-from fnnexp.reporting.plots.style import COLOURS, INK, MARKERS
+from fnnexp.reporting.plots.rows.classes import titles as names_of
+from fnnexp.reporting.plots.style import COLOURS, INK, MARKERS, SMALLEST
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
 
 SIDE, GAP, LEFT, TOP, BOTTOM, LEGEND, LINE = 2.35, (0.46, 0.72), 0.42, 0.5, 0.3, 0.3, 0.15  # inches
 
-TITLE = 32
-"""Characters of a line above a panel. A longer title has two lines, and is cut if it is still longer."""
+TITLE, TITLE_LINES = 32, 4
+"""The numbers of characters of a line above a panel, and of lines at most. A longer title is cut."""
 
 NAME = 14
 """Characters of the name of a class in the legend."""
@@ -45,34 +46,43 @@ def boundaries(panels: Sequence[tuple[str, str, Regions]]) -> Picture:
     """
     across = columns_for(len(panels))
     rows = -(-len(panels) // across)
-    second = LINE * any(len(title) > TITLE for title, *_ in panels)
-    step = (SIDE + GAP[0], SIDE + GAP[1] + second)
+    titles = [_in_lines(title) for title, *_ in panels]
+    more = LINE * max(title.count("\n") for title in titles)
+    step = (SIDE + GAP[0], SIDE + GAP[1] + more)
     width = LEFT + across * step[0] - GAP[0] + 0.15
     height = TOP + rows * step[1] - GAP[1] + BOTTOM + LEGEND
     figure = Picture(figsize=(width, height), facecolor="none")
-    for (row, column), (title, below, regions) in zip(in_rows(len(panels), across), panels, strict=True):
-        left, bottom = LEFT + column * step[0], height - TOP - second - SIDE - row * step[1]
+    places = in_rows(len(panels), across)
+    for (row, column), title, (_, below, regions) in zip(places, titles, panels, strict=True):
+        left, bottom = LEFT + column * step[0], height - TOP - more - SIDE - row * step[1]
         ax = figure.add_axes((left / width, bottom / height, SIDE / width, SIDE / height))
         _draw(ax, regions)
         text: dict[str, Any] = {"transform": ax.transAxes, "color": INK, "va": "bottom", "parse_math": False}
-        ax.text(0, 1 + 0.19 / SIDE, _in_lines(title), fontsize=8.5, **text)
-        ax.text(0, 1 + 0.04 / SIDE, below, fontsize=8, alpha=0.75, **text)
+        ax.text(0, 1 + 0.19 / SIDE, title, fontsize=SMALLEST, **text)
+        ax.text(0, 1 + 0.04 / SIDE, below, fontsize=SMALLEST, alpha=0.75, **text)
     classes = max(regions.classes for *_, regions in panels)
     names = {regions.class_names for *_, regions in panels}
-    texts = titles(names.pop() if len(names) == 1 else (), classes, NAME, "class ")
+    texts = names_of(names.pop() if len(names) == 1 else (), classes, NAME, "class ")
     entries = {text: Line2D([], [], linestyle="", **_marker(i, 5)) for i, text in enumerate(texts)}
     add_legend(figure, entries, 2 if across == 1 else 5)
     return figure
 
 
 def _in_lines(title: str) -> str:
-    r"""Return a title in at most two lines.
+    r"""Return a title in lines that end between its parts, in the middle of a part only if that is too long.
 
-    >>> _in_lines("relu_100-he_normal-mini-s0-data=moons-epochs=20")
-    'relu_100-he_normal-mini-s0-data=\nmoons-epochs=20'
+    >>> _in_lines("relu_100-he_normal-mini-s0-data=moons-optimizer.lr=1e-05")
+    'relu_100-he_normal-mini-s0-\ndata=moons-optimizer.lr=1e-05'
     """
-    cut = title if len(title) <= 2 * TITLE else f"{title[: 2 * TITLE - 1]}…"
-    return f"{cut[:TITLE]}\n{cut[TITLE:]}".rstrip("\n")
+    lines = [""]
+    for part in re.split(r"(?<=\s)|(?<=-)(?<!\de-)", title):
+        if len(lines[-1]) + len(part.rstrip()) > TITLE and lines[-1]:
+            lines.append("")
+        whole = lines.pop() + part
+        lines += [whole[i : i + TITLE] for i in range(0, len(whole), TITLE)] or [""]
+    if len(lines) > TITLE_LINES:
+        lines = [*lines[: TITLE_LINES - 1], f"{lines[TITLE_LINES - 1][: TITLE - 1]}…"]
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def draw_points(ax: Axes, points: NDArray[Any], labels: NDArray[Any]) -> None:
@@ -104,7 +114,7 @@ def plain(ax: Axes) -> None:
     ax.spines[:].set_color(INK)
     ax.spines[:].set_linewidth(0.5)
     ax.spines[:].set_alpha(0.5)
-    ax.tick_params(colors=INK, labelsize=7, length=2, width=0.5)
+    ax.tick_params(colors=INK, labelsize=SMALLEST, length=2, width=0.5)
     ax.xaxis.set_major_locator(MaxNLocator(4))
     ax.yaxis.set_major_locator(MaxNLocator(4))
 

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 
 from fnnexp.reporting.plots.layout import add_legend, set_title
 from fnnexp.reporting.plots.picture import Picture
 from fnnexp.reporting.plots.rows.classes import titles
 from fnnexp.reporting.plots.rows.regions import draw_points, plain
-from fnnexp.reporting.plots.style import COLOURS, INK
+from fnnexp.reporting.plots.style import COLOURS, GREY, INK, SMALLEST
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,10 +50,10 @@ def of_images(
     figure = _bars(counts, names)
     above = titles(names, len(counts), ABOVE, "class ")
     for i, (image, label) in enumerate(zip(images, labels, strict=True)):
-        ax = _panel(figure, i, 4, 4, gap=(0.08, 0.2))
+        ax = _panel(figure, i, 4, 4, gap=(0.08, 0.24))
         ax.imshow(255 - image, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
         ax.set_axis_off()
-        ax.set_title(above[label], color=INK, fontsize=7, pad=1.5, parse_math=False)
+        ax.set_title(above[label], color=INK, fontsize=SMALLEST, pad=1.5, parse_math=False)
     return figure
 
 
@@ -73,13 +74,13 @@ def of_inputs(counts: pd.DataFrame, x: NDArray[Any], names: Sequence[str] = ()) 
     shown = min(x.shape[1], MOST_INPUTS)
     across = int(np.ceil(np.sqrt(shown)))
     for i in range(shown):
-        ax = _panel(figure, i, across, -(-shown // across), gap=(0.12, 0.36))
+        ax = _panel(figure, i, across, -(-shown // across), gap=(0.16, 0.42))
         heights, edges = np.histogram(np.asarray(x[:, i], np.float64), BINS)
         ax.stairs(heights, edges, fill=True, color=COLOURS[0])
         plain(ax)
         ax.set_yticks([])
-        ax.tick_params(labelsize=6)
-        ax.set_title(f"input {i + 1}", color=INK, fontsize=7, pad=1.5)
+        ax.xaxis.set_major_locator(MaxNLocator(2))
+        ax.set_title(f"input {i + 1}", color=INK, fontsize=SMALLEST, pad=1.5)
     return figure
 
 
@@ -90,7 +91,7 @@ def _bars(counts: pd.DataFrame, names: Sequence[str]) -> Picture:
     numbers, below = np.arange(len(counts)), np.zeros(len(counts))
     handles = {}
     for i, (split, column) in enumerate(counts.items()):
-        grey: dict[str, Any] = {"color": COLOURS[7], "alpha": SHADES[i], "linewidth": 0}
+        grey: dict[str, Any] = {"color": GREY, "alpha": SHADES[i], "linewidth": 0}
         ax.bar(numbers, column, 0.8, bottom=below, **grey)
         below += column.to_numpy()
         handles[str(split)] = Patch(**grey)
@@ -101,10 +102,11 @@ def _bars(counts: pd.DataFrame, names: Sequence[str]) -> Picture:
     if names:
         below_bars = titles(names, len(counts), BELOW)
         turned: dict[str, Any] = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
-        style: dict[str, Any] = {"fontsize": 7, "parse_math": False} | (turned if len(counts) > FEW else {})
+        style: dict[str, Any] = {"fontsize": SMALLEST, "parse_math": False}
+        style |= turned if len(counts) > FEW else {}
         ax.set_xticklabels([below_bars[number] for number in shown], **style)
     else:
-        ax.set_xlabel("class", color=INK, fontsize=8)
+        ax.set_xlabel("class", color=INK, fontsize=SMALLEST)
     set_title(ax, "rows")
     add_legend(figure, handles, 3)
     return figure

@@ -283,13 +283,13 @@ def _frame(optima: dict[str, list[Optimum]]) -> pd.DataFrame:
 HEAD = ("may be as good", "95% interval", "seeds", "diverged", "note")
 
 LINES = (
-    ": mean over the finished seeds, with its 95% interval (Student's t). The filled marker is the best value"
+    ": mean over the finished seeds, with its 95% interval (Student's t). A circle is around the best value"
     " of a line; a cross at the bottom is a value at which trials diverged. The accuracy axis is stretched"
     " towards 100% (logit)."
 )
 DOTS = (
     ": a point for each configuration, its mean over the finished seeds, with its own values of the other"
-    " numeric factors. The filled marker is the best configuration. The accuracy axis is stretched towards"
+    " numeric factors. A circle is around the best configuration. The accuracy axis is stretched towards"
     " 100% (logit)."
 )
 OTHERS_AT_BEST = " The other numeric factors have the values that are best for each line."
