@@ -55,7 +55,7 @@ PHRASES = {
     MISSING: "with the values that tuning chose it is ahead of {}, but their other good values, which "
     "decide, are not trained yet with all fresh seeds",
     UNSURE: "it is ahead of {}, but not significantly",
-    "open": "it cannot be told apart from {}",
+    "open": "it is ahead of {}, but cannot be told apart",
 }
 """What the answer says of the best option and others, by the verdict or by a check that was not passed."""
 
