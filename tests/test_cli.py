@@ -674,7 +674,7 @@ def test_report_without_a_name_lists_the_experiments_most_recent_first(
     assert commands == [
         "report on the first with trials: fnnexp report first",
         "draw the newest map of mapped: fnnexp.plot_map(fnnexp.read_map('mapped'))",
-        "pictures of maps and range tests, map.png and lr.png: fnnexp ui",
+        "pictures of maps and range tests: reports/EXPERIMENT, or fnnexp ui",
     ]
     assert file_names(own_folder) == before
     listed = fnnexp.experiments().set_index("name")

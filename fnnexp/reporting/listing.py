@@ -64,7 +64,7 @@ def show(tracking_uri: str | None, console: Console) -> None:
         uri = "" if tracking_uri is None else f", tracking_uri={shown(tracking_uri)!r}"
         say(f"draw the newest map of {mapped.name}: fnnexp.plot_map(fnnexp.read_map({mapped.name!r}{uri}))")
     if any(summary.maps or summary.range_tests for summary in summaries):
-        say(f"pictures of maps and range tests, map.png and lr.png: {program()} ui{option}")
+        say(f"pictures of maps and range tests: reports/EXPERIMENT, or {program()} ui{option}")
 
 
 def content_of(summary: reader.ExperimentSummary) -> str:

@@ -117,7 +117,7 @@ def _plain(ax: Axes, *, ticks: bool) -> None:
     ax.patch.set_alpha(0)
     ax.spines[["top", "right"]].set_visible(False)
     ax.spines[["left", "bottom"]].set_color(INK)
-    ax.tick_params(colors=INK, labelsize=SMALLEST, labelleft=ticks)
+    ax.tick_params(which="both", colors=INK, labelsize=SMALLEST, labelleft=ticks)
     ax.grid(color=INK, alpha=0.12, linewidth=0.6)
     ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
 

@@ -41,7 +41,7 @@ def line_panels(panels: Sequence[Panel]) -> Picture:
     entries: dict[str, Any] = {}
     for ax, panel in zip(axes, panels, strict=True):
         ax.set_xlabel(panel.x_label, color=INK, fontsize=9)
-        ax.tick_params(labelleft=True)
+        ax.tick_params(which="both", labelleft=True)
         if "x" in panel.log:
             ax.set_xscale("log")
         if "y" in panel.log:

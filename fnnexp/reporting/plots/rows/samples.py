@@ -25,6 +25,9 @@ WIDTH, HEIGHT = 9.0, 4.1  # inches
 BARS = (0.62, 0.78, 3.6, 2.85)
 """The left edge, the bottom, the width and the height of the bars, in inches."""
 
+TURNED = 0.35
+"""How much higher the bars begin above turned names, which end above the legend, in inches."""
+
 ROWS = (4.75, 0.5, 4.05, 3.35)
 """The same for the panels of rows beside the bars."""
 
@@ -87,7 +90,9 @@ def of_inputs(counts: pd.DataFrame, x: NDArray[Any], names: Sequence[str] = ()) 
 def _bars(counts: pd.DataFrame, names: Sequence[str]) -> Picture:
     """Return a figure of the number of rows by class and split (the columns), as stacked bars."""
     figure = Picture(figsize=(WIDTH, HEIGHT), facecolor="none")
-    ax = _axes(figure, BARS)
+    left, bottom, width, height = BARS
+    raised = TURNED if names and len(counts) > FEW else 0.0
+    ax = _axes(figure, (left, bottom + raised, width, height - raised))
     numbers, below = np.arange(len(counts)), np.zeros(len(counts))
     handles = {}
     for i, (split, column) in enumerate(counts.items()):
