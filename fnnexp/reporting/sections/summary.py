@@ -675,7 +675,7 @@ def _equal_epochs(runs: pd.DataFrame) -> list[str]:
     """Return a note, if batching varies, that the report has a section which compares modes at equal cost."""
     if at_equal.SPENT in runs or not at_equal.batching_varies(runs):
         return []
-    return ["Batching modes are compared as trained; the report also compares them at equal cost."]
+    return ["Batching modes are compared as trained, and in the report at equal cost."]
 
 
 def _pruned(findings: Findings) -> list[str]:
