@@ -100,9 +100,10 @@ def label_of(
         label = _label_by_name(names, not_pixels, path)
     for index in row_number_columns(values):
         if index != label:
+            dropped = f".drop(columns=[{names[index]!r}])" if names and names[index] else ""
             raise DataError(
-                f"{path}: column {column_title(names, index)} numbers the rows, so it is not a pixel; save "
-                "the table without it, as in pandas with to_csv(path, index=False)."
+                f"{path}: column {column_title(names, index)} numbers the rows, so it is no input; save "
+                f"the table without it, as in table{dropped}.to_csv(path, index=False)."
             )
     unused = [names[index] for index in not_pixels if index != label] if names else []
     if unused and label is not None and LABEL.fullmatch(unused[0]):
