@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from itertools import permutations
 
@@ -12,6 +13,7 @@ import pytest
 import fnnexp
 from fnnexp.config.grids.tuned import TUNING_SEEDS, Tuned, parsed
 from fnnexp.reporting import tuned
+from fnnexp.reporting.sections import summary
 from fnnexp.results.ranking import Ranking
 
 ASKED = Tuned(("init",), ("optimizer.lr",))
@@ -46,6 +48,19 @@ def answer(levels, **more):
     (comparison,) = tuned.all_of(frame(levels, **more), RANKING)
     (pair,) = tuned.pairs(comparison).to_dict("records")
     return comparison, pair
+
+
+def test_the_summary_says_what_a_pair_that_did_not_pass_the_check_lacks():
+    pair = pd.Series({
+        "verdict": "open", "low": 0.004, "high": 0.007, "p_corrected": 0.0003, "family": 3, "test": "t",
+        "seeds": 6, "difference": 0.005, "seeds_needed": math.nan,
+    })  # fmt: skip
+    assert summary._unsettled(pair) == ", but not clearly with their other good values"
+    assert summary._needed(pair) == "; luck in tuning may explain the difference"
+    by_chance = pair.copy()
+    by_chance["p_corrected"] = 0.06
+    assert summary._unsettled(by_chance) == ", but p = 0.06 after correction for 3 pairs"
+    assert summary._needed(by_chance) == "; it would take more than 1,000 seeds to settle it"
 
 
 def test_a_winner_must_beat_all_good_values_of_the_other():

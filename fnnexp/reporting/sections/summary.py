@@ -584,9 +584,16 @@ def _unsettled(pair: pd.Series) -> str:
     """Return why a pair is open although its interval excludes 0: the interval is of this pair alone."""
     if pair.verdict != "open" or pair.low <= 0 <= pair.high:
         return ""
+    if _lacks_check(pair):
+        return ", but not clearly with their other good values"
     test = {"sign flip": " by a sign-flip test", "safe signs": " by a sign test"}.get(pair.test, "")
     corrected = f" after correction for {plural(pair.family, 'pair')}" if pair.family > 1 else ""
     return f", but p = {number(pair.p_corrected, '.3g')}{test}{corrected}"
+
+
+def _lacks_check(pair: pd.Series) -> bool:
+    """Return whether a pair is significant but open, since it did not pass the check of tuned options."""
+    return bool(pair.verdict == "open" and pair.p_corrected <= comparisons.ERROR_RATE)
 
 
 def _are_worse(names: Sequence[str]) -> str:
@@ -607,6 +614,8 @@ def _needed(pair: pd.Series) -> str:
     """Return the end of a sentence on how many seeds would settle an open pair."""
     if pair.verdict == "better":
         return ", which is significant; it leads only by seeds that the other lacks"
+    if _lacks_check(pair):
+        return "; luck in tuning may explain the difference"
     if pair.seeds < 2 or pair.difference == 0:
         return "; how many seeds would settle it cannot be estimated yet"
     if pd.isna(pair.seeds_needed):
