@@ -580,9 +580,10 @@ def _data(words: Sequence[str]) -> int:
         )
     folder, console = _existing_folder(arguments.config_dir), api.new_console()
     with while_doing("reading the data", console):
-        shown = api.data_set(
-            first, Command("config", tuple(overrides), folder, True, tuple(arguments.pieces))
+        given = Command(
+            overrides=tuple(overrides), config_dir=folder, multirun=True, pieces=tuple(arguments.pieces)
         )
+        shown = api.data_set(first, given)
     print_plain(console, str(shown))
     return 0
 

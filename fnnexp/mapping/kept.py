@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -156,12 +158,17 @@ def find(
 def write_picture(experiment: str, name: str, picture: bytes) -> Path | None:
     """Write a picture where the experiment's report would be; return None if the folder cannot be written.
 
-    The run keeps the picture too, but deep in a folder of MLflow or on a server.
+    An earlier picture stays until the new one is whole. The run keeps the picture too, but deep in a folder
+    of MLflow or on a server.
     """
     file = Path("reports", file_name(experiment), name)
+    staging = file.with_name(f".{uuid.uuid4().hex}")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(picture)
+        staging.write_bytes(picture)
+        staging.replace(file)
     except OSError:
+        with suppress(OSError):
+            staging.unlink(missing_ok=True)
         return None
     return file

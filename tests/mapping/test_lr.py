@@ -244,6 +244,7 @@ def test_each_configuration_is_trained_once_and_kept(invoke, store, own_folder):
     picture = Path("reports", "digits_lr", "lr.png")
     assert f"picture: {picture}" in first.out
     assert picture.read_bytes().startswith(b"\x89PNG")
+    assert [file.name for file in picture.parent.iterdir()] == ["lr.png"]
     assert (folder / "lr.png").read_bytes().startswith(b"\x89PNG")
     assert list(pd.read_csv(folder / "lr.csv")["init"]) == ["he", "max"]
     assert len(pd.read_csv(folder / "lr_curves.csv")) == 2 * EPOCHS
