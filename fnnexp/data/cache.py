@@ -91,16 +91,17 @@ _warn_once = functools.cache(warn)
 
 
 def keep(key: str, read: Callable[[], Labelled]) -> tuple[Path, Description]:
-    """Return the prepared folder for a key and its description; call `read` to make it if it is missing.
+    """Return the folder in the cache that has a data set's arrays, and its description.
 
-    An existing folder is hashed, and made again if its bytes do not match its description.
+    The description has the shapes of the arrays and a hash of their bytes. If there is no such folder, or its
+    bytes do not match the hash, this calls `read` and writes the folder.
 
     Parameters
     ----------
     key
         A hash of everything that decides what is read (:func:`fnnexp.data.readers.content_key`).
     read
-        Returns the four arrays, checked.
+        Returns the checked arrays: inputs and labels, for training and for test.
     """
     name = Path("prepared") / key[:24]
     if description := _find(cache_folder() / name):

@@ -85,7 +85,7 @@ class Archive:
             raise DamagedError(f"the file lists {len(entries)} arrays, but was written with {count}")
 
     def header(self, name: str) -> Header:
-        """Return an array's header, after comparing it with the number of bytes in the file."""
+        """Return an array's header, after checking that the file has as many bytes as the header says."""
         entry, npy = self._entry(name), np.lib.format
         # For a deeply nested header, Python's parser raises MemoryError.
         with _damage(MemoryError), self._zip.open(entry) as stream:

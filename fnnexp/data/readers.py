@@ -378,9 +378,9 @@ def _check_words(table: _Table, header: str, first: DataError, *, is_label: bool
         if not is_label:
             raise first
         raise DataError(
-            f"{table.path}: the labels in column {column_title(table.names, table.worded)} are numbers, such "
-            f"as {numbers[0]!r}, and words, such as {word!r} in row {table.row_of(word)} (row 1 is the first "
-            "with data); expected only numbers or only words."
+            f"{table.path}: the labels in column {column_title(table.names, table.worded)} mix numbers, such "
+            f"as {numbers[0]!r}, with words, such as {word!r} in row {table.row_of(word)} (row 1 is the "
+            "first with data); expected only numbers or only words."
         )
     if table.names is None and header == "auto" and table.numbers[1:, table.worded].all():
         raise DataError(

@@ -106,7 +106,7 @@ def migrations() -> tuple[frozenset[str], frozenset[str]]:
 
 
 def look(file: Path) -> Schema:
-    """Return the tables and the migrations that a SQLite file contains."""
+    """Return the tables of a SQLite file, and which of MLflow's database migrations it has had."""
     with sql.opened(file) as store:
         return Schema.of(store)
 

@@ -427,7 +427,7 @@ REFUSED = {
     "csv, label called digit": (csv(name="digit"), "write data.label=digit"),
     "csv, words and numbers as labels": (
         csv(cell=lambda y: "cat" if y == 3 else str(y), pixel=str),
-        "and words, such as 'cat' in row 4 (row 1 is the first with data); expected only numbers or only",
+        "with words, such as 'cat' in row 4 (row 1 is the first with data); expected only numbers or only",
     ),
     "csv, words in two columns": (
         csv(cell=lambda y: f"digit {y}", pixel=str, encode=each_line(lambda line: f"{line},{line[:4]}")),

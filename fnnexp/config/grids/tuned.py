@@ -234,9 +234,11 @@ def level_of(tuned: Tuned, params: Mapping[str, str]) -> tuple[tuple[str, str], 
 
 
 def is_of_level(tuned: Tuned, key: str) -> bool:
-    """Return whether a param belongs to what is compared: it is compared, or its group is.
+    """Return whether a param distinguishes the options that are compared.
 
-    The names of options do not count: they say no more than the other params of their group.
+    It does if it is compared itself or belongs to a group that is, and is not tuned. So with ``compare=init``
+    and ``tune=init.gain``, ``init.method`` does and ``init.gain`` does not. Names of options, such as
+    the param ``init``, never count: the other params of the group say what they stand for.
 
     >>> [is_of_level(Tuned(("init",), ("init.gain",)), key) for key in ("init", "init.method", "init.gain")]
     [False, True, False]

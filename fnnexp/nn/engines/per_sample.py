@@ -76,7 +76,7 @@ class BlockDescent:
         lanes, dtype = parameters.theta.shape[0], parameters.theta.dtype
         widths, classes = [n_out for _, n_out in architecture.shapes], architecture.classes
         self.parameters, self.epsilon, self.max_rows = parameters, epsilon, BLOCK
-        assert isinstance(architecture.activation, str)  # `can_descend` requires a single activation
+        assert isinstance(architecture.activation, str)  # others were refused by `can_descend`
         self.activation = activation_named(architecture.activation, architecture.slope)
         self.block = Workspace(architecture, lanes, BLOCK, dtype)
         # Before step t, row t of `first` is x_t W_1. After step t, row t is −η dZ_t of the first layer. With

@@ -102,7 +102,7 @@ def _width(table: Table, broken: bool) -> int:
             widths.append(
                 max(len(word) for text in [in_a_line(name), *texts] for word in [*text.split(), ""])
             )
-    return sum(widths) + 2 * len(widths)  # a space between columns, and the padding
+    return sum(widths) + 2 * len(widths)  # two spaces between columns, and one at each edge
 
 
 def _broken(head: str, texts: Sequence[str]) -> str:

@@ -36,14 +36,14 @@ MARKERS: tuple[Any, ...] = (
 
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)))
 STROKE: dict[str, Any] = {"linewidth": 1.4, "markersize": 4.5, "markeredgewidth": 1.2, "fillstyle": "none"}
-INK = "#010203"  # a placeholder that becomes the text colour of the page in the SVG
+INK = "#010203"  # a placeholder: the SVG has the text colour of its page instead
 
 SMALLEST = 8.5  # the smallest font, in typographic points; 11 pixels on the page
 
 LIGHTEST, DARKEST = (0.91, 0.95, 0.99), (0.05, 0.24, 0.47)
 ON_LIGHT, ON_MIDDLE, ON_DARK = "#10151b", "#10151c", "#fffffe"  # colours of the numbers in cells
 BEST = "#d9730d"  # the colour of the frame of the best cell
-DARK = 0.65  # numbers on cells with a greater depth (0 lightest, 1 darkest) are white
+DARK = 0.65  # cells darker than this (0 lightest, 1 darkest) have white numbers
 
 
 class Style(NamedTuple):

@@ -124,7 +124,11 @@ def _board(runs: pd.DataFrame, ranking: Ranking) -> pd.DataFrame:
 
 
 def _beside(runs: pd.DataFrame, number: pd.Series) -> pd.DataFrame:
-    """Return the columns :data:`BESIDE` of :func:`leaderboard`, with NaN where older frames lack them."""
+    """Return the means over seeds that a leaderboard shows beside its scores (:data:`BESIDE`).
+
+    `number` is each trial's configuration. A value is NaN where the frame has no such column, for example
+    because an older version made it.
+    """
     unknown = pd.Series(np.nan, runs.index)
     columns = [
         runs.get(name, unknown) for name in ("parameters", "updates", "train_accuracy", "val_accuracy")

@@ -337,9 +337,10 @@ def _option(name: str, value: Any) -> str:
 
 @cache
 def _composed(options: tuple[str, ...], pieces: tuple[str, ...]) -> Job:
-    """Return the composed config of these options. It is composed again if `pieces` change.
+    """Return the config that Hydra composes from these options. Results are cached.
 
-    `pieces` are the exact names of the functions that the user has added, such as activations.
+    `pieces` are the exact names of the functions that the user has added, such as activations. They are only
+    part of the cache's key, since an option may name them.
     """
     (job,) = compose.jobs_of(Command(overrides=("data=files", *options)))
     return job

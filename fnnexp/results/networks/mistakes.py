@@ -157,7 +157,9 @@ def _answers(network: Network, X: Any, y: Any, split: str | None) -> Answers:
         labels = np.asarray(rows.labels, np.intp)
         return Answers(network.row_numbers(name), labels, predictions.predicted, predictions.output)
     if split is not None:
-        raise FnnexpError(f"split={split!r} chooses rows of the trial's own data; omit it, or omit X and y")
+        raise FnnexpError(
+            f"split={split!r} chooses rows of the trial's own data, and X and y were given too; omit either"
+        )
     predicted, outputs = network.outputs(X)
     labels = labels_of(y, len(predicted), network.recipe.architecture.classes)
     row = np.arange(len(predicted))

@@ -169,7 +169,7 @@ def of_parent(stacks: Sequence[PlannedStack], trials: int, n_jobs: int) -> int:
     return PARENT + trials * BYTES_A_TRIAL + 3 * n_jobs * max((_state(stack) for stack in stacks), default=0)
 
 
-# --- stacks that fit ----------------------------------------------------------------------------------------
+# --- stacks that fit into memory ----------------------------------------------------------------------------
 
 
 def limit(execution: Execution, n_jobs: int) -> int | None:
