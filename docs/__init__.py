@@ -1,4 +1,4 @@
-"""The texts that are made from the schema: docs/reference.md, the README's tables, the choices in the help.
+"""The texts that are made from the schema: docs/reference.md, the README's table, the choices in the help.
 
 The schema has the keys (:mod:`fnnexp.config.schema`), the tables of pieces have the names, and ``conf/`` has
 the options. The comment at the start of its file describes an option. The docstring of an optimizer or a
@@ -23,7 +23,6 @@ from fnnexp.config.commands import Command
 from fnnexp.config.schema import NODES, Config, conf_folder, keys_of
 from fnnexp.nn.pieces import optimizers, schedules
 from fnnexp.nn.pieces.activations import ACTIVATIONS
-from fnnexp.nn.pieces.initializers import INITIALIZERS
 from fnnexp.nn.testing.gradcheck import KNOWN_WRONG
 from fnnexp.results.frames import ARCHS
 
@@ -214,39 +213,26 @@ def in_columns(title: str, words: Iterable[str]) -> list[str]:
 
 
 def readme(text: str) -> str:
-    """Return the README with new tables between its markers."""
-    for name, made in (("choices", choices_table()), ("initializers", initializers_table())):
-        begin, end = f"<!-- {name}: made by `make reference` -->\n", f"<!-- end of {name} -->\n"
-        before, found, rest = text.partition(begin)
-        _, closed, after = rest.partition(end)
-        if not (found and closed):
-            raise ValueError(f"README.md lacks the lines {begin}and {end}")
-        text = f"{before}{begin}\n{made}\n{end}{after}"
-    return text
+    """Return the README with a new table of choices between its markers."""
+    begin, end = "<!-- choices: made by `make reference` -->\n", "<!-- end of choices -->\n"
+    before, found, rest = text.partition(begin)
+    _, closed, after = rest.partition(end)
+    if not (found and closed):
+        raise ValueError(f"README.md lacks the lines {begin}and {end}")
+    return f"{before}{begin}\n{choices_table()}\n{end}{after}"
 
 
 def choices_table() -> str:
-    """Return the README's table of choices."""
+    """Return the README's table of choices: the options of each group, or its keys if it has no options."""
     rows = []
     for group in groups():
-        options = " ".join(f"`{name}`" for name in options_of(group))
-        names = " ".join(f"`{key.partition('.')[2]}`" for key in keys_in(group))
-        rows.append([f"[`{group}`](docs/reference.md#{group})", options, names])
-        for key in keys_in(group):
-            if listed := long_list(key):
-                rows.append([f"`{key}`", " ".join(f"`{name}`" for name in listed), ""])
-    rows.append(["other keys", "", " ".join(f"`{name}`" for name in declared(Config))])
-    return table(("group", "options", "keys, as in `arch.hidden=[64,32]`"), rows)
-
-
-def initializers_table() -> str:
-    """Return the README's table of the initializers that draw from a normal distribution."""
-    rows = [
-        [f"`{file.stem}`", meaning_of("init", file).removeprefix("standard deviation ")]
-        for file in files_of("init")
-        if INITIALIZERS[file.stem].distribution == "normal"
-    ]
-    return table(("`init`", "standard deviation"), rows)
+        keys = keys_in(group)
+        options = options_of(group) or [f"{group}.{key.partition('.')[2]}" for key in keys]
+        rows.append([f"[`{group}`](docs/reference.md#{group})", options])
+        rows += [[f"`{key}`", listed] for key in keys if (listed := long_list(key))]
+    rows.append(["[other keys](docs/reference.md#other-keys)", declared(Config)])
+    shown = [[name, " ".join(f"`{word}`" for word in words)] for name, words in rows]
+    return table(("group", "options, or keys"), shown)
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
