@@ -510,18 +510,18 @@ def _clean(words: Sequence[str]) -> int:
                 f"there is no kind '{kind}' to clean; the kinds are {', '.join(leftovers.KINDS)}."
                 f"{did_you_mean(kind, leftovers.KINDS)}"
             )
-    found = leftovers.find(dict.fromkeys(arguments.kinds or leftovers.KINDS), arguments.uri)
+    listed = leftovers.find(dict.fromkeys(arguments.kinds or leftovers.KINDS), arguments.uri)
     table = Table(
         "kind", "files", "size", "if removed", "where", box=None, pad_edge=False, header_style="bold"
     )
     table.columns[-1].overflow = "fold"
-    for left in found:
+    for left in listed:
         after = "stays: a sweep is running" if left.in_use else leftovers.KINDS[left.kind][0]
         table.add_row(left.kind, str(len(left.files)), size(left.size), after, escape(str(left.place)))
     console = terminal()
-    if found:
+    if listed:
         console.print(table)
-    removable = [left for left in found if not left.in_use]
+    removable = [left for left in listed if not left.in_use]
     total = size(sum(left.size for left in removable))
     errors = leftovers.remove(removable) if arguments.yes else []
     if not removable:

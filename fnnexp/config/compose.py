@@ -413,13 +413,13 @@ def _refuse_absent_optuna() -> None:
     try:
         version = metadata.version("optuna")
     except metadata.PackageNotFoundError:
-        found = "is not installed"
+        state = "is not installed"
     else:
         if int(version.partition(".")[0]) >= OPTUNA:
             return
-        found = f"is installed as version {version}"
+        state = f"is installed as version {version}"
     raise ConfigError(
-        f"search=tpe needs Optuna {OPTUNA} or newer, which {found}; run "
+        f"search=tpe needs Optuna {OPTUNA} or newer, which {state}; run "
         'pip install "fnnexp[optuna]", or write search=random'
     )
 

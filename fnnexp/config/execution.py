@@ -42,16 +42,16 @@ def bytes_of(text: str) -> int:
     (4000000000, 1610612736)
     """
     units = {unit.lower(): size for unit, size in UNITS.items()}
-    found = re.fullmatch(r"(-?\d{1,9}(?:\.\d{1,9})?)\s*([a-z]*)", text.strip(), re.IGNORECASE)
-    if found is None:
+    match = re.fullmatch(r"(-?\d{1,9}(?:\.\d{1,9})?)\s*([a-z]*)", text.strip(), re.IGNORECASE)
+    if match is None:
         raise ValueError(f"must be a number and one of {', '.join(UNITS)}")
-    number, unit = float(found[1]), found[2].lower()
+    number, unit = float(match[1]), match[2].lower()
     if number <= 0:
         raise ValueError("must be above 0")
     if not unit:
         raise ValueError(f"the size has no unit; the units are {', '.join(UNITS)}")
     if unit not in units:
-        raise ValueError(f"{found[2]} is not a unit; the units are {', '.join(UNITS)}")
+        raise ValueError(f"{match[2]} is not a unit; the units are {', '.join(UNITS)}")
     return max(int(number * units[unit]), 1)
 
 
@@ -118,10 +118,10 @@ def budget_of(text: str) -> Budget:
     >>> budget_of("5m").seconds, budget_of("200trials").trials, budget_of("1 epoch").epochs
     (300.0, 200, 1)
     """
-    found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?) ?(s|m|h|trials?|epochs?)", text.strip())
-    if found is None or float(found[1]) == 0:
+    match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?) ?(s|m|h|trials?|epochs?)", text.strip())
+    if match is None or float(match[1]) == 0:
         raise ValueError(f"budget={text}: must be a number above 0 and a unit; write {BUDGETS}")
-    number, unit = float(found[1]), found[2]
+    number, unit = float(match[1]), match[2]
     if unit in TIMES:
         return Budget(text, seconds=number * TIMES[unit])
     if not number.is_integer():

@@ -318,9 +318,9 @@ def _converted(raw: Raw, where: str) -> tuple[dict[str, Numbers], str]:
     reason = ""
     for name, values in raw.arrays.items():
         factors = _factors(name, values)
-        found = in_bytes(values, factors)
-        if found is not None:
-            arrays[name], divided[name] = found[0], found[1] == 255
+        converted = in_bytes(values, factors)
+        if converted is not None:
+            arrays[name], divided[name] = converted[0], converted[1] == 255
             continue
         fault = raw.fault(name, _index_of_first_fault(values, factors))
         if name[0] == "y":

@@ -23,8 +23,10 @@ def _left_on_machine() -> int | None:
         if sys.platform == "win32":
             return _left_on_windows()
         if sys.platform == "darwin":
-            told = subprocess.run(["/usr/bin/vm_stat"], capture_output=True, text=True, timeout=5, check=True)
-            return left_on_macos(told.stdout)
+            printed = subprocess.run(
+                ["/usr/bin/vm_stat"], capture_output=True, text=True, timeout=5, check=True
+            )
+            return left_on_macos(printed.stdout)
         return 1024 * _number_after("MemAvailable:", Path("/proc/meminfo").read_text("utf-8"))
     return None
 
@@ -52,10 +54,10 @@ def _left_on_windows() -> int:
 
 def _number_after(words: str, text: str) -> int:
     """Return the first number after these words; raise ValueError if there is none."""
-    found = re.search(rf"{re.escape(words)}\s+(\d+)", text)
-    if found is None:
+    match = re.search(rf"{re.escape(words)}\s+(\d+)", text)
+    if match is None:
         raise ValueError(f"no {words}")
-    return int(found[1])
+    return int(match[1])
 
 
 CGROUPS = {

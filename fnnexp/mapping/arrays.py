@@ -110,10 +110,10 @@ def made_of(
     order = np.argsort(table.trials)
     places = np.searchsorted(table.trials, trials, sorter=order)
     places = order[np.minimum(places, len(order) - 1)] if len(order) else np.zeros(trials.shape, np.intp)
-    found = table.trials[places] == trials if len(order) else np.zeros(trials.shape, bool)
+    is_finished = table.trials[places] == trials if len(order) else np.zeros(trials.shape, bool)
     empty = np.full(trials.shape, np.nan)
     columns = {
-        name: np.where(found, column[places] if len(order) else empty, np.nan)
+        name: np.where(is_finished, column[places] if len(order) else empty, np.nan)
         for name, column in {DIVERGED: np.zeros(len(table)), **table.columns}.items()
     }
     x, y = (np.array(each) for each in values)

@@ -105,12 +105,12 @@ class Cells:
 
     def find(self, trials: NDArray[Any]) -> Table:
         """Return the results of those of these trials that are finished, each once."""
-        found = []
+        tables = []
         for file in self._files():
             table = self._read(file)
             if table is not None and (mask := np.isin(table.trials, trials)).any():
-                found.append(table.select(mask))
-        return joined(found)
+                tables.append(table.select(mask))
+        return joined(tables)
 
     def add(self, table: Table) -> None:
         """Write the results of finished cells. Raises OSError if the folder can't be written."""

@@ -139,17 +139,17 @@ def find(
     """
     ids = np.array([trial.id for trial in trials], ID)
     names = ENGINES if execution.engine == AUTO else [execution.engine]
-    found = {name: Cells(folder, name, say).find(ids) for name in names}
+    cells = {name: Cells(folder, name, say).find(ids) for name in names}
     known = {
         trial.decode(): Known("", FINISHED, engine=name)
-        for name in sorted(found, key=lambda name: len(found[name]))
-        for trial in found[name].trials.tolist()
+        for name in sorted(cells, key=lambda name: len(cells[name]))
+        for trial in cells[name].trials.tolist()
     }
     n_jobs = worker_count(execution.n_jobs)
     chosen, messages = with_engine(execution, trials, known, n_jobs=n_jobs, shorter={})
     for message in messages:
         say(message)
-    finished = found.get(chosen.engine) or joined([])
+    finished = cells.get(chosen.engine) or joined([])
     done = set(finished.trials.tolist())
     new = [trial for trial, id_ in zip(trials, ids.tolist(), strict=True) if id_ not in done]
     return Kept(trials, ids, new, finished, Cells(folder, chosen.engine, say), chosen)

@@ -377,13 +377,13 @@ def contents(
             raise DamagedError("this is not a regular file")
         with file.open("rb") as stream:
             archive = Archive(stream)
-            found = []
+            trials = []
             for name, largest in texts.items():
                 size = archive.header(name).size
                 if size > largest:
                     raise DamagedError(f"{name} has {size} bytes; at most {largest} are allowed")
-                found.append(archive.array(name, np.uint8, (size,)).tobytes())
-            return found, [archive.array(name, dtype, shape) for name in names]
+                trials.append(archive.array(name, np.uint8, (size,)).tobytes())
+            return trials, [archive.array(name, dtype, shape) for name in names]
     except OSError as error:
         raise DamagedError(str(error)) from error
 

@@ -320,15 +320,15 @@ def _points(runs: TrialRuns, metrics: Sequence[str], rows: range) -> Points:
     """Return the same as :func:`points`, for at most :data:`sql.RUNS_A_QUERY` runs."""
     row_of = {runs.run_ids[row]: row for row in rows}
     file = _file(runs.client)
-    found = None if file is None else sql.points_of_file(file, list(row_of), metrics)
-    if found is None:
-        found = []
+    points = None if file is None else sql.points_of_file(file, list(row_of), metrics)
+    if points is None:
+        points = []
         for name in metrics:
             last = runs.metrics.get(name, [None] * len(runs))
             recorded = [run_id for run_id, row in row_of.items() if last[row] is not None]
-            found += sql.points(runs.client, recorded, name)
+            points += sql.points(runs.client, recorded, name)
     number = {metric: i for i, metric in enumerate(metrics)}
-    run_ids, names, epochs, timestamps, values = zip(*found, strict=True) if found else [()] * 5
+    run_ids, names, epochs, timestamps, values = zip(*points, strict=True) if points else [()] * 5
     row = np.array([row_of[run_id] for run_id in run_ids], "int64")
     metric = np.array([number[name] for name in names], "int64")
     epoch, timestamp = np.array(epochs, "int64"), np.array(timestamps, "int64")

@@ -186,15 +186,15 @@ def asked_of(tags: Mapping[str, str]) -> Asked | None:
     (True, None)
     """
     try:
-        found = json.loads(tags.get(ASKED, ""))
-        margin, most, questions = found["margin"], int(found["most_seeds"]), int(found["questions"])
+        tag = json.loads(tags.get(ASKED, ""))
+        margin, most, questions = tag["margin"], int(tag["most_seeds"]), int(tag["questions"])
         asked = Asked(
-            tuple(map(str, found["compare"])),
+            tuple(map(str, tag["compare"])),
             None if margin is None else float(margin),
-            tuple(map(int, found["seeds"])),
+            tuple(map(int, tag["seeds"])),
             most,
             questions,
-            tuple(str(found["trials"]).split()),
+            tuple(str(tag["trials"]).split()),
         )
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
         return None

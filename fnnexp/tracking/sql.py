@@ -162,10 +162,10 @@ def location(file: Path, name: str) -> str | None:
     try:
         with opened(file) as store:
             query = "SELECT artifact_location FROM experiments WHERE name = ?"
-            found = store.execute(query, (name,)).fetchone()
+            row = store.execute(query, (name,)).fetchone()
     except sqlite3.Error:
         return None
-    return found[0] if found else None
+    return row[0] if row else None
 
 
 LATEST = """
@@ -471,14 +471,14 @@ class SqlRuns:
         new = {row["run_uuid"] for row in batch.runs}
         written = {row["run_uuid"] for row in (*batch.params, *batch.metrics)} | batch.ends.keys()
         earlier = (written | {of for of, _ in batch.tags}) - new
-        found: set[str] = set()
+        deleted: set[str] = set()
         for part in _parts(sorted(earlier), RUNS_A_QUERY):
             query = ACTIVE_RUNS.format(runs=",".join("?" * len(part)))
-            found |= {run_id for (run_id,) in connection.exec_driver_sql(query, tuple(part))}
+            deleted |= {run_id for (run_id,) in connection.exec_driver_sql(query, tuple(part))}
         experiments = {row["experiment_id"] for row in batch.runs}
         if any(not connection.exec_driver_sql(ACTIVE_EXPERIMENT, (each,)).all() for each in experiments):
-            return (earlier - found) | new
-        return earlier - found
+            return (earlier - deleted) | new
+        return earlier - deleted
 
     def _statements(self, batch: Batch, deleted: Container[str]) -> Iterator[tuple[str, list[Values]]]:
         """Yield the SQL statements that write a batch, with their rows. Tags and last values are replaced."""
@@ -520,13 +520,13 @@ def _new_id() -> str:
 
 def artifact_addresses(file: Path, run_ids: Sequence[str]) -> dict[str, str]:
     """Return the address of the files of each of some runs."""
-    found: dict[str, str] = {}
+    addresses: dict[str, str] = {}
     with opened(file) as store:
         for part in _parts(run_ids, RUNS_A_QUERY):
             marks = ",".join("?" * len(part))
             query = f"SELECT run_uuid, artifact_uri FROM runs WHERE run_uuid IN ({marks})"
-            found |= dict(store.execute(query, part).fetchall())
-    return found
+            addresses |= dict(store.execute(query, part).fetchall())
+    return addresses
 
 
 def last_points(file: Path, run_id: str) -> dict[tuple[str, int], float | None]:
@@ -672,9 +672,9 @@ def run_table(file: Path, experiment_id: str) -> RunTable | None:
                 table.heads.append(tuple(head))
             for columns, name, value, keys, missing in parts:
                 query = VALUES.format(table=name, value=value, keys=keys)
-                for rowid, key, found in store.execute(query, (int(experiment_id),)):
+                for rowid, key, text in store.execute(query, (int(experiment_id),)):
                     if (of := row_of.get(rowid)) is not None:
-                        columns.add(of, key, missing if found is None else found)
+                        columns.add(of, key, missing if text is None else text)
     except sqlite3.Error:
         return None
     return table
@@ -694,15 +694,15 @@ def points(client: MlflowClient, run_ids: Sequence[str], metric: str) -> list[Po
 
 def points_of_file(file: Path, run_ids: Sequence[str], metrics: Sequence[str]) -> list[Point] | None:
     """Return the points of several metrics of some runs from a SQLite file; None if it can't be read."""
-    found: list[Point] = []
+    points: list[Point] = []
     try:
         with opened(file) as store:
             for part in _parts(run_ids, RUNS_A_QUERY):
                 marks = {"runs": ",".join("?" * len(part)), "metrics": ",".join("?" * len(metrics))}
-                found += store.execute(POINTS.format(**marks), (*part, *metrics)).fetchall()
+                points += store.execute(POINTS.format(**marks), (*part, *metrics)).fetchall()
     except sqlite3.Error:
         return None
-    return found
+    return points
 
 
 def points_of_database(client: MlflowClient, run_ids: Sequence[str], metric: str) -> list[Point]:

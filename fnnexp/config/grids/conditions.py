@@ -100,8 +100,8 @@ def as_override(word: str) -> str:
     >>> as_override("where=init=he -> epochs=3"), as_override("seed=1,2")
     ("where='init=he -> epochs=3'", 'seed=1,2')
     """
-    found = re.fullmatch(r"(\+{0,2}where)=\s*([^\s\"'\[].*)", word, re.DOTALL)
-    return word if found is None or found[2] == "null" else f"{found[1]}={quoted(found[2])}"
+    match = re.fullmatch(r"(\+{0,2}where)=\s*([^\s\"'\[].*)", word, re.DOTALL)
+    return word if match is None or match[2] == "null" else f"{match[1]}={quoted(match[2])}"
 
 
 def sentences(given: Any, read: Callable[[str, str], Any]) -> list[Sentence]:
@@ -160,10 +160,10 @@ def _comparisons(side: str, text: str, read: Callable[[str, str], Any]) -> Itera
     """Yield the comparisons of one side of a sentence."""
     parts: list[tuple[str, str, list[str]]] = []
     for part in map(str.strip, _split(side, ",", text)):
-        found = COMPARISON.fullmatch(part)
-        if found is not None and found[3]:
-            parts.append((found[1], found[2], [found[3]]))
-        elif found is None and part and parts and parts[-1][1] not in BOUNDS:
+        match = COMPARISON.fullmatch(part)
+        if match is not None and match[3]:
+            parts.append((match[1], match[2], [match[3]]))
+        elif match is None and part and parts and parts[-1][1] not in BOUNDS:
             parts[-1][2].append(part)  # one more value of the key
         else:
             raise ConfigError(

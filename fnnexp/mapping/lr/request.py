@@ -210,8 +210,8 @@ def configurations(request: Request, sweep: Sweep) -> tuple[list[str], list[Conf
     for risen, params in distinct.values():
         options = tuple(params.get(factor, str(defaults.get(factor, ""))) for factor in factors)
         groups.setdefault(options, []).append(risen)
-    found = [Configuration(options, tuple(each)) for options, each in groups.items()]
-    for each in found:
+    listed = [Configuration(options, tuple(each)) for options, each in groups.items()]
+    for each in listed:
         if len(rates := {Configuration(each.options, (trial,)).ends for trial in each.trials}) > 1:
             (low, high), *_, (other_low, other_high) = sorted(rates)
             raise ConfigError(
@@ -219,7 +219,7 @@ def configurations(request: Request, sweep: Sweep) -> tuple[list[str], list[Conf
                 f"ranges differ, as {low:g}..{high:g} and {other_low:g}..{other_high:g} do; write one range "
                 f"for all, as in {EXAMPLE}"
             )
-    return factors, found
+    return factors, listed
 
 
 def _refuse_swept_rates(request: Request, sweep: Sweep) -> None:
@@ -255,10 +255,10 @@ def _factors(params: Sequence[Mapping[str, str]]) -> list[str]:
 
     def distinct(key: str, by: str | None = None) -> int:
         """Count the distinct values of `key` in each group with one value of `by`; return the most."""
-        found: dict[str | None, set[str | None]] = {}
+        values: dict[str | None, set[str | None]] = {}
         for each in params:
-            found.setdefault(by and each.get(by), set()).add(each.get(key))
-        return max(map(len, found.values()))
+            values.setdefault(by and each.get(by), set()).add(each.get(key))
+        return max(map(len, values.values()))
 
     varied = [key for key in keys if key not in UNVARIED and distinct(key) > 1]
     return [

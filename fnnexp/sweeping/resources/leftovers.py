@@ -53,15 +53,15 @@ class Leftover:
 def find(kinds: Iterable[str], uri: str | None) -> list[Leftover]:
     """Return the leftovers of these kinds; `uri` is the address of the store, None for the default store."""
     address = full_address(address_or_default(uri))
-    found = []
+    leftovers = []
     for kind in kinds:
         _, places, user = KINDS[kind]
         in_use = _is_in_use(user()) if user else False
         for place, files in places(address):
             if files:
                 size = sum(_size(file) for file in files)
-                found.append(Leftover(kind, place, tuple(files), size, in_use))
-    return found
+                leftovers.append(Leftover(kind, place, tuple(files), size, in_use))
+    return leftovers
 
 
 def remove(leftovers: Iterable[Leftover]) -> list[str]:

@@ -134,16 +134,16 @@ class States:
         for trial in trials:
             kind, epochs = trial.kind, trial.recipe.epochs
             most[kind] = max(epochs, most.get(kind, 0))
-        found: dict[str, list[End]] = {}
+        ends: dict[str, list[End]] = {}
         for file, kind, epochs in names:
             if epochs < most.get(kind, 0):
                 try:
                     with nullcontext() if dry else _removed_if_damaged(file):
                         for trajectory, end in _ends(file, epochs):
-                            found.setdefault(trajectory, []).append(end)
+                            ends.setdefault(trajectory, []).append(end)
                 except DamagedError as error:
                     self.say(f"the trials whose final states are in {file.name} start over: {error}")
-        return found
+        return ends
 
     def go_on(
         self,
@@ -326,7 +326,7 @@ class States:
 
     def _removable(self) -> deque[tuple[Path, int]]:
         """Return the files that this sweep does not use with their sizes, the oldest first."""
-        in_use, found = {end.file for end in self._in_use.values()}, []
+        in_use, files = {end.file for end in self._in_use.values()}, []
         for file, *_ in self._names():
             with suppress(FileNotFoundError):  # another sweep removed it
                 stat = file.stat()
@@ -334,8 +334,8 @@ class States:
                     self._staying += stat.st_size
                 else:
                     self._leaving += stat.st_size
-                    found.append((stat.st_mtime, file, stat.st_size))
-        return deque((file, size) for _, file, size in sorted(found))
+                    files.append((stat.st_mtime, file, stat.st_size))
+        return deque((file, size) for _, file, size in sorted(files))
 
 
 def begun_with(ends: Ends, trials: Iterable[Trial], execution: Execution) -> Counter[str]:
@@ -398,8 +398,8 @@ def _diagnosed(curve: Sequence[Record]) -> Level:
     return next(level for level in (False, True, layer_stats.FULL) if level in levels)
 
 
-def _level(said: object) -> Level:
-    return layer_stats.FULL if said == layer_stats.FULL else bool(said)
+def _level(value: object) -> Level:
+    return layer_stats.FULL if value == layer_stats.FULL else bool(value)
 
 
 def _undiagnosed(record: Record) -> Record:
@@ -414,10 +414,10 @@ def _ends(file: Path, epochs: int) -> Iterator[tuple[str, End]]:
     """Yield how each trial in a file ended, with its `trajectory_id`; raise DamagedError if this fails."""
     (text,), _ = contents(file, {"ends": MOST_ENDS})
     try:
-        said = parsed(text)
-        engine, blas = (printable(str(said[key])) for key in ("engine", "blas"))
-        rows = int(said["rows"])
-        for trajectory, how, row, diagnosed in said["ends"]:
+        content = parsed(text)
+        engine, blas = (printable(str(content[key])) for key in ("engine", "blas"))
+        rows = int(content["rows"])
+        for trajectory, how, row, diagnosed in content["ends"]:
             row = None if row is None else range(rows)[row]
             yield str(trajectory), End(file, row, rows, epochs, str(how), engine, blas, _level(diagnosed))
     except (TypeError, ValueError, KeyError, IndexError) as error:

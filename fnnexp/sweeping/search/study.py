@@ -175,11 +175,11 @@ class StudyFile:
         if not self.path.exists():
             return
         try:
-            found = search_of(self.path)
+            existing = search_of(self.path)
         except Exception as error:  # SQLite or Optuna can't read the file
             holds = f"is not a study of Optuna ({reason(error)})"
         else:
-            if found == search:
+            if existing == search:
                 return
             holds = "has the study of another search: of other values, seeds, conditions or settings"
         raise ConfigError(
@@ -219,10 +219,10 @@ def search_of(path: Path) -> str | None:
     with closing(sqlite3.connect(address, uri=True)) as source, without_messages(*LOGGERS):
         connection, storage = _in_memory(source)
         try:
-            found = optuna.load_study(study_name=None, storage=storage).user_attrs.get(SEARCH)
+            search = optuna.load_study(study_name=None, storage=storage).user_attrs.get(SEARCH)
         finally:
             _close(connection, storage)
-    return None if found is None else str(found)
+    return None if search is None else str(search)
 
 
 def _in_memory(source: sqlite3.Connection | None = None) -> tuple[sqlite3.Connection, RDBStorage]:

@@ -109,10 +109,10 @@ class Asking(Rounds):
         runs = frames.runs(requested.experiment, tracking_uri=requested.tracking_uri)
         runs = runs[runs["trial"].isin(trained)]
         self.metric = frames.ranking(runs)
-        told = self._results(batch.drawn, runs.set_index("trial"), is_whole=is_whole)
-        self.results += told
-        self.batches += [number] * len(told)
-        self.file.add(told, self.metric)
+        results = self._results(batch.drawn, runs.set_index("trial"), is_whole=is_whole)
+        self.results += results
+        self.batches += [number] * len(results)
+        self.file.add(results, self.metric)
         try:
             self.file.write()
         except OSError as error:
@@ -166,8 +166,8 @@ class Asking(Rounds):
         """Print the best configuration, how it was found, and where the study is."""
         if self.results:
             leader = self._leader
-            found = "" if leader is None else f"; found in batch {self.batches[leader]} of {number}"
-            self._say(f"search={self.requested.search.name}: {self._best()}{found}")
+            batch = "" if leader is None else f"; found in batch {self.batches[leader]} of {number}"
+            self._say(f"search={self.requested.search.name}: {self._best()}{batch}")
         if self.file.path.exists():
             self._say(
                 f"the study is {self.file.path}; to see it, run pip install optuna-dashboard and then "

@@ -113,10 +113,10 @@ class Tuning(Rounds):
         runs = self._runs(self.trials)
         if not (runs["status"] == "finished").any():
             return None
-        found = tuned.of(runs, self.asked, ranking_of(runs, margin=self.requested.margin))
-        if len(found) != 1 or sum(level.chosen is not None for level in found[0].levels) < 2:
+        comparisons = tuned.of(runs, self.asked, ranking_of(runs, margin=self.requested.margin))
+        if len(comparisons) != 1 or sum(level.chosen is not None for level in comparisons[0].levels) < 2:
             return None
-        return found[0]
+        return comparisons[0]
 
     def _with_fresh_seeds(
         self, comparison: tuned.Comparison, wanted: Sequence[tuple[int, int]]
