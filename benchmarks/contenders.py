@@ -227,11 +227,11 @@ def row_by_row_loop(setting: Setting, lanes: int, dtype: str, rows: int, threads
             sums.append(W @ activations[-1] + b)
             activations.append(sigmoid(sums[-1]))
         delta = (activations[-1] - y) * sigmoid_derivative(sums[-1])
-        found = [(delta @ activations[-2].T, delta)]
+        pairs = [(delta @ activations[-2].T, delta)]
         for i in range(len(layers) - 2, -1, -1):
             delta = (layers[i + 1][0].T @ delta) * sigmoid_derivative(sums[i])
-            found.insert(0, (delta @ activations[i].T, delta))
-        return found
+            pairs.insert(0, (delta @ activations[i].T, delta))
+        return pairs
 
     def train() -> None:
         order = rng.permutation(rows)
@@ -239,8 +239,8 @@ def row_by_row_loop(setting: Setting, lanes: int, dtype: str, rows: int, threads
             batch = order[i : i + size]
             totals = [(np.zeros(W.shape), np.zeros(b.shape)) for W, b in layers]
             for row in batch:
-                found = gradients(inputs[row], targets[row])
-                totals = [(W + dW, b + db) for (W, b), (dW, db) in zip(totals, found, strict=True)]
+                pairs = gradients(inputs[row], targets[row])
+                totals = [(W + dW, b + db) for (W, b), (dW, db) in zip(totals, pairs, strict=True)]
             step = lr / len(batch)
             layers[:] = [
                 (W - step * dW, b - step * db) for (W, b), (dW, db) in zip(layers, totals, strict=True)

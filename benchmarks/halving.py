@@ -140,7 +140,7 @@ def of_optuna() -> dict[str, Callable[[], object]]:
 def judged(grid: Grid, search: Search) -> dict[str, float]:
     """Return how a search of a grid did, as shares from 0 to 1, and its regret in points."""
     everything = range(len(grid.modes))
-    found = set(grid.best(search.ended, BEST))
+    chosen = set(grid.best(search.ended, BEST))
     in_modes = []
     for mode in dict.fromkeys(grid.modes):
         winners = grid.best([place for place in everything if grid.modes[place] == mode])
@@ -148,7 +148,7 @@ def judged(grid: Grid, search: Search) -> dict[str, float]:
         in_modes.append(bool({*winners} & {*best}))
     final = grid.accuracy[:, -1]
     return {
-        "winner_among_best_three": bool({*grid.best(everything)} & found),
+        "winner_among_best_three": bool({*grid.best(everything)} & chosen),
         "winner_in_its_mode": np.mean(in_modes),
         "share_of_epochs": search.epochs / grid.accuracy.size,
         "regret": 100 * (final.max() - final[list(search.ended)].max()),
@@ -188,17 +188,17 @@ def main() -> None:
     if sys.argv[1:2] == ["train"]:
         train(sys.argv[2] if len(sys.argv) > 2 else None)
         return
-    found: dict[str, list[dict[str, float]]] = defaultdict(list)
+    measured: dict[str, list[dict[str, float]]] = defaultdict(list)
     for number, grid in enumerate(grids(pd.read_csv(CURVES))):
         halved = halve(grid)
-        found["search=halving"].append(judged(grid, halved))
+        measured["search=halving"].append(judged(grid, halved))
         for name, pruner in of_optuna().items():
             rng = np.random.default_rng(number)
             orders = pd.DataFrame([judged(grid, prune(grid, pruner, rng)) for _ in range(ORDERS)])
-            found[name].append(orders.mean().to_dict())
-        found["random search, same epochs"].append(at_random(grid, halved.epochs))
+            measured[name].append(orders.mean().to_dict())
+        measured["random search, same epochs"].append(at_random(grid, halved.epochs))
     rows = [{"search": name, "repetitions": len(each)} | pd.DataFrame(each).mean().to_dict()
-            for name, each in found.items()]  # fmt: skip
+            for name, each in measured.items()]  # fmt: skip
     table = pd.DataFrame(rows)
     table.to_csv(RESULTS / "halving.csv", index=False, lineterminator="\n")
     shown = Table(*table.columns)

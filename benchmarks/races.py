@@ -105,12 +105,12 @@ def simulate(about: str, accuracy: pd.DataFrame, classes: int, margin: float) ->
     values, rows = accuracy.to_numpy().T, []
     failed = values < 2 / classes
     for name, draw_means in scenarios(values, options, margin).items():
-        rng, found = np.random.default_rng(len(rows)), []
+        rng, outcomes = np.random.default_rng(len(rows)), []
         for _ in range(SWEEPS):
             means = draw_means(rng)
             drawn = rng.choice(values.shape[1], MOST_SEEDS, replace=False)
             race, seeds = settle(centred(values, means)[:, drawn], failed[:, drawn], options, margin)
-            found.append({
+            outcomes.append({
                 "wrong": any(is_wrong(question, means, margin) for question in race.questions),
                 "settled": np.mean([question.is_settled for question in race.questions]),
                 "all_settled": all(question.is_settled for question in race.questions),
@@ -119,7 +119,7 @@ def simulate(about: str, accuracy: pd.DataFrame, classes: int, margin: float) ->
             })  # fmt: skip
         count = len(race.questions)
         rows.append({"trials": about, "scenario": name, "margin": margin, "questions": count}
-                    | pd.DataFrame(found).mean().to_dict())  # fmt: skip
+                    | pd.DataFrame(outcomes).mean().to_dict())  # fmt: skip
         print(rows[-1], flush=True)
     return rows
 

@@ -79,17 +79,17 @@ def rows(name: str, accuracy: np.ndarray) -> Iterator[dict[str, object]]:
     experiments = EXPERIMENTS if len(mean) < 10 else EXPERIMENTS // 10
     for n in SEEDS:
         rng = np.random.default_rng(n)
-        wrong, found = {True: 0, False: 0}, {True: 0.0, False: 0.0}
+        wrong, share = {True: 0, False: 0}, {True: 0.0, False: 0.0}
         for _ in range(experiments):
             drawn = accuracy[rng.choice(len(accuracy), n, replace=False)]
             for own in (True, False):
                 wrong[own] += verdicts(drawn - mean, own=own)[1].any()
                 d, settled = verdicts(drawn, own=own)
-                found[own] += (settled & (np.sign(d) == np.sign(true)))[large].mean()
+                share[own] += (settled & (np.sign(d) == np.sign(true)))[large].mean()
         for own in (True, False):
             yield {
                 "question": name, "options": len(mean), "seeds": n, "variance": "own" if own else "shared",
-                "wrong": 100 * wrong[own] / experiments, "found": 100 * found[own] / experiments,
+                "wrong": 100 * wrong[own] / experiments, "found": 100 * share[own] / experiments,
             }  # fmt: skip
 
 

@@ -151,10 +151,10 @@ def main() -> None:
         accuracy = recorded[columns].fillna(0).to_numpy(np.float64).T / IMAGES  # a diverged network is worst
         for j, scenario in enumerate(SCENARIOS):
             rng = np.random.default_rng([i, j])
-            found = pd.DataFrame([simulate(accuracy, scenario, rng) for _ in range(COMPARISONS)])
+            simulated = pd.DataFrame([simulate(accuracy, scenario, rng) for _ in range(COMPARISONS)])
             rows.append({
                 "init": init, "scenario": scenario.about, "options": scenario.options,
-                "fresh_seeds": scenario.fresh, **found.mean().to_dict(),
+                "fresh_seeds": scenario.fresh, **simulated.mean().to_dict(),
             })  # fmt: skip
             print(rows[-1], flush=True)
     table = pd.DataFrame(rows)

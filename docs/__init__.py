@@ -131,8 +131,8 @@ def said_by(piece: object, *, whole: bool = True) -> str:
     """Return the docstring of a piece without its verb and its sections, or only its first paragraph."""
     function = piece.func if isinstance(piece, partial) else piece
     paragraphs = re.split(r"\n\n", inspect.getdoc(function) or "")
-    said = [text for text in paragraphs if not re.match(r"\w+\n---", text)]
-    text = in_markdown(" ".join(said if whole else said[:1]))
+    prose = [text for text in paragraphs if not re.match(r"\w+\n---", text)]
+    text = in_markdown(" ".join(prose if whole else prose[:1]))
     return re.sub(r"^(Apply|Leave|Return|Write) ", "", text).removesuffix(".")
 
 
@@ -215,9 +215,9 @@ def in_columns(title: str, words: Iterable[str]) -> list[str]:
 def readme(text: str) -> str:
     """Return the README with a new table of choices between its markers."""
     begin, end = "<!-- choices: made by `make reference` -->\n", "<!-- end of choices -->\n"
-    before, found, rest = text.partition(begin)
+    before, marker, rest = text.partition(begin)
     _, closed, after = rest.partition(end)
-    if not (found and closed):
+    if not (marker and closed):
         raise ValueError(f"README.md lacks the lines {begin}and {end}")
     return f"{before}{begin}\n{choices_table()}\n{end}{after}"
 

@@ -13,8 +13,8 @@ from mlflow import MlflowClient
 def runs_in(folder, experiment="digits"):
     """Return the MLflow run of each trial of an experiment, by trial id; fail if a trial has two runs."""
     client = MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
-    found = client.get_experiment_by_name(experiment)
-    runs = client.search_runs([found.experiment_id], max_results=1000) if found else []
+    existing = client.get_experiment_by_name(experiment)
+    runs = client.search_runs([existing.experiment_id], max_results=1000) if existing else []
     runs = [run for run in runs if "fnnexp.report" not in run.data.tags]
     by_trial = {run.data.tags["fnnexp.trial"]: run for run in runs}
     assert len(by_trial) == len(runs), "a trial has more than one run"

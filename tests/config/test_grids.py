@@ -74,11 +74,11 @@ def test_a_range_of_floats_has_as_many_values_as_hydra_makes():
 def test_a_grid_may_have_several_groups_of_keys():
     words = ("init=max,he", "seed=0,1,2", "optimizer.lr=0.1,0.3", "epochs=1,2,3")
     jobs = jobs_of(command(*words, "zip=[[init,optimizer.lr],[seed,epochs]]"))
-    found = [
+    options = [
         (job.choices["init"], job.config.optimizer.lr, job.config.seed, job.config.epochs) for job in jobs
     ]
     pairs = [("max", 0.1), ("he", 0.3)]
-    assert found == [(*pair, seed, seed + 1) for pair in pairs for seed in range(3)]
+    assert options == [(*pair, seed, seed + 1) for pair in pairs for seed in range(3)]
 
 
 SENTENCES = {
@@ -147,13 +147,13 @@ def test_random_sentences_leave_out_what_python_would():
 def test_a_sentence_may_be_about_a_value_that_an_option_or_a_reference_sets():
     words = ("arch=relu_100,tanh_128", "init=he,max", "batching=full,mini", "seed=0,1")
     kept = jobs_of(command(*words, "where=init=he -> arch.activation=relu, optimizer.lr<0.2"))
-    found = [tuple(job.choices[key] for key in ("arch", "init", "batching")) for job in kept]
+    options = [tuple(job.choices[key] for key in ("arch", "init", "batching")) for job in kept]
     wanted = [
         each
         for each in itertools.product(("relu_100", "tanh_128"), ("he", "max"), ("full", "mini"))
         if each[1] == "max" or (each[0] == "relu_100" and each[2] == "mini")  # full batches have lr=0.5
     ]
-    assert found == [each for each in wanted for _ in range(2)]
+    assert options == [each for each in wanted for _ in range(2)]
 
 
 def test_a_job_that_is_left_out_need_not_be_possible():

@@ -89,8 +89,8 @@ def test_colours_are_read_as_the_luma_of_itu_r_601(tmp_path):
     prepared = prepare("files", str(tmp_path))
     arrays = load(prepared)
     luma = colours @ np.array([0.299, 0.587, 0.114])
-    found = {x.tobytes() for x, y in zip(arrays.x_train, arrays.y_train, strict=True) if y == 1}
-    read = np.array([np.frombuffer(x, np.uint8) for x in found])
+    pixels = {x.tobytes() for x, y in zip(arrays.x_train, arrays.y_train, strict=True) if y == 1}
+    read = np.array([np.frombuffer(x, np.uint8) for x in pixels])
     distance = np.abs(read[:, None] - luma.reshape(12, -1)).max(axis=2).min(axis=1)
     assert distance.max() < 0.51
     assert "12 of its 48 images are stored in colour and read as grey: 0.299 red" in prepared.notes[1]

@@ -369,10 +369,10 @@ def test_differences_that_float32_rounds_away_are_said(arrays, tmp_path, invoke)
         "data=files", f"data.path={write_npz(tmp_path, arrays)}", "data.scale=standardize", "dry_run=true"
     )
     step = 2 ** (int(np.log2(1e9)) - 23)  # of float32 at 1e9
-    said = re.search(r"input (\d) differ by at most (\d+), .* to steps of (\d+)", ran.out)
-    assert said, ran.err
-    assert (int(said[1]), int(said[2])) == (2, np.ptp(x[:40, 1]))
-    assert int(said[3]) == step
+    match = re.search(r"input (\d) differ by at most (\d+), .* to steps of (\d+)", ran.out)
+    assert match, ran.err
+    assert (int(match[1]), int(match[2])) == (2, np.ptp(x[:40, 1]))
+    assert int(match[3]) == step
 
 
 def test_notes_on_the_data_are_tags_of_the_run(arrays, tmp_path, store, invoke):

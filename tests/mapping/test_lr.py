@@ -158,17 +158,22 @@ def test_epochs_are_short_and_have_steps_enough(words, rows, epochs):
 
 
 def test_configurations_are_told_apart_by_what_varies():
-    factors_, found = risen("init=he,max", "arch.hidden=[4],[5]", "seed=0,1", "epochs=2,3")
+    factors_, configurations = risen("init=he,max", "arch.hidden=[4],[5]", "seed=0,1", "epochs=2,3")
     assert factors_ == ["arch", "init"]
-    assert {len(each.trials) for each in found} == {2}  # the seeds
-    assert [each.options for each in found] == [
+    assert {len(each.trials) for each in configurations} == {2}  # the seeds
+    assert [each.options for each in configurations] == [
         ("relu_4", "he"), ("relu_5", "he"), ("relu_4", "max"), ("relu_5", "max")
     ]  # fmt: skip
-    factors_, found = risen("init=he,max", "init.gain=1,2", "zip=[[init,init.gain]]")
+    factors_, configurations = risen("init=he,max", "init.gain=1,2", "zip=[[init,init.gain]]")
     assert factors_ == ["init"]
-    factors_, found = risen("init=he,max", "init.gain=1,2")
+    factors_, configurations = risen("init=he,max", "init.gain=1,2")
     assert factors_ == ["init", "init.gain"]
-    assert [each.options for each in found] == [("he", "1.0"), ("he", "2.0"), ("max", "1.0"), ("max", "2.0")]
+    assert [each.options for each in configurations] == [
+        ("he", "1.0"),
+        ("he", "2.0"),
+        ("max", "1.0"),
+        ("max", "2.0"),
+    ]
 
 
 def test_values_that_change_no_trial_make_no_configuration():
@@ -176,8 +181,8 @@ def test_values_that_change_no_trial_make_no_configuration():
     words = ("batching.size=8", "stopping.patience=1,2", "stopping.min_delta=0,0.1", "data.subset=500,600")
     factors_, (one,) = risen(*words)
     assert (factors_, one.options, len(one.trials)) == (["arch"], ("relu_100",), 1)
-    factors_, found = risen("init=he,max", "stopping.patience=1,2", "zip=[[init,stopping.patience]]")
-    assert (factors_, [each.options for each in found]) == (["init"], [("he",), ("max",)])
+    factors_, configurations = risen("init=he,max", "stopping.patience=1,2", "zip=[[init,stopping.patience]]")
+    assert (factors_, [each.options for each in configurations]) == (["init"], [("he",), ("max",)])
 
 
 @pytest.mark.parametrize("key", ["optimizer.lr", "optimizer.lr_for.mini"])
@@ -187,8 +192,8 @@ def test_a_grid_that_sweeps_over_the_rate_needs_a_range(key, tmp_path):
         fnnexp.FnnexpError, match=rf"^{key} has several values, .* write .*range=0\.001\.\.10$"
     ):
         risen("batching=mini", **own)
-    factors_, found = risen("batching=mini", "range=0.01..1", **own)
-    assert (factors_, [len(each.trials) for each in found]) == (["init"], [1, 1])
+    factors_, configurations = risen("batching=mini", "range=0.01..1", **own)
+    assert (factors_, [len(each.trials) for each in configurations]) == (["init"], [1, 1])
 
 
 def test_a_grid_that_sweeps_over_the_rate_with_other_keys_is_refused(tmp_path):
@@ -199,8 +204,8 @@ def test_a_grid_that_sweeps_over_the_rate_with_other_keys_is_refused(tmp_path):
         fnnexp.FnnexpError, match=r"^zip=\[\[init,optimizer.lr\]\]: .* write zip=\[\[arch,epochs"
     ):
         risen("range=0.01..1", **own)
-    factors_, found = risen("zip=[[arch,epochs]]", "range=0.01..1", **own)
-    assert (factors_, len(found)) == (["arch", "init"], 4)
+    factors_, configurations = risen("zip=[[arch,epochs]]", "range=0.01..1", **own)
+    assert (factors_, len(configurations)) == (["arch", "init"], 4)
 
 
 def test_trials_with_ranges_that_differ_are_not_pooled(tmp_path):

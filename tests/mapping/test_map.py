@@ -204,11 +204,11 @@ def test_the_printed_zoom_works_for_whole_numbers(invoke, store, capsys):
     """Seeds have no fractions, so a map of 8 seeds in 4 cells can be twice as fine, and one of 4 can't be."""
     for seeds, finer in ((4, None), (8, "2")):
         words = (f"x=seed:0..{seeds}:4", "y=optimizer.lr:1e-2..1e30:3", *SHARED)
-        found = re.search(r"zoom in: fnnexp map (.* finer=(\d))", invoke("map", *words).out)
-        assert (found and found[2]) == finer
+        match = re.search(r"zoom in: fnnexp map (.* finer=(\d))", invoke("map", *words).out)
+        assert (match and match[2]) == finer
     fnnexp.map(*words)
     called = re.search(r"^zoom in: fnnexp\.map(\(.*\))$", capsys.readouterr().out, re.MULTILINE)
-    assert list(ast.literal_eval(called[1])) == shlex.split(found[1])
+    assert list(ast.literal_eval(called[1])) == shlex.split(match[1])
 
 
 def test_a_map_changes_nothing_for_sweeps(invoke, store):
@@ -238,9 +238,9 @@ def test_many_files_of_cells_are_joined(own_folder):
         cells.add(table_of({name: {"epoch": i, f"metric{i % 2}": 1.0}}))
     cells.tidy()
     assert len(list(CELLS.glob("*.npz"))) == 1
-    found = cells.find(np.array(ids, "S16"))
-    assert found.columns["epoch"].tolist() == list(range(70))
-    assert np.isnan(found.columns["metric1"]).sum() == 35
+    table = cells.find(np.array(ids, "S16"))
+    assert table.columns["epoch"].tolist() == list(range(70))
+    assert np.isnan(table.columns["metric1"]).sum() == 35
 
 
 # --- bad input ----------------------------------------------------------------------------------------------

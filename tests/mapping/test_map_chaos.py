@@ -69,9 +69,9 @@ def test_a_map_that_is_killed_many_times_has_the_same_cells(own_folder, invoke, 
                 if running.poll() is None:
                     os.killpg(running.pid, signal.SIGKILL)
                     running.wait()
-        if found := re.search(r"(\d+) finished before", output.read_text()):
-            assert int(found[1]) >= before, "a finished cell was lost"
-            before = int(found[1])
+        if match := re.search(r"(\d+) finished before", output.read_text()):
+            assert int(match[1]) >= before, "a finished cell was lost"
+            before = int(match[1])
         if running.returncode != -signal.SIGKILL:
             break
     assert left == 0, f"the map ended before {left} of the kills: train more epochs"

@@ -65,10 +65,10 @@ def test_threads_compute_with_the_floating_point_settings_of_the_caller():
         both.wait(timeout=10)
         return np.geterr()
 
-    found = []
+    settings = []
     with np.errstate(all="ignore"), Team(2) as team:
-        team.in_order(range(2), compute, found.append)
-    assert found == [dict.fromkeys(("divide", "over", "under", "invalid"), "ignore")] * 2
+        team.in_order(range(2), compute, settings.append)
+    assert settings == [dict.fromkeys(("divide", "over", "under", "invalid"), "ignore")] * 2
 
 
 def mostly_zeros():

@@ -243,15 +243,15 @@ def test_labels_of_older_runs_are_those_of_new_runs(empty_store, tmp_path):
     labels = (name, "relu_4x8", "mine_8_8_8", "relu_8_8", "relu_16", "3xelu+tanh_4x8")
     for i, label in enumerate(labels):
         mixed.add("labels", label, params(label, seed=i), {}, trial=trial_id(i), status="finished")
-    found = frames.runs("labels", tracking_uri=mixed.uri)
-    assert found["arch"].tolist() == ["relu_4x8", "relu_4x8", *labels[2:]]
-    assert found["name"].tolist() == [*labels]
-    assert [*found["arch"].cat.categories] == ["mine_8_8_8", "relu_8_8", "relu_4x8", "relu_16", labels[-1]]
+    runs = frames.runs("labels", tracking_uri=mixed.uri)
+    assert runs["arch"].tolist() == ["relu_4x8", "relu_4x8", *labels[2:]]
+    assert runs["name"].tolist() == [*labels]
+    assert [*runs["arch"].cat.categories] == ["mine_8_8_8", "relu_8_8", "relu_4x8", "relu_16", labels[-1]]
     for words in (name, "relu_4x8", "glob(relu_4*)", "glob(relu_8_8_*)", f"{name},relu_4x8"):
-        assert filters.where(found, {"arch": words})["seed"].tolist() == [0, 1], words
-    assert filters.where(found, {"arch": "mine_8_8_8"})["seed"].tolist() == [2]
-    old = pd.concat([found.assign(arch=labels), found])  # as from frames that were saved before
-    assert set(arguments.restore_types(old, "runs")["arch"].dropna()) == {*found["arch"]}
+        assert filters.where(runs, {"arch": words})["seed"].tolist() == [0, 1], words
+    assert filters.where(runs, {"arch": "mine_8_8_8"})["seed"].tolist() == [2]
+    old = pd.concat([runs.assign(arch=labels), runs])  # as from frames that were saved before
+    assert set(arguments.restore_types(old, "runs")["arch"].dropna()) == {*runs["arch"]}
 
 
 def test_a_factor_that_depends_on_an_axis_is_reported_but_does_not_split_the_table():

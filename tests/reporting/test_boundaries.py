@@ -50,14 +50,14 @@ def test_the_regions_are_what_the_network_predicts(experiment, swept):
     folder, store, _ = swept
     with contextlib.chdir(folder):
         network = fnnexp.load(fnnexp.runs(experiment, tracking_uri=store).iloc[0], tracking_uri=store)
-        found = regions(network, places=15)
+        drawn = regions(network, places=15)
         X, y = network.rows("train")
-        plane = np.array([[a, b] for b in found.y for a in found.x], np.float32)
+        plane = np.array([[a, b] for b in drawn.y for a in drawn.x], np.float32)
         # A network of bytes refuses other values, but the plane reaches beyond them.
         inside = ((plane >= 0) & (plane <= 255)).all(axis=1) | (experiment == "spirals")
-        assert (found.predicted.ravel()[inside] == network.predict(plane[inside])).all()
+        assert (drawn.predicted.ravel()[inside] == network.predict(plane[inside])).all()
         probability = network.predict_proba(plane[inside]).max(axis=1)
-        assert found.output.ravel()[inside] == pytest.approx(probability, rel=1e-6)
+        assert drawn.output.ravel()[inside] == pytest.approx(probability, rel=1e-6)
     assert inside.mean() > 0.5
     train = X.astype(float)
     scaled = plane.astype(float)
@@ -66,11 +66,11 @@ def test_the_regions_are_what_the_network_predicts(experiment, swept):
     weights = {name: array.astype(float) for name, array in network.weights.items()}
     hidden = np.maximum(scaled @ weights["W1"] + weights["b1"], 0)
     logits = hidden @ weights["W2"] + weights["b2"]
-    assert (found.predicted.ravel() == logits.argmax(axis=1)).mean() > 0.99
-    assert len(np.unique(found.predicted)) > 1
-    assert np.array_equal(found.points, X)
-    assert np.array_equal(found.labels, y)
-    assert found.x[0] < train[:, 0].min() < train[:, 0].max() < found.x[-1]
+    assert (drawn.predicted.ravel() == logits.argmax(axis=1)).mean() > 0.99
+    assert len(np.unique(drawn.predicted)) > 1
+    assert np.array_equal(drawn.points, X)
+    assert np.array_equal(drawn.labels, y)
+    assert drawn.x[0] < train[:, 0].min() < train[:, 0].max() < drawn.x[-1]
 
 
 def test_the_report_draws_each_configuration_by_its_median_trial(swept, monkeypatch):
@@ -84,12 +84,12 @@ def test_the_report_draws_each_configuration_by_its_median_trial(swept, monkeypa
     best_first = by_width.mean().sort_values(ascending=False, kind="stable").index
     frame = section.data["boundaries"]
     assert len(drawn) == len(frame) == 2
-    for (_, below, found), (_, row), width in zip(drawn, frame.iterrows(), best_first, strict=True):
+    for (_, below, plane), (_, row), width in zip(drawn, frame.iterrows(), best_first, strict=True):
         trial = runs[runs["name"] == row["name"]].iloc[0]
         assert trial["arch.hidden"] == width
         assert row["val_accuracy"] == sorted(by_width.get_group(width))[1]  # the second of four
         assert below == f"seed {trial['seed']}: {100 * trial['val_accuracy']:.2f}%"
-        assert len(found.points) == len(fnnexp.show_data("spirals", "data.n=90", "data.classes=3").X)
+        assert len(plane.points) == len(fnnexp.show_data("spirals", "data.n=90", "data.classes=3").X)
     assert [figure.name for figure in section.figures] == ["boundaries"]
 
 

@@ -258,8 +258,8 @@ def test_what_was_asked_names_the_options_that_none_beats_and_those_that_all_of_
     tanh = runs["arch"] == "tanh_128"
     accuracy = runs["init"].astype("str").map(means).where(tanh, 0.1) + noise
     runs = runs.assign(val_accuracy=accuracy, test_accuracy=accuracy)
-    found = asked.answers(runs, asked.by_compare(runs, ["init"]), None, None)
-    first, table, unsettled = found.blocks
+    sentences = asked.answers(runs, asked.by_compare(runs, ["init"]), None, None)
+    first, table, unsettled = sentences.blocks
     assert first.text == (
         "4 of the 12 questions that were asked (compare=init) are settled: he and xavier are better than max "
         "and zeros with tanh_128."

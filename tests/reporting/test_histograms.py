@@ -38,8 +38,8 @@ def swept(invoke, empty_store, tmp_path_factory):
     folder = tmp_path_factory.mktemp("histograms")
     empty_store(folder)
     for name, level in (("full", "full"), ("stats", "true")):
-        told = [f"tracking.experiment={name}", f"diagnostics={level}"]
-        ran = invoke("-m", *GRID, *IN_PROCESS, *told, cwd=folder)
+        options = [f"tracking.experiment={name}", f"diagnostics={level}"]
+        ran = invoke("-m", *GRID, *IN_PROCESS, *options, cwd=folder)
         assert (ran.status, ran.err) == (0, "")
     return folder
 
@@ -104,10 +104,10 @@ def test_histograms_are_no_metrics_and_change_nothing_else(swept, same_bits):
 
 
 def test_what_has_no_histograms_is_said(here, invoke):
-    told = ["-m", *GRID, *IN_PROCESS, "diagnostics=full"]
-    ran = invoke(*told, "tracking.experiment=stats", "dry_run=true", cwd=here)
+    words = ["-m", *GRID, *IN_PROCESS, "diagnostics=full"]
+    ran = invoke(*words, "tracking.experiment=stats", "dry_run=true", cwd=here)
     assert "4 of 4 trials done before have no histograms; to train with them, write" in ran.out
-    assert "no histograms" not in invoke(*told, "tracking.experiment=full", cwd=here).out
+    assert "no histograms" not in invoke(*words, "tracking.experiment=full", cwd=here).out
     runs = fnnexp.runs("stats")
     with pytest.raises(FnnexpError, match="has no histograms; train it with diagnostics=full"):
         fnnexp.histograms(runs.iloc[0])
@@ -169,10 +169,10 @@ def test_a_trial_resumes_from_its_checkpoint(first, epochs, store, own_folder, t
     monkeypatch.setattr(executor_module, "train_segment", interrupted)
     outcome, _ = sweep([trial], store, diagnostics=first, segment_seconds=0.0)
     assert outcome.interrupted
-    _, said = sweep([trial], store, diagnostics="full", segment_seconds=0.0)
+    _, lines = sweep([trial], store, diagnostics="full", segment_seconds=0.0)
     what = "histograms" if first else "diagnostics"
     note = f"{what} are recorded for 1 trial that started with diagnostics={str(first).lower()}"
-    assert (note in said) == (first != "full")
+    assert (note in lines) == (first != "full")
     frame = fnnexp.histograms(trial.id, tracking_uri=store)
     assert (counts_of(frame, len(epochs)) == alone(trial)[epochs]).all()
     assert sorted(set(frame["epoch"])) == epochs
@@ -181,11 +181,11 @@ def test_a_trial_resumes_from_its_checkpoint(first, epochs, store, own_folder, t
 def test_a_longer_training_goes_on_with_histograms(store, own_folder, trials_of):
     shorter, longer = (trials_of(*GRID, "init=he", "seed=0", f"++epochs={epochs}") for epochs in (2, 3))
     sweep(shorter, store, diagnostics=True)
-    _, said = sweep(longer, store, diagnostics="full")
-    assert "no histograms were recorded for these; write diagnostics=true to go on" in said
+    _, lines = sweep(longer, store, diagnostics="full")
+    assert "no histograms were recorded for these; write diagnostics=true to go on" in lines
     (last,) = trials_of(*GRID, "init=he", "seed=0", "++epochs=4")
-    _, said = sweep([last], store, diagnostics="full")
-    assert "1 trial goes on from 3 epochs" in said
+    _, lines = sweep([last], store, diagnostics="full")
+    assert "1 trial goes on from 3 epochs" in lines
     assert (counts_of(fnnexp.histograms(last.id, tracking_uri=store), 5) == alone(last)).all()
 
 
@@ -232,8 +232,8 @@ def test_the_report_draws_the_shares_that_its_table_has(here, tmp_path):
 def test_the_rows_of_a_figure_hold_every_value_once(here):
     """Each value of a panel is in one row: the heights times the drawn shares add up to 1."""
     runs = fnnexp.runs("full")
-    found, _ = of_runs(runs["run_id"])
-    options = {"all": averaged(list(found.values()))}
+    shares_of, _ = of_runs(runs["run_id"])
+    options = {"all": averaged(list(shares_of.values()))}
     for quantity, layers, is_log in (("a", [0, 1], False), ("dz", [0, 1, 2], True)):
         _, shares = plots._drawn_shares(options["all"], quantity, layers)
         axis = plots._axis_of([shares], options["all"], quantity)
@@ -258,11 +258,11 @@ def test_the_values_of_a_histogram_are_those_of_its_numbers():
     shares = inside.mean(axis=1)
     bins = Shares(np.array([0, 3], np.int32), shares, low, high)
     for signed, truth in ((True, values), (False, np.abs(values))):
-        found = plots.spreads(bins.epochs, shares, bins, signed=signed)
-        assert found["epoch"] == [0, 3]
-        assert found["zeros"] == pytest.approx((values == 0).mean(axis=1))
+        spreads = plots.spreads(bins.epochs, shares, bins, signed=signed)
+        assert spreads["epoch"] == [0, 3]
+        assert spreads["zeros"] == pytest.approx((values == 0).mean(axis=1))
         for name, part in (("p10", 0.1), ("median", 0.5), ("p90", 0.9)):
-            for row, value in zip(truth, found[name], strict=True):
+            for row, value in zip(truth, spreads[name], strict=True):
                 ends = np.unique(high[np.isfinite(high)])
                 below = [(row < end).mean() if end == 0 else (row <= end).mean() for end in ends]
                 at = int(np.searchsorted(ends, 0))

@@ -40,16 +40,16 @@ def section_of(runs):
     return shares.section(runs, comparisons.findings(runs))
 
 
-def by_factor(found):
-    return dict(zip(found["factor"], found["importance"], strict=True))
+def by_factor(table):
+    return dict(zip(table["factor"], table["importance"], strict=True))
 
 
 def test_importance_ranks_factors_with_known_effects():
     section = section_of(drawn())
-    found = section.data["importance"]
-    assert [*found["factor"]] == ["optimizer.lr", "init", "init.gain"]
-    assert found["importance"].sum() == pytest.approx(1)
-    assert found["importance"][0] > 0.6
+    table = section.data["importance"]
+    assert [*table["factor"]] == ["optimizer.lr", "init", "init.gain"]
+    assert table["importance"].sum() == pytest.approx(1)
+    assert table["importance"][0] > 0.6
     assert any("PED-ANOVA (Optuna 5" in text and "among the best 6." in text for text in section.sentences)
 
 
@@ -70,8 +70,8 @@ def test_importance_is_that_of_optuna_for_the_same_study():
         study.add_trial(optuna.trial.create_trial(value=value, params=row, distributions=space))
     evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=0.1)
     expected = optuna.importance.get_param_importances(study, evaluator=evaluator)
-    found, _ = importance.of(runs, ACCURACY)
-    assert by_factor(found) == pytest.approx(expected)
+    table, _ = importance.of(runs, ACCURACY)
+    assert by_factor(table) == pytest.approx(expected)
     shuffled, _ = importance.of(runs.sample(frac=1, random_state=0), ACCURACY)
     assert by_factor(shuffled) == pytest.approx(expected)
 
@@ -87,8 +87,8 @@ def test_a_diverged_trial_counts_as_the_worst():
 def test_small_searches_and_equal_results_have_no_importance(recwarn):
     runs = drawn()
     for part in (drawn(15), runs.assign(val_accuracy=0.5), runs.assign(status="failed"), runs[:0]):
-        found, about = importance.of(part, ACCURACY)
-        assert (len(found), about) == (0, "")
+        table, about = importance.of(part, ACCURACY)
+        assert (len(table), about) == (0, "")
     assert not recwarn.list
 
 

@@ -26,11 +26,11 @@ SMALLEST = 11  # pixels of a font
 @pytest.fixture(scope="module")
 def browser():
     """Return the installed browser without a window."""
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if found is None:
+    program = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if program is None:
         pytest.skip(f"no browser is installed: none of {', '.join(BROWSERS)} is found")
     with sync_api.sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        started = driver.chromium.launch(executable_path=program, args=["--no-sandbox"])
         yield started
         started.close()
 
@@ -102,7 +102,7 @@ def test_every_value_of_a_figure_is_in_its_files(folder):
     curves, runs = pd.read_csv(folder / "curves.csv"), pd.read_csv(folder / "runs.csv")
     curves = curves.merge(runs[["trial", "arch", "init", "seed"]], on="trial", suffixes=("", "_of_run"))
     leader = pd.read_csv(folder / "leader.csv")
-    found, singles = 0, 0
+    count, singles = 0, 0
     for name, options, quantity, numbers, seed, _, _ in marks(folder):
         if seed:
             own = curves[curves["metric"].eq(quantity) & ("seed " + curves["seed"].astype("str")).eq(seed)]
@@ -118,7 +118,7 @@ def test_every_value_of_a_figure_is_in_its_files(folder):
         assert len(own) == len(next(iter(numbers.values())))
         for column, truth in numbers.items():
             assert own[column].tolist() == pytest.approx(truth, rel=0, abs=0, nan_ok=True)
-        found += len(own)
+        count += len(own)
         if name in ("val_accuracy", "val_loss"):  # the mean of the trials' own values
             of = curves[curves["metric"].eq(name) & curves["arch"].eq(options["arch"])]
             means = of[of["init"] == options["init"]].groupby("epoch")["value"].mean()
@@ -126,7 +126,7 @@ def test_every_value_of_a_figure_is_in_its_files(folder):
         if name == "answer" and "low" in numbers:
             row = leader[leader["b"] == quantity.partition(" minus that of ")[2]].iloc[0]
             assert all(row[key] == numbers[key][0] for key in ("difference", "low", "high", "p_corrected"))
-    assert found == len(values)
+    assert count == len(values)
     drawn = re.findall(r"id='figure-([\w.]+)'", (folder / "report.html").read_text("utf-8"))
     assert {*drawn} == {name for name, *_ in marks(folder)}  # no figure lacks values
     assert singles == 2 * len(runs)
@@ -143,8 +143,8 @@ def test_a_column_sorts_by_its_exact_values_with_the_keyboard(page, folder):
         assert head.get_attribute("aria-sort") == order
         titles = [text.strip(" ▲▼") for text in board(page).locator("th").all_inner_texts()]
         cells = board(page).locator(f"tbody td:nth-child({titles.index('val %') + 1}) data")
-        found = [float(cell.get_attribute("value")) for cell in cells.all()]
-        assert found == list(truth)
+        values = [float(cell.get_attribute("value")) for cell in cells.all()]
+        assert values == list(truth)
     assert column(board(page), "val %") == shown
 
 

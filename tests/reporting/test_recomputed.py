@@ -144,46 +144,46 @@ def test_holm_by_definition_agrees_with_statsmodels():
 
 @pytest.mark.parametrize("name", ["options", "cells", "leader"])
 def test_the_pairs_agree_with_the_recomputation(report, name):
-    found, truth = read(report, name), getattr(report, name)
-    assert len(found) == len(truth)
+    printed, truth = read(report, name), getattr(report, name)
+    assert len(printed) == len(truth)
     keys = [key for key in ("factor", *report.factors, "a", "b") if key in truth]
     if truth.empty:
         return
-    found, truth = (table.set_index(keys).sort_index() for table in (found, truth))
-    assert found.index.tolist() == truth.index.tolist()
+    printed, truth = (table.set_index(keys).sort_index() for table in (printed, truth))
+    assert printed.index.tolist() == truth.index.tolist()
     for column in ("test", "verdict"):
-        assert found[column].tolist() == truth[column].tolist()
+        assert printed[column].tolist() == truth[column].tolist()
     for column in (
         "seeds", "looks", "difference", "ahead", "probability", "failed", "p", "p_sign_flip", "family",
         "p_corrected", "p_equivalent", "seeds_needed",
     ):  # fmt: skip
-        assert found[column].tolist() == near(truth[column].tolist()), column
-    student = found["interval"] != "bca"
+        assert printed[column].tolist() == near(truth[column].tolist()), column
+    student = printed["interval"] != "bca"
     for column in ("low", "high"):
-        assert found.loc[student, column].tolist() == near(truth.loc[student, column].tolist())
-    assert set(found.loc[~student, "test"]) <= {"sign flip", "safe signs"}
+        assert printed.loc[student, column].tolist() == near(truth.loc[student, column].tolist())
+    assert set(printed.loc[~student, "test"]) <= {"sign flip", "safe signs"}
 
 
 def test_intervals_of_sign_flip_pairs_agree_with_the_recomputation(report):
     """Pairs of a sign-flip test have a bootstrap interval instead of Student's."""
-    found = read(report, "options").query("test in ('sign flip', 'safe signs')")
+    printed = read(report, "options").query("test in ('sign flip', 'safe signs')")
     accuracies = report.runs.pivot_table("val_accuracy", "seed", "init")
-    for row in found.to_dict("records"):
+    for row in printed.to_dict("records"):
         a, b = (row[side].partition(" = ")[0] for side in "ab")
         for end, (least, most) in zip(
             ("low", "high"), recompute.bca(accuracies[a] - accuracies[b]), strict=True
         ):
             assert least - 1e-9 <= row[end] <= most + 1e-9
-    assert len(found) == 3 * report.name.startswith("failures")
+    assert len(printed) == 3 * report.name.startswith("failures")
 
 
 def test_the_leaderboard_agrees_with_the_recomputation(report):
-    found = read(report, "leaderboard")
-    assert found["val_accuracy"].is_monotonic_decreasing
-    assert found["test_accuracy"].notna().tolist() == [True] + [False] * (len(found) - 1)
-    assert len(found) == len(report.board)
+    printed = read(report, "leaderboard")
+    assert printed["val_accuracy"].is_monotonic_decreasing
+    assert printed["test_accuracy"].notna().tolist() == [True] + [False] * (len(printed) - 1)
+    assert len(printed) == len(report.board)
     columns = ["seeds", "val_accuracy", "val_accuracy_sd"]
-    for i, row in enumerate(found.to_dict("records")):
+    for i, row in enumerate(printed.to_dict("records")):
         mine = (report.board[report.factors] == pd.Series(row)[report.factors]).all(axis=1)
         truth = report.board[mine].iloc[0]
         for column in columns if i else [*columns, "test_accuracy", "test_accuracy_sd"]:
@@ -198,18 +198,18 @@ def test_the_leaderboard_agrees_with_the_recomputation(report):
 
 
 def test_the_shares_of_variance_agree_with_the_recomputation(report):
-    found = read(report, "shares").set_index("effect")["share"].to_dict()
+    printed = read(report, "shares").set_index("effect")["share"].to_dict()
     truth = recompute.shares(report.runs, report.factors)
     if report.name == "one seed":
         assert truth.pop("seed") == pytest.approx(0)
-    assert found == pytest.approx(truth, rel=1e-6, abs=1e-12)
+    assert printed == pytest.approx(truth, rel=1e-6, abs=1e-12)
 
 
 def test_the_table_agrees_with_the_recomputation(report):
-    found = read(report, "table")
-    modes = [column for column in found.columns if column in ("full", "mini")]
+    printed = read(report, "table")
+    modes = [column for column in printed.columns if column in ("full", "mini")]
     shown = 0
-    for row in found.to_dict("records"):
+    for row in printed.to_dict("records"):
         for mode in modes:
             mine = report.runs[report.runs["batching"] == mode]
             for name in ("arch", "init", *report.factors):
@@ -397,8 +397,8 @@ def of_factors(report):
     leads, wins, counts = [], [], []
     for factor in report.options_of if len(report.options_of) > 1 else []:
         means = rows.groupby(factor)["val_accuracy"].mean()
-        found = read(report, "options").query("factor == @factor and a == @means.idxmax()")
-        for lead in found.itertuples():
+        printed = read(report, "options").query("factor == @factor and a == @means.idxmax()")
+        for lead in printed.itertuples():
             numbers = (100 * each for each in (lead.difference, lead.low, lead.high))
             difference, low, high = numbers
             leads.append((lead.a, difference, lead.b, low, high, *correction(lead), lead.ahead))
@@ -453,12 +453,12 @@ def test_the_figure_of_the_answer_agrees_with_the_recomputation(report):
     lost = [
         name for name, *seeds in recompute.failures(report.asked, report.options_of) if len({*seeds}) == 1
     ]
-    found, seeds = read(report, "leader"), report.leader.set_index("b")["d"]
-    learned = found[~found["b"].isin(lost)].reset_index(drop=True)
-    found = (learned if len(learned) else found).head(12)
-    assert [label.get_text() for label in ax.get_yticklabels()] == [found["a"][0], *found["b"]]
+    pairs, seeds = read(report, "leader"), report.leader.set_index("b")["d"]
+    learned = pairs[~pairs["b"].isin(lost)].reset_index(drop=True)
+    pairs = (learned if len(learned) else pairs).head(12)
+    assert [label.get_text() for label in ax.get_yticklabels()] == [pairs["a"][0], *pairs["b"]]
     left, right = ax.get_xlim()
-    for y, row in enumerate(found.to_dict("records"), start=1):
+    for y, row in enumerate(pairs.to_dict("records"), start=1):
         lines = [line.get_xdata() for line in ax.get_lines() if round(line.get_ydata()[0]) == y]
         strokes, ends, mean = (list(map(float, line)) for line in lines)
         assert sorted(strokes) == near(sorted(-100 * seeds[row["b"]]))

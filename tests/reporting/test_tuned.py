@@ -103,8 +103,8 @@ def test_comparisons_that_differ_in_what_is_fixed_are_named_by_it():
     longer = frame(rates).assign(epochs=6)
     longer["trial"] += " longer"
     both = pd.concat([frame(rates), longer], ignore_index=True)
-    found = tuned.all_of(both.assign(**{"batching.size": 128}), RANKING)
-    texts = [tuned.sentences(each, tuned.pairs(each))[0] for each in found]
+    comparisons = tuned.all_of(both.assign(**{"batching.size": 128}), RANKING)
+    texts = [tuned.sentences(each, tuned.pairs(each))[0] for each in comparisons]
     assert [text.split(" and ")[0] for text in texts] == ["With epochs=3", "With epochs=6"]
 
 

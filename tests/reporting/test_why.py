@@ -116,8 +116,8 @@ def test_finished_trials_without_diagnostics_are_counted_in_a_note(swept, invoke
     assert "16 of 16 trials done before have no diagnostics" in ran.out
     assert "write tracking.experiment=NAME" in ran.out
     assert {trial: one.to_dictionary() for trial, one in runs_in(swept, "plain").items()} == before
-    told = [word.replace("plain", "why") for word in command]
-    assert "no diagnostics" not in invoke(*told, cwd=swept).out
+    words = [word.replace("plain", "why") for word in command]
+    assert "no diagnostics" not in invoke(*words, cwd=swept).out
 
 
 @pytest.mark.parametrize(("first", "then"), [(True, True), (False, True), (True, False)])
@@ -135,14 +135,14 @@ def test_a_trial_resumes_from_its_checkpoint_with_or_without_diagnostics(
     monkeypatch.setattr(executor_module, "train_segment", interrupted)
     outcome, _ = sweep(trials, store, diagnostics=first, segment_seconds=0.0)
     assert outcome.interrupted
-    outcome, said = sweep(trials, store, diagnostics=then, segment_seconds=0.0)
+    outcome, lines = sweep(trials, store, diagnostics=then, segment_seconds=0.0)
     assert len(outcome.finished) == 2
-    assert "resuming 2 trials from the last checkpoint" in said
+    assert "resuming 2 trials from the last checkpoint" in lines
     unlike = {
         (False, True): "diagnostics are recorded for 2 trials that started with diagnostics=false",
         (True, False): "diagnostics are no longer recorded for 2 trials that started with diagnostics=true",
     }
-    assert (unlike.get((first, then), "that started with") in said) == (first != then)
+    assert (unlike.get((first, then), "that started with") in lines) == (first != then)
     for trial in trials:
         expected = [
             point

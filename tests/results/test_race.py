@@ -77,9 +77,9 @@ def test_a_verdict_is_that_of_the_interval_of_means_with_too_little_evidence_aga
     else:
         verdict = None  # the interval is wider than four standard deviations
     question = race.questions[0]
-    found = "open" if question.verdict == "out of reach" else question.verdict
-    assert verdict is None or found == verdict or (verdict == "equivalent" and found == "better")
-    if found == "better":
+    decided = "open" if question.verdict == "out of reach" else question.verdict
+    assert verdict is None or decided == verdict or (verdict == "equivalent" and decided == "better")
+    if decided == "better":
         assert question.options == (("a", "b") if middle > 0 else ("b", "a"))
         assert math.isclose(question.difference, abs(middle))
 
@@ -193,10 +193,10 @@ def test_results_do_not_depend_on_the_order_of_rows(shuffle):
     runs["init"] = runs["init"].astype("category")
     expected = races.results_of(runs, Ranking("val_accuracy", 0.2))
     mixed = runs.sample(frac=1, random_state=shuffle).reset_index(drop=True)
-    found = races.results_of(mixed, Ranking("val_accuracy", 0.2))
-    assert found.options == expected.options == [{"init": "he"}, {"init": "max"}]
-    assert np.array_equal(found.goodness, expected.goodness)
-    assert np.array_equal(found.goodness[0], runs["val_accuracy"][:4])
+    results = races.results_of(mixed, Ranking("val_accuracy", 0.2))
+    assert results.options == expected.options == [{"init": "he"}, {"init": "max"}]
+    assert np.array_equal(results.goodness, expected.goodness)
+    assert np.array_equal(results.goodness[0], runs["val_accuracy"][:4])
 
 
 SPREAD = {"relu_9": 0.01, "tanh_9": 0.001}
@@ -257,8 +257,8 @@ def test_a_report_decides_what_the_rounds_decided(raced):
     assert verdicts(races.replayed(rows, RANKING, asked)) == verdicts(race)
     part = filters.part(runs, runs["arch"] == "tanh_9")
     of_part = {key[0]: verdict for key, verdict in verdicts(race, arch="tanh_9").items()}
-    found = verdicts(races.replayed(races.rows_of(part, asked), RANKING, asked))
-    assert {key[0]: verdict for key, verdict in found.items()} == of_part
+    decided = verdicts(races.replayed(races.rows_of(part, asked), RANKING, asked))
+    assert {key[0]: verdict for key, verdict in decided.items()} == of_part
 
 
 def test_seeds_that_a_sweep_did_not_train_decide_what_its_rounds_could_not():

@@ -224,19 +224,19 @@ def test_a_search_that_is_killed_many_times_takes_the_same_decisions(tmp_path, s
         for folder in (killed, undisturbed)
     ]
     assert [each.returncode for each in ended] == [0, 0], ended[0].stderr
-    found, expected = (
+    after_kills, expected = (
         {trial: (run.data.params, decided(run.data.tags)) for trial, run in runs_in(folder).items()}
         for folder in (killed, undisturbed)
     )
-    assert found == expected
+    assert after_kills == expected
     answers = [re.findall(decisions, each.stdout, re.DOTALL | re.MULTILINE) for each in ended]
     assert answers[0] == answers[1] != []
     studies = [[(t.params, t.value) for t in study_in(folder)] for folder in (killed, undisturbed)]
     assert studies[0] == studies[1]
-    values = [f"{key}={','.join({params[key] for params, _ in found.values()})}" for key in chosen]
+    values = [f"{key}={','.join({params[key] for params, _ in after_kills.values()})}" for key in chosen]
     trials = trials_of("arch.hidden=[12]", f"epochs={SEARCH_EPOCHS}", *varied, *values)
     agrees(
         killed,
-        [trial for trial in trials if trial.id in found and "finished" in found[trial.id][1]],
+        [trial for trial in trials if trial.id in after_kills and "finished" in after_kills[trial.id][1]],
         only=True,
     )

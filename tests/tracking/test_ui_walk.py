@@ -49,11 +49,11 @@ SECONDS = 60
 @pytest.fixture(scope="module")
 def browser():
     """Return the installed browser without a window."""
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if found is None:
+    program = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if program is None:
         pytest.skip(f"no browser is installed: none of {', '.join(BROWSERS)} is found")
     with sync_api.sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        started = driver.chromium.launch(executable_path=program, args=["--no-sandbox"])
         yield started
         started.close()
 
@@ -85,12 +85,12 @@ def address(swept, invoke):
         start_new_session=True,
     )
     try:
-        found = None
-        while found is None and (line := process.stdout.readline()):
-            found = LINK.search(line)
-        assert found, "fnnexp ui printed no link"
+        match = None
+        while match is None and (line := process.stdout.readline()):
+            match = LINK.search(line)
+        assert match, "fnnexp ui printed no link"
         assert invoke("report", "walk", cwd=swept).status == 0
-        yield found[0]
+        yield match[0]
     finally:
         process.send_signal(signal.SIGINT)
         try:

@@ -134,9 +134,9 @@ def test_a_report_counts_and_marks_pruned_trials(halved, monkeypatch):
     board = fnnexp.leaderboard(runs)
     assert board["pruned"].sum() == pruned.sum()
     assert board.loc[board["pruned"] > 0, "val_accuracy"].isna().all()
-    found = comparisons.findings(runs)
-    assert len(found.with_leader) == 1  # the two that finished
-    (sentence,) = [line for line in summary.caveats(runs, found) if "pruned" in line]
+    findings = comparisons.findings(runs)
+    assert len(findings.with_leader) == 1  # the two that finished
+    (sentence,) = [line for line in summary.caveats(runs, findings) if "pruned" in line]
     assert re.fullmatch(r"A search pruned \d+ of 12 configurations early, so they have no result.", sentence)
 
 

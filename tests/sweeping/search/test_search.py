@@ -112,8 +112,8 @@ def test_the_report_begins_with_what_was_asked(settled, invoke):
     assert "cannot be told apart" not in text
     rows = [row.strip("| ").split(" | ") for row in text.splitlines() if row.startswith("|")]
     rows = [row for row in rows if " is better than " in row[0]]
-    told = [line.rsplit(" ", 1) for line in answers(out)]
-    assert rows == told
+    lines = [line.rsplit(" ", 1) for line in answers(out)]
+    assert rows == lines
     ran = invoke("report", "digits", "--compare", "arch", cwd=folder)
     assert ran.status == 2
     assert "--compare arch: does not vary in these trials, or follows" in ran.err
@@ -125,15 +125,15 @@ def test_the_options_of_a_report_take_the_place_of_what_was_asked(settled):
     runs, known = frames.runs("digits", tracking_uri=uri), reader.asked("digits", uri)
     assert (known.compare, known.margin, known.seeds, known.most_seeds) == ((), None, (0, 1, 2), 9)
     assert len(known.trials) == known.questions == 3
-    found = asked.answers(runs, known, None, None)
-    assert found.margin is None
+    sentences = asked.answers(runs, known, None, None)
+    assert sentences.margin is None
     assert asked.answers(runs, replace(known, margin=0.5), None, None).margin == 0.5
     assert asked.answers(runs, replace(known, margin=0.5), "val_loss", None).margin is None
     wide = asked.answers(runs, known, None, 60.0)
     assert set(wide.frame["verdict"]) <= {"better", "equivalent"}
     assert (wide.frame["verdict"] == "equivalent").any()
     by_loss = asked.answers(runs, known, "val_loss", None)
-    assert not by_loss.frame["difference"].equals(found.frame["difference"])
+    assert not by_loss.frame["difference"].equals(sentences.frame["difference"])
     compared = asked.answers(runs, asked.by_compare(runs, ["init"]), None, None)
     assert set(compared.frame["factor"]) == {"init"}
 

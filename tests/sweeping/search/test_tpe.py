@@ -114,9 +114,9 @@ def test_the_study_has_the_values_of_the_store(searched, monkeypatch):
     monkeypatch.chdir(folder)
     runs = fnnexp.runs("digits").set_index("trial")
     means = runs.groupby(["optimizer.lr", "init"], observed=True)["val_accuracy"].mean()
-    found = load(folder)
-    assert found.direction.name == "MAXIMIZE"
-    for trial in found.trials:
+    kept = load(folder)
+    assert kept.direction.name == "MAXIMIZE"
+    for trial in kept.trials:
         mean = means[trial.params["optimizer.lr"], trial.params["init"]]
         assert trial.value == pytest.approx(mean, abs=1e-12)
         own = runs.loc[trial.user_attrs["trials"]]
@@ -200,9 +200,9 @@ def test_every_kind_of_space_has_its_distribution():
         LOG, "init=he,max", "batching.size=range(256,31,-32)", "init.gain=range(0.1,0.75,0.1)",
         "epochs=tag(log,interval(1,9))", "arch.hidden=[8],[9,'9']", "data.subset=interval(100,900)",
     )  # fmt: skip
-    found = study.distributions(space)
-    assert [*found] == sorted(found)
-    assert found == {
+    distributions = study.distributions(space)
+    assert [*distributions] == sorted(distributions)
+    assert distributions == {
         "optimizer.lr": FloatDistribution(1e-4, 1, log=True),
         "init": CategoricalDistribution(["he", "max"]),
         "batching.size": IntDistribution(32, 256, step=32),
@@ -215,7 +215,10 @@ def test_every_kind_of_space_has_its_distribution():
     for row in [*rows, *tpe.ask(space, [Result(row, row[0]) for row in rows], 1, 12)]:
         asked = study.params(space, row)
         assert tuple(study.value_in(each, asked[key]) for key, each in space) == row
-        assert all(found[key]._contains(found[key].to_internal_repr(asked[key])) for key in found)
+        assert all(
+            distributions[key]._contains(distributions[key].to_internal_repr(asked[key]))
+            for key in distributions
+        )
 
 
 @pytest.mark.parametrize(
@@ -235,8 +238,8 @@ def test_impossible_searches_are_refused_before_anything_trains(words, message):
     assert message in str(error.value)
 
 
-@pytest.mark.parametrize(("version", "found"), [(None, "is not installed"), ("4.9.1", "as version 4.9.1")])
-def test_without_optuna_the_error_says_what_to_install(version, found, monkeypatch):
+@pytest.mark.parametrize(("version", "state"), [(None, "is not installed"), ("4.9.1", "as version 4.9.1")])
+def test_without_optuna_the_error_says_what_to_install(version, state, monkeypatch):
     installed = metadata.version
 
     def without(name):
@@ -249,7 +252,7 @@ def test_without_optuna_the_error_says_what_to_install(version, found, monkeypat
     monkeypatch.setattr(metadata, "version", without)
     with pytest.raises(FnnexpError) as error:
         compose.compose(Command(overrides=(*SEARCH[1:],), multirun=True))
-    assert found in str(error.value)
+    assert state in str(error.value)
     assert 'pip install "fnnexp[optuna]"' in str(error.value)
 
 
