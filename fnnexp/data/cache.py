@@ -33,9 +33,9 @@ class Description:
     """The content of ``meta.json``, which describes the arrays in its folder.
 
     `checksum` is the SHA-256 over the names, shapes, dtypes (uint8 is omitted) and bytes of the four arrays.
-    `sha256` maps an array's name to the SHA-256 of its bytes. `notes` are the decisions made while reading.
-    `inputs` is the dtype of the inputs: uint8, or float32 for real values. `class_names` are the names of the
-    classes; none if they are numbers.
+    `sha256` maps an array's name to the SHA-256 of its bytes. `notes` tell the user what was decided while
+    reading, such as which column has the labels. `inputs` is the dtype of the inputs: uint8, or float32 for
+    real values. `class_names` are the names of the classes; none if they are numbers.
     """
 
     checksum: str
@@ -50,9 +50,10 @@ class Description:
 
 
 def cache_folder() -> Path:
-    """Return the cache folder, which may not exist: `$FNNEXP_CACHE`, else the user's cache folder.
+    """Return the folder of fnnexp's cache: `$FNNEXP_CACHE` if it is set, else a folder in the user's cache.
 
-    If the user's home folder is unknown, it is a private folder in the system's temporary folder.
+    The folder may not exist yet. If the user's home folder is unknown, return a private folder in the
+    system's temporary folder.
     """
     if from_variable := os.environ.get("FNNEXP_CACHE"):
         return sources.place(from_variable).absolute()
@@ -116,7 +117,7 @@ def keep(key: str, read: Callable[[], Labelled]) -> tuple[Path, Description]:
 
 
 def open_arrays(folder: Path) -> tuple[Description, dict[str, Numbers]]:
-    """Return a prepared folder's description, and its arrays mapped into memory read-only.
+    """Return a data set's description from the cache, and its arrays, mapped into memory read-only.
 
     Raises
     ------
@@ -159,7 +160,10 @@ def _writable(folder: Path) -> Path:
 
 
 def _find(folder: Path) -> Description | None:
-    """Return the description of a prepared folder; None if it is missing or damaged. Remove a damaged one."""
+    """Return the description of the data set in a folder of the cache; None if it is missing or damaged.
+
+    A damaged folder is removed, so that it can be written again.
+    """
     if not folder.is_dir():
         return None
     try:
@@ -174,7 +178,10 @@ def _find(folder: Path) -> Description | None:
 
 
 def _write(folder: Path, data: Labelled) -> None:
-    """Write a prepared folder under another name and rename it; keep a folder that another process made."""
+    """Write a data set to a folder of the cache, which gets its name only when it is complete.
+
+    If another process has written the folder in the meantime, that folder stays.
+    """
     staging = folder.with_name(f".{folder.name}-{uuid.uuid4().hex}")
     try:
         staging.mkdir(parents=True)
@@ -206,7 +213,7 @@ def _describe(data: Labelled) -> Description:
 
 
 def _checksum(arrays: Mapping[str, Numbers]) -> str:
-    """Return the SHA-256 over the arrays: names, shapes, dtypes other than uint8, and bytes."""
+    """Return the SHA-256 of the names, shapes, dtypes (uint8 is omitted) and bytes of the four arrays."""
     digest = hashlib.sha256()
     for key in ARRAYS:
         dtype = "" if arrays[key].dtype == np.uint8 else f" {arrays[key].dtype}"

@@ -13,21 +13,26 @@ from fnnexp.data.sources import listed
 from fnnexp.errors import DataError, did_you_mean
 
 LABEL = re.compile(r".*(label|class|target).*|y", re.IGNORECASE)
-"""Names of a column with the labels."""
+"""Matches the usual names of a column with the labels."""
 INDEX = ("", "id", "index")
-"""Names of a column that numbers the rows."""
+"""The usual names of a column with the numbers of the rows."""
 
 FEWEST_NUMBERS = 5
-"""If a first line has at least this many consecutive numbers, they number the columns and are not an
-image."""
+"""If a first line consists of at least this many consecutive numbers, they count the columns and are not
+an image."""
 
 
 def is_header(fields: Sequence[str], second: Sequence[str] = ()) -> bool:
-    """Return whether a file's first line names the columns: by words, or by consecutive numbers.
+    """Return whether the first line of a CSV has the names of the columns, and not data.
 
-    If the second line has words in the same columns, and numbers in others, these words can be labels. Then
-    the first line names the columns only if a word there is the usual name of a label or an index, or if its
-    numbers are consecutive.
+    It has names if it contains words, or if its numbers count the columns (0, 1, 2, …). But if it contains
+    words and numbers, and the second line has words in the same columns, the words may be labels in a line of
+    data. Then one of them must be a usual name of a label or an index, such as ``class`` or ``id``.
+
+    Parameters
+    ----------
+    fields, second
+        The cells of the first line, and of the second line if there is one.
 
     >>> is_header(["a", "b", "kind"], ["1.5", "2", "ant"]), is_header(["1", "2", "ant"], ["1.5", "2", "bee"])
     (True, False)
@@ -53,7 +58,7 @@ def is_number(text: str) -> bool:
 
 
 def column_title(names: Sequence[str] | None, index: int) -> str:
-    """Return the name of a column for a message: its name in quotes, or its number from 1."""
+    """Return how messages name a column: by its name in quotes or, without a header, its number from 1."""
     return f"'{names[index]}'" if names else f"{index + 1}"
 
 
@@ -64,7 +69,7 @@ def label_of(
     path: Path,
     worded: int | None = None,
 ) -> tuple[int, str]:
-    """Return the index of the label column in a table whose other columns are pixels, and a note.
+    """Find the column of a table that has the labels; all other columns must be pixels.
 
     Parameters
     ----------
@@ -73,8 +78,8 @@ def label_of(
     values
         The numbers (rows, columns).
     wanted
-        `first`, `last` or a name. None finds the column by its name or, if the names do not tell, by its
-        values.
+        The user's ``data.label``: `first`, `last` or a name. None finds the column by its name or, if the
+        names do not tell, by its values.
     path
         The file, for messages.
     worded
@@ -84,7 +89,7 @@ def label_of(
     Returns
     -------
     tuple
-        The index; and a note for the user if the values decided, else an empty string.
+        The index of the column; and a note for the user if the values decided, else an empty string.
 
     Raises
     ------
@@ -126,7 +131,10 @@ def label_of(
 
 
 def _stem_of_pixels(names: Sequence[str]) -> str | None:
-    """Return the pattern that at least half of the names share, as `#x#` for `1x1` and `1x2`; or None."""
+    """Return the pattern that the names of the pixels have, such as `#x#` if they are `1x1`, `1x2` and so on.
+
+    At least half of the columns must have it; otherwise return None.
+    """
     stems = Counter(stem for name in names if "#" in (stem := _stem(name)))
     return next((stem for stem, times in stems.most_common(1) if 2 * times >= len(names)), None)
 
@@ -136,9 +144,10 @@ def _stem(name: str) -> str:
 
 
 def _is_pixel(name: str, stem: str | None) -> bool:
-    """Return whether a column is a pixel by its name.
+    """Return whether a column's name is that of a pixel.
 
-    If the pixels are not numbered, every name that is not a label's or an index's is a pixel.
+    If the names of the pixels have a pattern (`stem`), the name must have it. Otherwise any name is a
+    pixel's, except the usual names of labels and indexes, such as ``class`` and ``id``.
     """
     if stem is not None:
         return _stem(name) == stem
@@ -146,7 +155,10 @@ def _is_pixel(name: str, stem: str | None) -> bool:
 
 
 def _wanted_column(names: Sequence[str] | None, count: int, wanted: str | None, path: Path) -> int | None:
-    """Return the index of the column that ``data.label`` names; None if it names no column."""
+    """Return the index of the column that ``data.label`` (`wanted`) names; None if the user has not set it.
+
+    `count` is the number of columns. Raise if there is no such column.
+    """
     if wanted in ("first", "last", None):
         return {"first": 0, "last": count - 1, None: None}[wanted]
     if names is None:
@@ -162,7 +174,10 @@ def _wanted_column(names: Sequence[str] | None, count: int, wanted: str | None, 
 
 
 def _label_by_name(names: Sequence[str], not_pixels: Sequence[int], path: Path) -> int:
-    """Return the index of the only column that has the name of a label."""
+    """Return the index of the column whose name is that of a label; raise if there is none, or several.
+
+    `not_pixels` are the indices of the columns whose names are not those of pixels.
+    """
     candidates = [index for index in not_pixels if LABEL.fullmatch(names[index])]
     if len(candidates) > 1:
         several = [names[index] for index in candidates]
@@ -180,9 +195,9 @@ def _label_by_name(names: Sequence[str], not_pixels: Sequence[int], path: Path) 
 
 
 def _label_by_values(values: Numbers, path: Path) -> tuple[int, str]:
-    """Return the index of the label column, and a note on it.
+    """Return the index of the label column, judging by the values, and a note for the user.
 
-    It is the first or the last column, whichever has values like labels; raise if both have, or neither.
+    It is the first or the last column. Raise if both of them, or neither, have values like labels.
     """
     ends = {"first": 0, "last": values.shape[1] - 1}
     candidates = {end: index for end, index in ends.items() if is_label(values[:, index])}

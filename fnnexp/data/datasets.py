@@ -31,10 +31,10 @@ MNIST_ARRAY_SHA256 = {
 DIGITS_TRAIN = 1437
 
 IMAGES = ("mnist", "digits", *download.IDX_SETS)
-"""The data sets that are known to be images. Rows of all others may be images, tables or points."""
+"""The data sets that are always images. The rows of other data sets may be images, tables or points."""
 
 SHIFTED = {"digits": "the test images are by other people than the training images"}
-"""The data sets whose test rows have another source than their training rows, and which.
+"""The data sets whose test rows have another source than their training rows, each with a text on it.
 
 In scikit-learn's digits the rows of one writer follow each other: the last 382 are by three of the 13 writers
 (scikit-learn MOOC, "Sample grouping"), and of these three only 22 rows are before the test rows.
@@ -43,10 +43,10 @@ In scikit-learn's digits the rows of one writer follow each other: the last 382 
 
 @dataclass(frozen=True)
 class Request:
-    """A request for a data set.
+    """What a user asks for with ``data=NAME`` and the keys ``data.path``, ``data.label`` and so on.
 
-    It has the paths of the data set, if any; whether it may be downloaded; how to read its files; and the
-    size and noise of a toy.
+    `path` and `test_path` are the user's files, if any. `may_download` says whether the data set may be
+    downloaded. `reading` says how to read files, and `toy` has the size and noise of a toy data set.
     """
 
     path: Path | None = None
@@ -58,13 +58,16 @@ class Request:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A data set on disk, ready to be mapped. It is small and picklable: the parent sends it to the workers.
+    """A description of a data set whose arrays are in the cache, in the folder `directory`.
 
-    `checksum` is its scientific identity: the SHA-256 over the names, shapes and bytes of the four arrays. It
-    does not depend on the file format. `brightest` is the largest pixel. Every class is among the first
-    `all_classes` training rows, and among the last `last_classes`. `real` says whether inputs are real
-    numbers instead of bytes. `notes` are the decisions made while reading. `class_names` has the name of each
-    class, for people to read; it is empty if classes are only numbers, and no part of the identity.
+    It is small. The parent process sends it to the workers, which map the arrays into memory (:func:`load`).
+
+    `checksum` is the SHA-256 over the names, shapes and bytes of the four arrays, which identifies the data
+    set in a trial's id. It does not depend on the file format. `brightest` is the largest pixel. The first
+    `all_classes` training rows have every class, and so have the last `last_classes`. `real` says whether
+    inputs are real numbers instead of bytes. `notes` tell the user what was decided while reading.
+    `class_names` has the name of each class; it is empty if classes are only numbers, and not part of the
+    checksum.
     """
 
     name: str
@@ -112,7 +115,7 @@ def prepare(
     path
         An `.npz`, a CSV, or a folder with IDX files, CSV files or images.
     test_path
-        The test CSV for a training CSV.
+        A CSV of test rows, if `path` is a CSV of training rows.
     reading
         How to read the files.
     toy
@@ -207,7 +210,10 @@ def _mnist(request: Request) -> Prepared:
 
 
 def _idx_set(name: str, request: Request) -> Prepared:
-    """Prepare a data set of :data:`fnnexp.data.download.IDX_SETS`, whose four files have known SHA-256."""
+    """Prepare a data set that is published as four IDX files, such as Fashion-MNIST.
+
+    Raise if a file is missing, or if its SHA-256 is not that of the published file.
+    """
     published = download.IDX_SETS[name]
     _refuse_reading(f"data={name} is read from {', '.join(published.files)}", request)
     if request.path:
@@ -271,12 +277,12 @@ def from_function(name: str, make: Callable[[], Any], version: str, request: Req
         Returns `x_train`, `y_train`, `x_test` and `y_test`, in this order; labels are class numbers or words.
         It is called twice, unless the data set is in the cache.
     version
-        The checksum of the function's file; the cache keeps one data set for each.
+        The checksum of the function's file; the cache keeps one data set for each version.
 
     Raises
     ------
     DataError
-        If the function fails, or returns something else, or other arrays the second time.
+        If the function fails, does not return four arrays, or returns other arrays the second time.
     """
     _refuse_files(name, "is a piece of your own", request)
     key = readers.content_key(f"piece {name} {version}")
@@ -284,7 +290,10 @@ def from_function(name: str, make: Callable[[], Any], version: str, request: Req
 
 
 def _made(name: str, make: Callable[[], Any]) -> Labelled:
-    """Call a user's function twice, and return its data set; raise if the two calls differ."""
+    """Return the data set that a user's function makes.
+
+    The function is called twice; raise if it returns other arrays the second time.
+    """
     where = f"data={name}"
     first, second = (_four_arrays(name, make) for _ in range(2))
     if any(not np.array_equal(first[key], second[key]) for key in ARRAYS):
@@ -305,7 +314,7 @@ def _made(name: str, make: Callable[[], Any]) -> Labelled:
 
 
 def _four_arrays(name: str, make: Callable[[], Any]) -> dict[str, Numbers]:
-    """Return the four arrays that a user's function returns."""
+    """Call a user's function, and return its four arrays by name; raise if it returns anything else."""
     expected = f"data={name}: its function must return {', '.join(ARRAYS)}"
     try:
         returned = make()
@@ -327,7 +336,10 @@ def _four_arrays(name: str, make: Callable[[], Any]) -> dict[str, Numbers]:
 
 
 def _refuse_files(name: str, origin: str, request: Request) -> None:
-    """Raise if a request for a data set without files has a path or says how to read files."""
+    """Raise if the user names a file, or says how to read files, for a data set that is not read from files.
+
+    For example, ``data=digits data.path=FILE``. `origin` tells the user where the data comes from instead.
+    """
     if request.path:
         raise DataError(
             f"data={name} does not accept data.path={request.path}; write data=files to train on that file, "
@@ -337,7 +349,10 @@ def _refuse_files(name: str, origin: str, request: Request) -> None:
 
 
 def _refuse_reading(why: str, request: Request) -> None:
-    """Raise if a request says how to read files, or has a test file."""
+    """Raise if the user says how to read files, or names a test file, for a data set that needs neither.
+
+    `why` is the beginning of the message, such as "data=digits comes with scikit-learn".
+    """
     if request.reading != DEFAULT_READING or request.test_path:
         raise DataError(
             f"{why}, so data.label, data.header, data.test_fraction, data.transpose and data.test_path have "
@@ -346,7 +361,7 @@ def _refuse_reading(why: str, request: Request) -> None:
 
 
 def _from_files(path: Path, request: Request) -> tuple[Path, cache.Description]:
-    """Return the prepared folder for a user's files, and its description."""
+    """Return the folder in the cache with the arrays of a user's files, and the description of the arrays."""
     return _from_source(sources.find(path, request.test_path, request.reading))
 
 

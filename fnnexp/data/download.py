@@ -122,9 +122,9 @@ def mnist(*, may_download: bool = True) -> Path:
 
 
 def idx_files(name: str, *, may_download: bool = True) -> Path:
-    """Return the folder in the cache with the four files of a data set of :data:`IDX_SETS`.
+    """Return the folder in the cache with the four files of Fashion-MNIST or KMNIST; download missing ones.
 
-    Files that are missing are downloaded, all from one mirror; another mirror is asked only for the rest.
+    They are downloaded from the first mirror. If it fails, the next mirror is asked for the remaining files.
 
     Raises
     ------
@@ -192,7 +192,10 @@ def fetch(address: str, file: Path, sha256: str, title: str) -> None:
 
 
 class Progress:
-    """A progress bar for pooch (`total`, `update`, `reset`, `close`), shown as a line that changes."""
+    """A progress bar for a download, shown as one line that is overwritten.
+
+    The library pooch, which downloads, sets `total` and calls the methods.
+    """
 
     def __init__(self, show: Callable[[str], None], title: str) -> None:
         self._show, self._title = show, title
@@ -207,7 +210,10 @@ class Progress:
         )
 
     def reset(self) -> None:
-        """Set the count to 0: pooch does so at the end, and then calls `update` with the file's size."""
+        """Set the count to 0.
+
+        At the end, pooch calls this method, and then `update` with the size of the whole file.
+        """
         self._done = 0
 
     def close(self) -> None:

@@ -25,23 +25,24 @@ MOST_PIXELS = 1 << 24
 
 
 def read(source: Source, most: int) -> Raw:
-    """Return the images of a source as grey bytes (n, height, width), with the numbers and names of classes.
+    """Read images as grey bytes (n, height, width), with their labels and the names of the classes.
 
     The classes are numbered in the order of their folders. Colours become grey by the luma of ITU-R BT.601,
-    (299 red + 587 green + 114 blue) / 1000, as in Pillow's mode L. Training images are shuffled, always in
-    the same way, so that the last of them, which are held out, are of all classes.
+    (299 red + 587 green + 114 blue) / 1000, as in Pillow's mode L. If there are test images, the training
+    images are shuffled, always in the same way: the last of them are held out for validation, and should be
+    of all classes. Without test images, they are shuffled later, when some of them become test images.
 
     Parameters
     ----------
     source
         The files.
     most
-        The largest number of bytes of the arrays.
+        The largest number of bytes that all images together may have.
 
     Raises
     ------
     DataError
-        If a file is damaged or no image of bytes, or if the images have different sizes.
+        If a file is damaged or is not an image of bytes, or if the images have different sizes.
     """
     first, count = source.files[0], len(source.files)
     shape = _grey(first)[0].shape
@@ -62,13 +63,16 @@ def read(source: Source, most: int) -> Raw:
         order = fixed_order(n_train)
         arrays = {"x_train": images[order], "y_train": labels[order]}
         arrays |= {"x_test": images[n_train:], "y_test": labels[n_train:]}
-    # All values are bytes, so no fault is described.
+    # The function that describes values that are not bytes is never called: all values are bytes.
     notes = (*_notes(classes, coloured, count), *source.notes)
     return Raw(arrays, lambda *_: "", notes, tuple(classes))
 
 
 def _notes(classes: list[str], coloured: int, count: int) -> Iterator[str]:
-    """Yield notes on the numbers of the classes, if these are not their names, and on colours."""
+    """Yield notes for the user: how the classes are numbered, and how many images have colours.
+
+    If the folders are called 0, 1, 2, …, there is no note on the numbers.
+    """
     if not are_numbers(classes):
         yield f"its classes are numbered in the order of their folders: {numbered(classes)}"
     if coloured:
@@ -82,7 +86,8 @@ def _grey(file: Path, first: Path | None = None, shape: tuple[int, ...] | None =
     Raises
     ------
     DataError
-        If the file is damaged or no image of bytes, or has another shape than the first file.
+        If the file is damaged or is not an image of bytes, or if its shape differs from that of the first
+        file.
     """
     with _damage(file), Image.open(file, formats=FORMATS) as stored:
         if math.prod(stored.size) > MOST_PIXELS:
@@ -90,7 +95,7 @@ def _grey(file: Path, first: Path | None = None, shape: tuple[int, ...] | None =
                 f"{file} has {_size(stored)} pixels, and each would be an input; make the images smaller "
                 "with Pillow, as in Image.open(file).resize((28, 28)).save(copy)."
             )
-        image = ImageOps.exif_transpose(stored) if stored.format == "JPEG" else stored  # as a camera was held
+        image = ImageOps.exif_transpose(stored) if stored.format == "JPEG" else stored  # turned upright
         if shape is not None and image.size != shape[::-1]:
             raise DataError(
                 f"{file} has {_size(image)} pixels, and {first} {shape[1]} x {shape[0]}; expected one size: "
@@ -116,7 +121,10 @@ def _size(image: Image.Image) -> str:
 
 @contextlib.contextmanager
 def _damage(file: Path) -> Iterator[None]:
-    """Turn what Pillow raises for a damaged file, which may be any exception, into DataError."""
+    """Raise DataError in place of any exception that Pillow raises in the ``with`` block.
+
+    The file is then damaged, or not an image in a format that is read.
+    """
     try:
         yield
     except (DataError, MemoryError):

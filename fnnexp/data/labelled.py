@@ -40,7 +40,7 @@ REAL = "its inputs are real-valued"
 DIVIDED = "its pixels are bytes divided by 255"
 """The start of the note on bytes that a file has as fractions."""
 FEWEST_STEPS = 8
-"""An input whose values are this many steps of float32 apart, or fewer, has lost its differences."""
+"""An input whose values span fewer steps of float32 than this has lost its differences by rounding."""
 
 LARGEST_VALUE = float(np.finfo(np.float32).max)
 """The largest absolute value of a real-valued input."""
@@ -51,7 +51,7 @@ ROWS_A_CLASS, ROWS = 4, 32
 MOST_CLASSES, LARGEST_SHARE = 100, 0.9
 """Maximum number of classes of a label column, and maximum share of its rows in one class.
 
-A pixel in a corner of an image is nearly always 0. By this share it is not taken for a label.
+A pixel in a corner of an image is nearly always 0. Because of the share, it is not taken for a label.
 """
 MOST_SHOWN = 20
 """How many classes a note names."""
@@ -61,12 +61,14 @@ MISSING = ("", "nan")
 
 @dataclass(frozen=True)
 class Raw:
-    """Arrays as they were read: any numbers, in any of the usual shapes; labels may also be words.
+    """The arrays of a file as they were read: numbers of any dtype, in any of the usual shapes.
 
-    `arrays` has `x_train` and `y_train`, and may have `x_test` and `y_test`. `fault(name, index)` is about a
-    value that is not a byte: for a label it returns the error message, for an input a few words to quote in a
-    note, because real-valued inputs are allowed. `notes` are the decisions made while reading. `class_names`
-    are the names of the classes 0, 1, …, if the source has them beside labels that are numbers.
+    `arrays` has `x_train` and `y_train`, and may have `x_test` and `y_test`. Labels may be words. `notes`
+    tell the user what was decided while reading. `class_names` are the names of the classes 0, 1, …, if
+    labels are numbers and the file has names for them.
+
+    `fault(name, index)` describes a value that is not a byte. For a label, it returns an error message. For
+    an input, which may be a real value, it returns a few words that a note quotes.
     """
 
     arrays: dict[str, Numbers]
@@ -77,9 +79,10 @@ class Raw:
 
 @dataclass(frozen=True)
 class Labelled:
-    """A data set in memory: inputs (n, D), uint8 or float32, and labels (n,), uint8; and notes for the user.
+    """A data set in memory: the four arrays, notes for the user, and the names of the classes.
 
-    All arrays are contiguous. `class_names` has the name of each class, or nothing if classes are numbers.
+    Inputs are (n, D), uint8 or float32. Labels are (n,), uint8. All arrays are contiguous. `class_names` is
+    empty if the classes are only numbers.
     """
 
     arrays: dict[str, Numbers]
@@ -88,10 +91,11 @@ class Labelled:
 
 
 def labelled(raw: Raw, reading: Reading, where: str) -> Labelled:
-    """Convert the arrays that were read to a data set with test rows.
+    """Convert the arrays of a file to a data set: inputs to bytes or float32, labels to class numbers.
 
     Inputs become bytes if all of them are bytes, or bytes divided by 255; otherwise they become float32.
-    Labels that are words become the numbers of their classes.
+    Labels that are words become the numbers of their classes. If there are no test rows, some of the rows
+    become test rows, as `reading` says. `where` names the file in messages.
 
     Raises
     ------
@@ -126,7 +130,7 @@ def labelled(raw: Raw, reading: Reading, where: str) -> Labelled:
 
 
 def checked(arrays: Mapping[str, Numbers], where: str) -> Labelled:
-    """Check four arrays and return them as a data set: inputs flat, all contiguous.
+    """Check four arrays, and return them as a data set of contiguous arrays with inputs (n, D).
 
     Parameters
     ----------
@@ -162,22 +166,25 @@ def is_real(inputs: Numbers) -> bool:
 
 
 LEAST_SIDE = 4
-"""Rows of fewer inputs than the pixels of such a square are no images."""
+"""The smallest side of an image in pixels. Rows with fewer inputs than such a square are not images."""
 
 
 def image_side(inputs: Numbers) -> int | None:
-    """Return the side in pixels of inputs (n, D) that are square images; None if they are no such images."""
+    """Return the side in pixels if the inputs (n, D) are square images; otherwise None.
+
+    They are images if they are bytes, and D is a square number of at least 4 × 4.
+    """
     side = math.isqrt(inputs.shape[1])
     return side if not is_real(inputs) and side >= LEAST_SIDE and side**2 == inputs.shape[1] else None
 
 
 def row_name(inputs: Numbers) -> str:
-    """Return what messages call a row of inputs: an image, or a row if it is no square image."""
+    """Return the word for a row of inputs in messages: "image" if the rows are square images, else "row"."""
     return "row" if image_side(inputs) is None else "image"
 
 
 def column_name(inputs: Numbers) -> str:
-    """Return what messages call a column of inputs: a pixel, or an input if the rows are no images."""
+    """Return the word for a column of inputs in messages: "pixel" if rows are square images, else "input"."""
     return "input" if image_side(inputs) is None else "pixel"
 
 
@@ -185,15 +192,22 @@ def column_name(inputs: Numbers) -> str:
 
 
 def check_shapes(shapes: Mapping[str, tuple[int, ...]], where: str) -> None:
-    """Raise if these are not the shapes of labelled images, with or without test images.
+    """Raise if arrays of these shapes cannot be inputs and labels, for training and perhaps also for test.
 
-    Images are (n, height, width) or (n, D) and labels (n,). Further axes of length 1 are allowed anywhere
-    after the first axis.
+    Inputs must be (n, height, width) or (n, D), and labels (n,). Further axes of length 1 are allowed
+    anywhere after the first axis.
+
+    Parameters
+    ----------
+    shapes
+        The shape of each array, by its name: ``x_train`` and so on.
+    where
+        The file of the arrays, for messages.
 
     Raises
     ------
     DataError
-        With the wrong shape.
+        If a shape is wrong, or if inputs and labels do not fit together.
     """
     splits = ("train", "test") if "x_test" in shapes else ("train",)
     for split in splits:
@@ -230,7 +244,10 @@ def _without_unit_axes(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _flat(images: Numbers, transpose: bool, where: str) -> Numbers:
-    """Return images (n, …) as (n, D), with their pixels row by row."""
+    """Return images (n, …) as (n, D), with their pixels row by row.
+
+    With `transpose`, the images are stored column by column.
+    """
     if transpose:
         shape = _without_unit_axes(images.shape)
         side = math.isqrt(math.prod(shape[1:]))
@@ -247,7 +264,10 @@ def _flat(images: Numbers, transpose: bool, where: str) -> Numbers:
 
 
 def _with_numbers(raw: Raw, where: str) -> Raw:
-    """Return arrays whose labels are numbers. Words are numbered in order, and name the classes."""
+    """Return the arrays of a file with class numbers as labels, where the file has words.
+
+    The words are sorted, numbered from 0, and become the names of the classes.
+    """
     labels = {name: array.reshape(-1) for name, array in raw.arrays.items() if name[0] == "y"}
     if all(array.dtype.kind != "U" for array in labels.values()):
         return raw
@@ -293,12 +313,23 @@ def numbered(names: Sequence[str]) -> str:
 
 
 def are_numbers(names: Sequence[str]) -> bool:
-    """Return whether the names of classes are just their numbers."""
+    """Return whether the names of classes are only the numbers of the classes: 0, 1, 2, …."""
     return list(names) == [str(number) for number in range(len(names))]
 
 
 def _names_of(names: Sequence[str], classes: int) -> tuple[tuple[str, ...], str]:
-    """Return the names of so many classes, () if they are just numbers; and a note if they do not fit."""
+    """Return the names of the classes, if they can be used; otherwise (), and a note for the user on why not.
+
+    They cannot be used unless each of the classes has a name of its own. If the names are only the numbers of
+    the classes, return () without a note.
+
+    Parameters
+    ----------
+    names
+        The names that the file has.
+    classes
+        The number of classes.
+    """
     cleaned = [" ".join(printable(name).split()) for name in names[:classes]]
     if cleaned and (len(cleaned) < classes or len({*cleaned, ""}) <= classes):
         return (), (
@@ -312,7 +343,10 @@ def _names_of(names: Sequence[str], classes: int) -> tuple[tuple[str, ...], str]
 
 
 def _converted(raw: Raw, where: str) -> tuple[dict[str, Numbers], str]:
-    """Return the arrays as bytes, or the inputs as float32 if they are real-valued; and a note about it."""
+    """Return the arrays as bytes, with float32 inputs if some inputs are not bytes; and a note on this.
+
+    Inputs that are bytes divided by 255 are converted to bytes too. Raise if a label is not a byte.
+    """
     arrays: dict[str, Numbers] = {}
     divided = {}
     reason = ""
@@ -343,12 +377,18 @@ def _converted(raw: Raw, where: str) -> tuple[dict[str, Numbers], str]:
 
 
 def _factors(name: str, values: Numbers) -> tuple[int, ...]:
-    """Return the factors that may turn an array's values into bytes: 1, and 255 for inputs in floats."""
+    """Return the factors by which an array's values may become bytes: 1, and for float inputs also 255."""
     return (1, 255) if name[0] == "x" and values.dtype.kind == "f" else (1,)
 
 
 def in_bytes(values: Numbers, factors: Sequence[int] = (1, 255)) -> tuple[Bytes, int] | None:
-    """Return the values times a factor as bytes, and the factor; None if there is no such factor."""
+    """Return the values times a factor as bytes, and the first of the factors that makes all of them bytes.
+
+    Return None if none of the factors does.
+
+    >>> in_bytes(np.array([0.0, 0.2, 1.0]))
+    (array([  0,  51, 255], dtype=uint8), 255)
+    """
     for factor in factors:
         if (multiplied := _multiplied_bytes(values, factor)) is not None:
             return multiplied, factor
@@ -381,16 +421,16 @@ def _are_bytes(values: Numbers, factor: int) -> NDArray[np.bool_]:
 
 
 def _index_of_first_fault(values: Numbers, factors: Sequence[int]) -> tuple[int, ...]:
-    """Return the index of the first value that, multiplied by a factor, is not a byte.
+    """Return the index of the first value that is not a byte when it is multiplied by a factor.
 
-    Of the factors, it is the one that makes the most values bytes.
+    The factor is the one of `factors` that makes the most values bytes.
     """
     faults = min((~_are_bytes(values, factor) for factor in factors), key=np.count_nonzero)
     return tuple(int(axis[0]) for axis in np.nonzero(faults))
 
 
 def check_finite(values: Numbers, what: str) -> None:
-    """Raise if a value is NaN or infinite, or too large for float32."""
+    """Raise if a value is NaN, infinite or too large for float32; `what` names the array in the message."""
     with np.errstate(invalid="ignore"):
         faults = np.nonzero(~(np.abs(values) <= np.float64(LARGEST_VALUE)))
     if len(faults[0]):
@@ -403,7 +443,11 @@ def check_finite(values: Numbers, what: str) -> None:
 
 
 def rounded_away(values: Numbers) -> str:
-    """Return a note on the first input whose values differ by only a few steps of float32, or ""."""
+    """Return a note for the user if an input loses its differences as float32, else "".
+
+    For example, times in seconds since 1970 that differ by a minute may be equal in float32. The note is
+    about the first such input.
+    """
     columns = values.reshape(len(values), -1)
     low, high = (end.astype(np.float64) for end in (columns.min(axis=0), columns.max(axis=0)))
     steps = np.spacing(np.maximum(np.abs(low), np.abs(high)).astype(np.float32)).astype(np.float64)
@@ -454,7 +498,7 @@ def _split(x: Numbers, y: Bytes, fraction: float, where: str) -> dict[str, Numbe
 
 
 def _check_classes(train: Bytes, test: Bytes, where: str) -> None:
-    """Raise if training has a single class, or testing has a class that training lacks."""
+    """Raise if all training labels are the same, or if a test label is not among the training labels."""
     if train.min() == train.max():
         raise DataError(
             f"{where}: every training label is {train[0]}; expected two or more classes. If another column "
@@ -470,7 +514,7 @@ def _check_classes(train: Bytes, test: Bytes, where: str) -> None:
 
 
 def _check_columns(x: Numbers, y: Bytes, what: str) -> None:
-    """Raise if a column of inputs is a copy of the labels, or numbers the rows."""
+    """Raise if a column of the inputs contains the labels or the numbers of the rows, and so is no input."""
     column, rows, article = column_name(x), f"{row_name(x)}s", "a" if image_side(x) else "an"
     of_bytes = _byte_columns(x) if is_real(x) else np.arange(x.shape[1])
     for index in _label_columns(x[:, of_bytes].astype(np.uint8) if is_real(x) else x, y):
@@ -486,7 +530,7 @@ def _check_columns(x: Numbers, y: Bytes, what: str) -> None:
 
 
 def _byte_columns(x: Numbers) -> NDArray[np.intp]:
-    """Return the columns in which every value is a byte."""
+    """Return the indices of the columns in which every value is a byte."""
     columns = np.arange(x.shape[1])
     for start in range(0, len(x), BLOCK):
         columns = columns[_are_bytes(x[start : start + BLOCK][:, columns], 1).all(axis=0)]
@@ -494,10 +538,11 @@ def _byte_columns(x: Numbers) -> NDArray[np.intp]:
 
 
 def _label_columns(x: Bytes, y: Bytes) -> Iterator[int]:
-    """Yield the pixels that contain class numbers and determine the label of every row.
+    """Yield the indices of pixels that must be labels: class numbers that determine the label of every row.
 
-    With two classes, an ordinary pixel may do so by chance. So, if there are two classes, nothing is yielded
-    for images that are only black and white, nor for a pixel with more than two values.
+    With few rows, or with two classes, an ordinary pixel may do so by chance. So nothing is yielded with few
+    rows. With two classes, nothing is yielded for images that are only black and white, nor for a pixel with
+    more than two values.
     """
     most, classes, brightest = len(y) // ROWS_A_CLASS, len(np.unique(y)), x.max(axis=0)
     if len(y) < ROWS or classes > most or (classes == 2 and brightest.max(initial=0) <= 1):
@@ -510,7 +555,11 @@ def _label_columns(x: Bytes, y: Bytes) -> Iterator[int]:
 
 
 def is_label(column: Numbers) -> bool:
-    """Return whether a column looks like labels: class numbers from 0 or 1 up, without a gap, repeated."""
+    """Return whether a column looks like labels: class numbers from 0 or 1 up, without a gap, that repeat.
+
+    >>> is_label(np.array([1, 2, 2, 3])), is_label(np.array([1, 2, 2, 4]))
+    (True, False)
+    """
     classes, counts = np.unique(column, return_counts=True)
     return bool(
         1 < len(classes) <= min(MOST_CLASSES, len(column) - 1)
@@ -521,7 +570,7 @@ def is_label(column: Numbers) -> bool:
 
 
 def row_number_columns(table: Numbers) -> Iterator[int]:
-    """Yield the columns that number the rows, in any order, such as an index saved with the table."""
+    """Yield the indices of columns with the numbers of the rows, in any order, such as a saved index."""
     rows = len(table)
     if rows < FEWEST_ROWS:
         return
@@ -531,7 +580,10 @@ def row_number_columns(table: Numbers) -> Iterator[int]:
 
 
 def _check_ranges(train: Numbers, test: Numbers, where: str) -> Iterator[str]:
-    """Raise if bytes have different scales in training and testing; for real values, yield a note instead."""
+    """Raise if the pixels for training and for test are on different scales, such as 0 to 1 and 0 to 255.
+
+    For real values, yield a note for the user instead of raising.
+    """
     largest = [float(np.abs(x).max()) for x in (train, test)]
     if min(largest) * BRIGHTNESS_RATIO >= max(largest):
         return
@@ -548,7 +600,10 @@ def _check_ranges(train: Numbers, test: Numbers, where: str) -> Iterator[str]:
 
 
 def _count_common_rows(train: Numbers, test: Numbers, where: str) -> int:
-    """Return how many test rows are also training rows; raise if all rows of a split are in the other."""
+    """Return how many test rows are also training rows.
+
+    Raise if all test rows are also training rows, or all training rows are also test rows.
+    """
     row = row_name(train)
     hashes = {
         name: {hash(image.tobytes()) for image in images}

@@ -23,7 +23,7 @@ HEADER_BYTES = 1 << 16
 
 END_RECORD, ZIP64 = struct.Struct("<4s4H2LH"), 0xFFFF
 """The record at the end of a zip file, whose fifth field is the number of entries (APPNOTE.TXT, 4.3.16), and
-the number that stands there if a record of version ZIP64 has it."""
+the value of this field if another record, of version ZIP64, has the number."""
 
 LIBRARY_ERRORS = (
     OSError, EOFError, ValueError, TypeError, KeyError, SyntaxError, OverflowError, RuntimeError,
@@ -33,7 +33,7 @@ LIBRARY_ERRORS = (
 
 
 class DamagedError(ValueError):
-    """The bytes are not valid in their format, or not what the caller expects."""
+    """A file is damaged: its bytes are not valid in their format, or not what the caller expects."""
 
 
 class Header(NamedTuple):
@@ -81,7 +81,7 @@ class Archive:
         self.names = list(self._entries)
         if len(self.names) < len(entries):
             raise DamagedError("several arrays in the file have the same name")
-        if count not in (len(entries), ZIP64):  # zipfile skips entries that a damaged length covers
+        if count not in (len(entries), ZIP64):  # with a damaged length, zipfile skips entries
             raise DamagedError(f"the file lists {len(entries)} arrays, but was written with {count}")
 
     def header(self, name: str) -> Header:
@@ -104,7 +104,7 @@ class Archive:
         return Header(shape, dtype, size)
 
     def array(self, name: str, dtype: DTypeLike, shape: tuple[int, ...]) -> NDArray[Any]:
-        """Return an array of this dtype and shape. If it has another, raise without reading its values."""
+        """Return the array with this name; raise before reading its values if its dtype or shape differs."""
         header, dtype = self.header(name), np.dtype(dtype)
         if (header.shape, header.dtype) != (shape, dtype):
             raise DamagedError(
@@ -129,9 +129,10 @@ class Archive:
 
 @contextlib.contextmanager
 def _damage(*more: type[Exception]) -> Iterator[None]:
-    """Turn :data:`LIBRARY_ERRORS`, and any further errors given, into :class:`DamagedError`.
+    """Raise :class:`DamagedError` in place of the errors that zipfile and NumPy raise for damaged bytes.
 
-    Wrap only calls of zipfile and NumPy, so that an error in our own code never counts as damage.
+    These are :data:`LIBRARY_ERRORS`, and those in `more`. The ``with`` block must contain only calls of
+    zipfile and NumPy, so that an error in our own code never counts as damage.
     """
     try:
         yield

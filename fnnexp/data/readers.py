@@ -54,7 +54,14 @@ SEPARATORS = ",;\t"
 
 
 def content_key(kind: str, files: tuple[Path, ...] = ()) -> str:
-    """Return the cache key of a data set: the SHA-256 of its kind, its files and the readers' version.
+    """Return the key of a data set in the cache: a hash of everything that decides what its arrays are.
+
+    Parameters
+    ----------
+    kind
+        A text that says what is read, and how.
+    files
+        The files, whose content enters the hash.
 
     Raises
     ------
@@ -75,7 +82,7 @@ def file_sha256(path: Path) -> str:
 
 
 def read(source: Source) -> Labelled:
-    """Read the files of a source and check them.
+    """Read the files of a data set, check the arrays, and return them as a data set in memory.
 
     Raises
     ------
@@ -89,7 +96,11 @@ def read(source: Source) -> Labelled:
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[tuple[IO[bytes], int]]:
-    """Open a file, unpacked if its first bytes say gzip; yield the stream and its largest possible size."""
+    """Open a file for the ``with`` block, unpacked if it is packed with gzip.
+
+    Yield the stream, and the largest number of bytes that it can have. Raise DataError if the file is
+    damaged.
+    """
     try:
         with path.open("rb") as file:
             size = path.stat().st_size
@@ -159,7 +170,7 @@ def _read_npz(source: Source) -> Raw:
 
 
 def _class_names_in(archive: npz.Archive) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the names of classes in an archive, if it has any, and a note if they cannot be read."""
+    """Return the names of the classes that an .npz contains, if any, and a note if they cannot be read."""
     for name in archive.names:
         if name.lower() not in CLASS_NAMES:
             continue
@@ -172,7 +183,10 @@ def _class_names_in(archive: npz.Archive) -> tuple[tuple[str, ...], tuple[str, .
 
 
 def _names_in(archive: npz.Archive, path: Path) -> dict[str, str]:
-    """Map fnnexp's names of arrays, such as `x_train`, to their names in an archive, such as `images`."""
+    """Return what each of fnnexp's arrays is called in a file, such as `images` for `x_train`.
+
+    Raise if the file lacks some of the arrays, unless it has all rows in `x_train` and `y_train`.
+    """
     names = _known_names(archive.names, SPLIT, path) or _known_names(archive.names, WHOLE, path)
     missing = [array for array in ARRAYS if array not in names]
     if missing and names.keys() != {"x_train", "y_train"}:
@@ -184,7 +198,20 @@ def _names_in(archive: npz.Archive, path: Path) -> dict[str, str]:
 
 
 def _known_names(names: list[str], arrays: Mapping[str, str], path: Path) -> dict[str, str]:
-    """Map fnnexp's names of arrays to a file's names for them; an array named as in fnnexp is preferred."""
+    """Return what a file calls the arrays that fnnexp knows, such as {"x_train": "images"}.
+
+    If the file has an array `x_train`, this one is used, and other names that mean the same are ignored. If
+    two other names mean the same, raise.
+
+    Parameters
+    ----------
+    names
+        The names of the arrays in the file.
+    arrays
+        The known names, each with fnnexp's name for the array.
+    path
+        The file, for messages.
+    """
     known: dict[str, str] = {}
     for name in names:
         array = arrays.get(name.lower())
@@ -204,7 +231,17 @@ AS_CLASSES = "store np.searchsorted(np.unique(y_train), y).astype(np.uint8) for 
 
 
 def _npz_fault(values: Numbers, name: str, path: Path, index: tuple[int, ...], array: str) -> str:
-    """Return what is wrong with a value of an .npz that is not a byte; see :class:`Raw`."""
+    """Describe a value of an .npz that is not a byte: an error message for a label, a few words for an input.
+
+    Parameters
+    ----------
+    values, index
+        The array with the value, and where it is there.
+    name, array
+        The name of the array in the file, and fnnexp's name for it.
+    path
+        The file.
+    """
     if values.min() >= 0 and values.max() <= 255:
         problem = f"fractions ({values.dtype}, such as {values[index]})"
     else:
@@ -215,7 +252,10 @@ def _npz_fault(values: Numbers, name: str, path: Path, index: tuple[int, ...], a
 
 
 def _check_header(header: npz.Header, what: str, kinds: str) -> None:
-    """Raise if an array is not of one of these kinds of dtypes, or is too large."""
+    """Raise if the kind of an array's dtype is not in `kinds`, such as "iuf", or if the array is too large.
+
+    `what` names the array in messages.
+    """
     if header.dtype.hasobject:
         raise DataError(
             f"{what} has dtype object, which needs pickle and is not read; save it with .astype(np.uint8)"
@@ -237,11 +277,11 @@ def _read_idx(source: Source) -> Raw:
         name: _read_idx_file(path, axes=3 if name[0] == "x" else 1)
         for name, path in zip(ARRAYS, source.files, strict=True)
     }
-    return Raw(arrays, lambda *_: "")  # never called, as all values are bytes
+    return Raw(arrays, lambda *_: "")  # never called: it describes values that are not bytes
 
 
 def _read_idx_file(path: Path, axes: int) -> Bytes:
-    """Read an IDX file of bytes, and return its array.
+    """Read an IDX file of bytes, and return its array; raise if it does not have this number of axes.
 
     The file begins with the bytes 0, 0, 8 (for uint8) and the number of axes. The lengths of the axes follow
     (big-endian uint32), and then the values. Described by Y. LeCun, C. Cortes and C. Burges, "The MNIST
@@ -273,9 +313,9 @@ def _read_idx_file(path: Path, axes: int) -> Bytes:
 
 @dataclass(frozen=True)
 class _Table:
-    """A CSV: the names of its columns, or None, and its numbers (rows, columns).
+    """A CSV in memory: the names of its columns (None without a header), and its numbers (rows, columns).
 
-    If the column `worded` has words, its numbers are indices of `words`.
+    One column, with the index `worded`, may have words. Its numbers are then positions in `words`.
     """
 
     path: Path
@@ -285,7 +325,7 @@ class _Table:
     words: tuple[str, ...] = ()
 
     def labels(self, label: int, *, in_words: bool) -> Numbers:
-        """Return the column with the labels, as texts or as numbers."""
+        """Return the column with the index `label`: as texts if `in_words`, otherwise as numbers."""
         column = self.numbers[:, label]
         if not in_words:
             return column.copy()
@@ -294,12 +334,12 @@ class _Table:
         return np.array(self.words)[column.astype(np.intp)]
 
     def row_of(self, word: str) -> int:
-        """Return the first row with a word, counted from 1."""
+        """Return the number, counted from 1, of the first row that has this word."""
         return int((self.numbers[:, self.worded] == self.words.index(word)).argmax()) + 1
 
 
 class _WordsError(DataError):
-    """A row has words in some columns, instead of numbers."""
+    """A row of a CSV has words where numbers are expected, in the columns with these indices."""
 
     def __init__(self, message: str, columns: tuple[int, ...]) -> None:
         super().__init__(message)
@@ -340,8 +380,10 @@ def _read_words(path: Path, header: str, label: str | int | None) -> _Table:
 
     Parameters
     ----------
+    path, header
+        The file, and ``data.header``.
     label
-        `data.label`, or the index of the label column.
+        ``data.label``, or the index of the label column if it is known already.
     """
     try:
         return _read_table(path, header)
@@ -359,7 +401,10 @@ def _read_words(path: Path, header: str, label: str | int | None) -> _Table:
 
 
 def _is_called(layout: _Layout, column: int, label: str | int | None) -> bool:
-    """Return whether a column is the label by what the user wrote, or else by its name."""
+    """Return whether a column is the label: by `label` or, if that is None, by the name of the column.
+
+    `label` is ``data.label``, or the index of the label column.
+    """
     name = layout.names[column] if layout.names else ""
     if label is None:
         return LABEL.fullmatch(name) is not None
@@ -367,10 +412,18 @@ def _is_called(layout: _Layout, column: int, label: str | int | None) -> bool:
 
 
 def _check_words(table: _Table, header: str, first: DataError, *, is_label: bool) -> None:
-    """Raise if a column has words and numbers, or if its first word can be the name of the column.
+    """Raise if the column with words also has numbers, or if its first word can be the name of the column.
 
-    Words among numbers are missing values or mistakes rather than classes. `first` is the error for the first
-    of them.
+    Words among numbers are missing values or mistakes rather than classes.
+
+    Parameters
+    ----------
+    table, header
+        The table, and ``data.header``.
+    first
+        The error for the first cell with a word. It is raised if the column need not be the label.
+    is_label
+        Whether ``data.label`` or the name of the column says that it is the label.
     """
     assert table.worded is not None
     if numbers := [word for word in table.words if is_number(word)]:
@@ -390,7 +443,7 @@ def _check_words(table: _Table, header: str, first: DataError, *, is_label: bool
 
 
 def _check_first_line(x: Numbers, path: Path) -> None:
-    """Raise if all rows of a table are bytes except the first, because this row can be a header."""
+    """Raise if all inputs are bytes except in the first row, which may then be a header with numbers."""
     if len(x) > 1 and in_bytes(x) is None and in_bytes(x[1:]) is not None:
         raise DataError(
             f"{path}: all its rows are pixels 0..255 except the first line; if this line has the column "
@@ -420,10 +473,12 @@ def _check_columns(train: _Table, test: _Table, label: int) -> None:
 
 
 def _read_table(path: Path, header: str, worded: int | None = None) -> _Table:
-    """Read a CSV in blocks of lines, so that a packed file cannot fill the memory.
+    """Read a CSV in blocks of lines, so that a small packed file cannot fill the memory.
 
     Parameters
     ----------
+    path, header
+        The file, and ``data.header``.
     worded
         The index of a column that may have words.
 
@@ -452,7 +507,7 @@ def _read_table(path: Path, header: str, worded: int | None = None) -> _Table:
 
 
 def _encoding(path: Path) -> str:
-    """Return the encoding of a CSV: UTF-8, or UTF-16 if its first bytes say so, as Excel's Unicode text."""
+    """Return the encoding of a CSV: UTF-16 if its first bytes say so, as Excel writes it; otherwise UTF-8."""
     with _opened(path) as (stream, _):
         return "utf-16" if stream.read(2) in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
 
@@ -467,7 +522,7 @@ class _Layout:
 
 
 def _layout(stream: IO[str], header: str, path: Path) -> tuple[_Layout, list[str]]:
-    """Return the layout of a CSV from its first lines, and those of them that are data."""
+    """Return the layout of a CSV, and those lines that were read to find it and are data, not a header."""
     line = stream.readline(CSV_FIRST_LINE)
     if len(line) == CSV_FIRST_LINE:
         raise DataError(
@@ -493,7 +548,7 @@ def _layout(stream: IO[str], header: str, path: Path) -> tuple[_Layout, list[str
 
 
 def _csv_lines(stream: IO[str], columns: int, path: Path) -> Iterator[str]:
-    """Yield the lines that are not blank; raise before reading an endless line."""
+    """Yield the lines of a CSV that are not blank; raise if a line is too long for so many columns."""
     longest = CSV_CELL * (columns + 1) + CSV_WORDS
     while line := stream.readline(longest):
         if len(line) == longest:
@@ -513,9 +568,10 @@ def _csv_numbers(
     worded: int | None,
     words: dict[str, int],
 ) -> Numbers:
-    """Return the numbers in some lines, as uint8 if all are bytes; raise for a cell that is not a number.
+    """Return the numbers in some lines of a CSV, as uint8 if all are bytes; raise if a cell is none.
 
-    The words of the column `worded` become their numbers in `words`, to which new words are added.
+    The words of the column `worded` are replaced by their numbers in `words`, to which new words are added.
+    `rows_before` is the number of rows before these lines, for messages.
     """
 
     def number_of(cell: str) -> float:
@@ -542,9 +598,10 @@ def _csv_numbers(
 def _csv_fault(
     lines: list[str], layout: _Layout, rows_before: int, worded: int | None
 ) -> tuple[str, tuple[int, ...]]:
-    """Return what is wrong with these lines, as a message that follows the file's name.
+    """Return what is wrong with the first faulty line, for a message that begins with the file's name.
 
-    If it is a word in place of a number, also return all columns in which that row has words.
+    If it is a word in place of a number, also return all columns in which that row has words; otherwise ().
+    `rows_before` is the number of rows before these lines.
     """
     for row, line in enumerate(lines, start=rows_before + 1):
         try:
@@ -573,7 +630,10 @@ def _csv_fault(
 
 
 def _cell_fault(names: list[str] | None, column: int, row: int, cell: str, kind: str = "cell") -> str:
-    """Return what is wrong with a cell or a label, as a message that follows the file's name."""
+    """Return what is wrong with a cell of a CSV, for a message that begins with the file's name.
+
+    The message calls the cell a cell or, if `kind` is "label", a label.
+    """
     problem = f"is '{cell}'" if cell else "is missing"
     header = " If this line has the column names, write data.header=true." if row == 1 and not names else ""
     if names and cell and not is_number(cell):

@@ -13,7 +13,10 @@ from typing import Any
 
 
 def available_memory() -> int | None:
-    """Return the bytes that this machine, or the limit of its container, has left; None if unknown."""
+    """Return how many bytes of memory this process can still use; None if unknown.
+
+    It is what the machine has left or what the limit of its container leaves, whichever is less.
+    """
     known = [left for left in (_left_on_machine(), *_left_in_containers(Path("/"))) if left is not None]
     return max(min(known), 0) if known else None
 
@@ -32,7 +35,10 @@ def _left_on_machine() -> int | None:
 
 
 def left_on_macos(text: str) -> int:
-    """Return the bytes of the pages that ``vm_stat`` calls free, inactive or speculative."""
+    """Return the bytes of memory that macOS has left: its free, inactive and speculative pages.
+
+    `text` is the output of the command ``vm_stat``.
+    """
     page = _number_after("page size of", text)
     return page * sum(_number_after(f"Pages {kind}:", text) for kind in ("free", "inactive", "speculative"))
 
@@ -53,7 +59,7 @@ def _left_on_windows() -> int:
 
 
 def _number_after(words: str, text: str) -> int:
-    """Return the first number after these words; raise ValueError if there is none."""
+    """Return the number that follows these words in a text; raise ValueError if the text lacks them."""
     match = re.search(rf"{re.escape(words)}\s+(\d+)", text)
     if match is None:
         raise ValueError(f"no {words}")
@@ -69,7 +75,11 @@ folder, the files with the limit and the usage, and the name of the file pages t
 
 
 def _left_in_containers(root: Path) -> Iterator[int]:
-    """Yield the bytes that each memory limit on this process leaves: of its control group and those above."""
+    """Yield how many bytes each memory limit of Linux leaves to this process.
+
+    A limit belongs to the process's control group, or to a group that contains this group. ``root`` is the
+    folder ``/``.
+    """
     with suppress(OSError):
         for line in (root / "proc/self/cgroup").read_text("utf-8").splitlines():
             _, controllers, path = line.split(":", 2)
@@ -83,7 +93,16 @@ def _left_in_containers(root: Path) -> Iterator[int]:
 
 
 def _left_in_group(folder: Path, limit: str, usage: str, reclaimable: str) -> int:
-    """Return the bytes that the memory limit of a control group leaves; raise ValueError without a limit."""
+    """Return how many bytes a control group has left; raise ValueError if it has no memory limit.
+
+    Parameters
+    ----------
+    folder
+        The group's folder in ``/sys/fs/cgroup``.
+    limit, usage, reclaimable
+        The names of the files with the limit and the usage; and in ``memory.stat``, the name of the part of
+        the usage that the kernel can take back.
+    """
     most, used = (int((folder / name).read_text("utf-8")) for name in (limit, usage))
     kept = _number_after(f"\n{reclaimable}", "\n" + (folder / "memory.stat").read_text("utf-8"))
     return most - used + kept

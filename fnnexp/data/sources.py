@@ -91,11 +91,15 @@ DEFAULT_READING = Reading()
 class Source:
     """The files of a data set, and how to read them.
 
-    The format is `npz` with one file; `idx` with four files, in the order training images, training labels,
-    test images, test labels; `csv` with a training and a test file, or with one file of all rows; or `images`
-    with all images, class by class: those to train on, and then those to test with, if there are any. Then
-    `folders` are the folders of the classes, each with its number of images, and `notes` say what else is
-    there and not read.
+    What `files` contains depends on `format`:
+
+    - `npz`: one file.
+    - `idx`: four files, in the order training images, training labels, test images, test labels.
+    - `csv`: a training and a test file, or one file of all rows.
+    - `images`: all images, class by class: first the training images, and then the test images, if any.
+
+    For `images`, `folders` has the folder of each class with its number of images, and `notes` tell the user
+    which folders and files are not read.
     """
 
     format: str
@@ -106,7 +110,7 @@ class Source:
 
     @property
     def where(self) -> str:
-        """What messages call the files."""
+        """How messages name the data set: by its files, or by the folder of its images."""
         if not self.folders:
             return " ".join(str(path) for path in self.files)
         first, last = (self.folders[i][0].parent for i in (0, -1))
@@ -114,9 +118,12 @@ class Source:
 
     @property
     def content(self) -> str:
-        """What decides, besides the content of the files, what is read."""
+        """The format, the settings and the folders as a text, for the key in the cache.
+
+        With other settings, the same files give other arrays, and so need a place of their own in the cache.
+        """
         folders = [(folder.parent.name, folder.name, count) for folder, count in self.folders]
-        # "named", because folders were once read without the names of their classes.
+        # The word "named" changes the key: at first, folders were read without the names of their classes.
         return f"{self.format} {self.reading}" + (f" {folders} {self.notes} named" if folders else "")
 
 
@@ -165,7 +172,11 @@ def _files(path: Path, test_path: Path | None) -> Source:
 
 
 def _files_in(folder: Path) -> Source:
-    """Return the files in a folder, or in the subfolder ``raw`` that torchvision makes."""
+    """Find the data set in a folder: IDX files, CSV files or folders of images.
+
+    Raise if there is none, or more than one. IDX files may also be in a subfolder ``raw``, where torchvision
+    puts them.
+    """
     if idx := _idx_in(folder):
         return Source("idx", _all_four(folder, idx))
     tables = [path for path in _files_directly_in(folder) if _is_table(path)]
@@ -193,7 +204,11 @@ def _files_in(folder: Path) -> Source:
 
 
 def _idx_in(folder: Path) -> dict[str, Path]:
-    """Return the IDX files in a folder by the name of their array; an unpacked file is preferred to a .gz."""
+    """Return the IDX files in a folder by the name of their array, such as ``x_train``.
+
+    There may be fewer than four. If a file is there unpacked and as .gz, return the unpacked one. Raise if
+    there are several data sets.
+    """
     data_sets: dict[str, dict[str, Path]] = {}
     by_preference = sorted(
         _files_directly_in(folder), key=lambda path: (path.name.lower().endswith(".gz"), path.name)
@@ -224,14 +239,15 @@ def _all_four(folder: Path, idx: dict[str, Path]) -> tuple[Path, ...]:
 
 
 def _images_in(folder: Path, beside: list[Path]) -> Source | None:
-    """Return the images in the folders of classes, in a folder or in its folders train and test.
+    """Return the images in a folder that has a folder for each class, or folders train and test that do.
 
-    None if there are no images; or if there are tables beside, and the folders need not be those of classes.
+    Return None if there are no images. If there are also tables (`beside`), the images might be only
+    illustrations. Then return None unless there are several folders, all with images; in that case raise.
     """
     train, test = (
         [each for each in _folders_in(folder) if each.name.lower() in names] for names in (TRAIN, TEST)
     )
-    roots = [*train, *test] if train else [folder]  # without "train", "test" may be the name of a class
+    roots = [*train, *test] if train else [folder]  # without a folder train, a folder test is a class
     classes = [_in_order(_folders_in(root)) for root in roots]
     folders = [each for of_split in classes for each in of_split]
     images, others = {}, {}
@@ -269,7 +285,18 @@ def _images_in(folder: Path, beside: list[Path]) -> Source | None:
 
 
 def _check_classes(folder: Path, roots: list[Path], classes: list[list[Path]]) -> None:
-    """Raise if the folders can't be those of the classes of training and test images."""
+    """Raise unless there are one training and at most one test folder, with folders of 2 to 256 classes.
+
+    Every class of the test folder must also be in the training folder.
+
+    Parameters
+    ----------
+    folder, roots
+        The folder of the data set; the folders with the folders of classes: train and test, or ``folder``
+        itself.
+    classes
+        For each of ``roots``, the folders of its classes.
+    """
     train, test = ([each.name for each in folders] for folders in (*classes, [])[:2])
     if len(roots) > 2 or (len(roots) == 2 and roots[1].name.lower() in TRAIN):
         raise DataError(
@@ -307,7 +334,7 @@ def _check_class(folder: Path, images: list[str], others: list[str]) -> None:
 
 
 def _unread(folders: list[str], files: list[Path]) -> Iterator[str]:
-    """Yield notes on the folders and files beside the images, which are not read."""
+    """Yield notes that tell the user which folders and files beside the images are not read."""
     if folders:
         verb = "is" if len(folders) == 1 else "are"
         yield f"{listed(folders)} {verb} not read: to validate, a trial holds out training images"
@@ -327,15 +354,20 @@ def _in_order(folders: list[Path]) -> list[Path]:
 
 
 def class_order(name: str) -> tuple[bool, int, str]:
-    """Return the key by which the names of classes are sorted: numbers by value, and then words."""
+    """Return a key to sort the names of classes by: numbers by their value, and then words.
+
+    >>> sorted(["b", "10", "9", "a"], key=class_order)
+    ['9', '10', 'a', 'b']
+    """
     is_number = name.isdecimal() and len(name) < LONG
     return not is_number, int(name) if is_number else 0, name
 
 
 def _names_in(folder: Path) -> tuple[list[str], list[str]]:
-    """Return the names of the images in a folder, and of the other files, without hidden ones.
+    """Return two lists for a folder: the names of its images, and the names of its other files.
 
-    A link to a file that is missing counts as a file, so that it is not skipped in silence.
+    Hidden files are left out. A link to a missing file counts as a file, so that it is not skipped in
+    silence.
     """
     with os.scandir(folder) as entries:
         names = sorted(
@@ -361,7 +393,11 @@ def _is_table(path: Path) -> bool:
 
 
 def listed(names: list[str], most: int = 8) -> str:
-    """Return the first names, joined by commas, and how many more there are."""
+    """Return the first names, joined by commas, and how many more there are.
+
+    >>> listed(["a", "b", "c", "d"], most=2)
+    'a, b and 2 more'
+    """
     return (
         ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "") or "nothing"
     )

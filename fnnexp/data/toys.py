@@ -1,9 +1,10 @@
 """Two-dimensional toy data sets: points near curves in the plane. A decision boundary can be drawn there.
 
-Each function returns the curve of every class: points (n, 2) at the positions u from 0 to 1 along the curve
-of the classes y. Normal noise is added to both coordinates. The classes take turns: row i has class i mod C.
-So any part of the rows has all classes in equal shares, and a larger toy begins with the rows of a smaller
-one.
+There is a curve for each class. The functions :func:`moons`, :func:`circles` and :func:`spirals` return
+points (n, 2) on these curves: point i is on the curve of the class y[i], at the position u[i], from 0 at the
+curve's start to 1 at its end. :func:`draw` adds normal noise to both coordinates. The classes take turns: row
+i has class i mod C. So any part of the rows has all classes in equal shares, and a larger toy begins with the
+rows of a smaller one.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ Curves = Callable[[Points, NDArray[np.intp], int], Points]
 def moons(u: Points, y: NDArray[np.intp], classes: int) -> Points:
     """Return points on two interleaved half circles, as scikit-learn's ``make_moons``.
 
-    Class 0 is (cos πu, sin πu), class 1 is (1 − cos πu, ½ − sin πu).
+    For positions u from 0 to 1, class 0 is (cos πu, sin πu), and class 1 is (1 − cos πu, ½ − sin πu).
     """
     x = np.c_[np.cos(np.pi * u), np.sin(np.pi * u)]
     points: Points = np.where(y[:, None] == 0, x, [1, 0.5] - x)
@@ -63,7 +64,7 @@ def moons(u: Points, y: NDArray[np.intp], classes: int) -> Points:
 def circles(u: Points, y: NDArray[np.intp], classes: int) -> Points:
     """Return points on two concentric circles, as scikit-learn's ``make_circles`` with ``factor=0.5``.
 
-    Class 0 has the radius 1, class 1 the radius ½.
+    Class 0 has the radius 1, class 1 the radius ½. The angle is 2πu for positions u from 0 to 1.
     """
     radius = np.where(y == 0, 1, INNER)
     points: Points = radius[:, None] * np.c_[np.cos(2 * np.pi * u), np.sin(2 * np.pi * u)]
@@ -71,13 +72,13 @@ def circles(u: Points, y: NDArray[np.intp], classes: int) -> Points:
 
 
 def spirals(u: Points, y: NDArray[np.intp], classes: int) -> Points:
-    """Return points on Archimedean spirals, one arm a class, which start at the origin and turn together.
+    """Return points on Archimedean spirals, an arm for each class, which start at the origin.
 
-    The point at t = √u has the radius 2t and the angle 3πt + 2πy/C. The root makes the points about equally
-    dense along the arm.
+    The point at position u has the radius 2t and the angle 3πt + 2πy/C, where t = √u, and C is the number of
+    classes. The root makes the points about equally dense along the arm.
 
     The problem of two spirals is from K. J. Lang and M. J. Witbrock, "Learning to tell two spirals apart",
-    Connectionist Models Summer School, 1988. Theirs have three turns.
+    Connectionist Models Summer School, 1988. Their spirals have three turns.
     """
     t = np.sqrt(u)
     angle = 2 * np.pi * (TURNS * t + y / classes)

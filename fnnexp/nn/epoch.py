@@ -67,10 +67,10 @@ def descends_by_row(recipe: Recipe) -> bool:
 
 
 def engine_for(recipe: Recipe, name: str) -> Engine:
-    """Return the engine of this name.
+    """Return the engine with this name, for training a recipe.
 
-    For a recipe with a step for each row, NumPy takes the steps if it supports the recipe's activations and
-    the named engine does not.
+    If the recipe has a step for each row, and the engine's code for such steps does not support the
+    activations but NumPy's does, the returned engine takes these steps with NumPy.
     """
     if descends_by_row(recipe):
         return per_sample_engine(name, recipe.architecture)
@@ -79,16 +79,18 @@ def engine_for(recipe: Recipe, name: str) -> Engine:
 
 @dataclass(frozen=True)
 class Step:
-    """One training step of K networks on a batch, as the threads need it that compute chunks of the batch.
+    """A training step of K networks on a batch, for the threads that compute the chunks of the batch.
 
     Attributes
     ----------
     batch
         The places of the batch's rows in the order of the epoch.
     orders
-        This order for each group of networks that share one; None is the order of the file.
+        For each group of networks that share an order of the rows: the row numbers in this order, or None for
+        the order of the file.
     row_weight, decay
-        The factors (K, 1, 1) of a row's gradient, and of the weights; None leaves the weights as they are.
+        The factors (K, 1, 1) by which the gradient of each row, and the weights, are multiplied. A ``decay``
+        of None leaves the weights as they are.
     """
 
     batch: slice
@@ -98,9 +100,10 @@ class Step:
 
 
 class EpochTrainer:
-    """The buffers to train one stack of networks; :meth:`train` changes the stack's arrays in place.
+    """Trains the networks of a stack, for one epoch at each call of :meth:`train`.
 
-    The threads of ``team`` compute the chunks of a batch, each with its own buffers.
+    The buffers are allocated once. The arrays of the stack are changed in place. The threads of ``team``
+    compute the chunks of a batch, each with its own buffers.
     """
 
     def __init__(
@@ -266,7 +269,7 @@ class EpochTrainer:
         return np.stack(rates, axis=1)[:, :, None].astype(self.stack.theta.dtype)
 
     def _descend(self, descent: Descent, block: slice, orders: list[Array | None], totals: Totals) -> None:
-        """Take one step for each row of the block, and add the rows' metrics to the totals."""
+        """Take one step for each row of a block of rows, and add the rows' metrics to the totals."""
         inputs, labels = self._take(self.rows, block, orders)
         losses, hits = descent.descend(inputs, labels)
         all_lanes = slice(0, len(labels))
@@ -345,16 +348,21 @@ class EpochTrainer:
         return Computed(chunk, bench, measured)
 
     def _empty(self, chunk: slice) -> float | None:
-        """Return the gradient to write for the weights of inputs that are 0 in all rows of a chunk.
+        """Return 0 or −0, the gradient of first-layer weights whose inputs are 0 in all rows of a chunk.
 
-        None if :func:`backward` must add the chunk's gradient to the array, and not overwrite it.
+        It is 0 for the first chunk of a batch. For a later chunk it is −0, because its gradient is added to
+        others, and x + (−0) is x for every x. Return None if the gradient must be added to an array and not
+        overwrite it.
         """
         if self.in_place or (chunk.start > 0 and len(self.benches) == 1):
             return None
         return 0.0 if chunk.start == 0 else -0.0
 
     def _add(self, totals: Totals, computed: Computed) -> None:
-        """Add a chunk's metrics to the totals, and its gradient to the batch's if it is not there already."""
+        """Add a chunk's metrics to the totals, and its gradient to the gradient of the batch.
+
+        If there is only one thread, it has added the gradient there already.
+        """
         add_metrics(totals, computed.measured)
         gradients = computed.bench.gradients
         if gradients is self.gradients:
@@ -388,7 +396,10 @@ class EpochTrainer:
         return decay
 
     def _penalty(self, name: str, size: int) -> Array:
-        """Return a penalty's coefficient (K, 1, 1), times the batch size if a step sums rows' gradients."""
+        """Return the coefficient (K, 1, 1) of a penalty such as ``l2``.
+
+        If a step uses the sum of the rows' gradients and not their mean, it is multiplied by the batch size.
+        """
         coefficient: Array = self.hyper[name][:, :, None]
         return coefficient if self.recipe.reduction == "mean" else coefficient * coefficient.dtype.type(size)
 
@@ -409,7 +420,7 @@ class EpochTrainer:
                 self.dropout.mask(draws, layer + 1, lane, masks[k])
 
     def _dropped(self, draws: Draws, lane: int, examples: Examples) -> Examples:
-        """Return rows of the input after one network's dropout of inputs: values set to 0 or scaled up."""
+        """Return rows of the input with dropout for one network: each value is set to 0 or scaled up."""
         mask = np.empty((len(examples.X), self.images.shape[1]), examples.X.dtype)
         self.dropout.mask(draws, 0, lane, mask)
         return Examples(
@@ -423,9 +434,16 @@ class EpochTrainer:
         orders: list[Array | None],
         draws: Draws | None = None,
     ) -> tuple[Inputs, NDArray[np.uint8]]:
-        """Return B rows of the epoch: inputs for each group of networks, and the labels of all K, (K, B).
+        """Return B rows of the epoch: the inputs for each group of networks, and the labels of all K, (K, B).
 
-        ``where`` are their places in the order of the epoch. Networks of a group have the same order.
+        Parameters
+        ----------
+        sources, orders
+            For each group of networks: where the rows come from, and the order of the rows in this epoch.
+        where
+            The places of the B rows in these orders.
+        draws
+            The random draws for dropout.
         """
         inputs = []
         labels = np.empty((len(self.stack.lanes), where.stop - where.start), np.uint8)
@@ -440,7 +458,10 @@ class EpochTrainer:
 
 
 class _PenalizedWeights:
-    """The weights of a stack. Iterating yields each layer's W, its gradient, and a buffer for a penalty's."""
+    """The weights of each layer of a stack, for penalties such as l2.
+
+    Iterating yields for each layer its W, the gradient of W, and a buffer for the gradient of a penalty.
+    """
 
     def __init__(self, architecture: Architecture, theta: Array, gradients: Array) -> None:
         self.W = Parameters(architecture, theta).W
@@ -461,7 +482,7 @@ class LaneSlice:
         Which networks of the stack they are.
     parameters, gradients
         Their parameters, and the arrays to which gradients are added. Plain descent on small batches adds its
-        steps to the parameters at once; both attributes are then the same object.
+        steps directly to the parameters; both attributes are then the same object.
     first_step
         Updates the first layer's weights; None if they are updated with the other parameters.
     loss, target_values
@@ -487,14 +508,17 @@ class LaneSlice:
         self._work: dict[int, Workspace] = {}
 
     def workspace(self, rows: int) -> Workspace:
-        """Return the buffers for this number of rows."""
+        """Return the buffers for the forward and backward passes with this number of rows."""
         if rows not in self._work:
             theta = self.parameters.theta
             self._work[rows] = Workspace(self.architecture, len(theta), rows, theta.dtype, self._dropout)
         return self._work[rows]
 
     def inputs(self, inputs: Inputs) -> Inputs:
-        """Return the inputs of this slice's networks, out of the stack's; they are numbered from 0 here."""
+        """Return the inputs for the networks of this slice, given those for all networks of the stack.
+
+        Each has the range of the networks that share it, which are numbered from 0 within the slice.
+        """
         first, stop = self.lanes.start, self.lanes.stop
         return [
             (range(max(lanes.start, first) - first, min(lanes.stop, stop) - first), examples)
@@ -514,7 +538,7 @@ class LaneSlice:
 
 @dataclass(frozen=True)
 class Bench:
-    """What one thread needs to compute chunks of a batch for K networks.
+    """The sources and buffers with which one thread computes chunks of a batch for K networks.
 
     Attributes
     ----------
@@ -523,7 +547,8 @@ class Bench:
     slices
         The networks, in slices that are computed one after another.
     gradients
-        Where it writes the gradient of a chunk, (K, P). A single thread adds up those of all chunks there.
+        The array (K, P) for the gradient of a chunk. If there is only one thread, it adds up the gradients of
+        all chunks of a batch there.
     """
 
     rows: Sequence[RowSource]
@@ -533,9 +558,9 @@ class Bench:
 
 @dataclass(frozen=True)
 class Computed:
-    """What a thread computed for a chunk of a batch.
+    """The result of a thread for a chunk of a batch.
 
-    ``measured`` has its losses and hits, and ``bench.gradients`` its gradient.
+    ``measured`` has the losses and hits of the rows, and ``bench.gradients`` the chunk's gradient.
     """
 
     chunk: slice
@@ -544,11 +569,14 @@ class Computed:
 
 
 Measured = tuple[slice, Array, Array, Array | None, Array]
-"""Some lanes; the losses and the hits of some rows; if there are added metrics, the outputs; the labels."""
+"""Some lanes; and of some rows the losses, the hits, the outputs (None without added metrics), the labels."""
 
 
 def add_metrics(totals: Totals, measured: Sequence[Measured]) -> None:
-    """Add the metrics of some rows to the totals."""
+    """Add the losses, hits and other metrics of some rows to the totals.
+
+    ``measured`` is what :meth:`LaneSlice.measure` has returned for each slice of networks.
+    """
     for lanes, losses, hits, outputs, labels in measured:
         totals.add(lanes, losses, hits)
         if outputs is not None:
@@ -558,9 +586,10 @@ def add_metrics(totals: Totals, measured: Sequence[Measured]) -> None:
 def lane_slices(
     recipe: Recipe, stack: Stack, gradients: Array, rows: int, engine: Engine, dropout: Collection[int] = ()
 ) -> list[LaneSlice]:
-    """Split the networks of a stack into slices whose activations for so many rows stay in cache.
+    """Split the networks of a stack into slices that are computed together.
 
-    ``dropout`` are the hidden layers with dropout, counted from 0.
+    A slice has few enough networks that their activations for this number of rows stay in cache. ``dropout``
+    are the hidden layers with dropout, counted from 0.
     """
     widest = max((*recipe.architecture.hidden, recipe.architecture.classes))
     size = max(SLICE_BYTES // (rows * widest * stack.theta.itemsize), 1)

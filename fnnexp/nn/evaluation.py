@@ -25,7 +25,7 @@ from fnnexp.nn.stack import Lane, Recipe, Stack, smoothed_targets
 def evaluate(
     recipe: Recipe, stack: Stack, engine: Engine, split: Split, team: Team | None = None
 ) -> dict[str, Array]:
-    """Return the mean of each metric over the rows of a split, for each of the stack's K networks, (K,).
+    """Return the metrics of a stack's K networks on a split: the means over its rows, (K,), by name.
 
     The threads of ``team`` share the rows.
     """
@@ -78,7 +78,7 @@ def parameters_from(
     arrays: Mapping[str, Array],
     first_layer: Callable[[Array], FirstLayer] = BlasFirstLayer,
 ) -> Parameters:
-    """Return the parameters of one network, given its arrays by name: ``W1 b1 W2 b2 …``."""
+    """Return one network's :class:`Parameters`, given its arrays by name: ``W1 b1 W2 b2 …``."""
     theta = np.empty((1, architecture.parameter_count), arrays["W1"].dtype)
     parameters = Parameters(architecture, theta, first_layer)
     for layer, (W, b) in enumerate(zip(parameters.W, parameters.b, strict=True), start=1):
@@ -93,7 +93,7 @@ def predict(
 ) -> Predictions:
     """Return one network's predictions for the n rows of a split.
 
-    The rows are split into the same chunks as in :func:`evaluate`, so the accuracy equals the recorded one on
+    The rows are split into the same chunks as in :func:`evaluate`. So the accuracy equals the recorded one on
     the same machine, if ``parameters`` and ``make_rows`` are of the engine that trained the network.
     """
     n = len(split.images)
@@ -115,7 +115,7 @@ def outputs_for(
 ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
     """Return one network's predicted classes (n,) and its outputs (n, C) for n rows without labels.
 
-    For the same rows, :func:`predict` returns the same classes and outputs of these, to the last bit.
+    The classes, and the outputs for these classes, are the same as from :func:`predict`, to the last bit.
     """
     predicted = np.empty(len(images), np.intp)
     all_outputs = np.empty((len(images), recipe.architecture.classes))
@@ -132,7 +132,7 @@ def outputs_for(
 def _logits(
     recipe: Recipe, parameters: Parameters, images: Array, scaling: Scaling, make_rows: MakeRows
 ) -> Iterator[tuple[slice, Workspace, Array]]:
-    """Yield each chunk of the rows, its workspace, and its logits (1, B, C)."""
+    """Yield for each chunk of the rows: its slice of them, its workspace, and its logits (1, B, C)."""
     dtype = parameters.theta.dtype
     rows = make_rows(images, scaling, min(CHUNK, len(images)), dtype)
     for chunk in slices(len(images), CHUNK):

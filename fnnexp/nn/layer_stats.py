@@ -123,12 +123,14 @@ def names(architecture: Architecture) -> Iterator[str]:
 
 
 def level_of(record: Record) -> Level:
-    """Return which diagnostics a record has: none (False), statistics (True), or histograms too (FULL)."""
+    """Return which diagnostics a record has: False for none, True for statistics, FULL for histograms too."""
     return FULL if record.histograms is not None else has_diagnostics(record.metrics)
 
 
 def includes(recorded: Level, wanted: Level) -> bool:
-    """Return whether diagnostics recorded at one level (False, True, FULL) have all that another level wants.
+    """Return whether a record with the diagnostics ``recorded`` has everything that ``wanted`` asks for.
+
+    Both are False, True or FULL: no diagnostics, statistics, or statistics and histograms.
 
     >>> includes(FULL, True), includes(True, FULL)
     (True, False)
@@ -138,7 +140,7 @@ def includes(recorded: Level, wanted: Level) -> bool:
 
 
 def histogram(values: Array) -> NDArray[np.int32]:
-    """Return how many of the values are in each bin of :data:`LOW` and :data:`HIGH`. NaN is in none.
+    """Return how many of the values are in each bin, from :data:`LOW` to :data:`HIGH`. A NaN is in no bin.
 
     >>> counts = histogram(np.array([-2.0, 0.0, 0.0, 0.995, 1.0]))
     >>> [(float(LOW[i]), float(HIGH[i]), int(counts[i])) for i in np.flatnonzero(counts)]
@@ -179,7 +181,7 @@ def histogram_arrays(architecture: Architecture, records: Sequence[Record]) -> d
 
 
 class Probe:
-    """Computes diagnostics, one network at a time, on training rows that are the same each time.
+    """Computes the diagnostics of the networks of a stack, on the same training rows at each call.
 
     Parameters
     ----------
@@ -252,7 +254,7 @@ class Probe:
         return values
 
     def _backward(self, parameters: Parameters) -> dict[str, float]:
-        """Return the standard deviation of each layer's dZ, from the activations that `_forward` wrote."""
+        """Return the standard deviation of each layer's dZ, given what :meth:`_forward` wrote to ``work``."""
         work, values = self.work, {}
         self.loss.losses_and_hits(work.logits, work.targets, self.recipe.epsilon, work.row)
         self.loss.gradient(work.logits, work.targets, self.recipe.epsilon, work.row)
@@ -268,7 +270,7 @@ class Probe:
         return values
 
     def _count(self, layer: int, quantity: str, values: Array) -> None:
-        """Store the histogram of the values of a layer's quantity, if histograms are recorded."""
+        """Count the values of a quantity of a layer for its histogram, if histograms are recorded."""
         if self.counts is not None:
             self.counts[layer, COUNTED.index(quantity)] = histogram(values)
 

@@ -40,7 +40,8 @@ class Architecture:
         The activation of every hidden layer, a key of :data:`fnnexp.nn.pieces.activations.ACTIVATIONS`, or
         a tuple with one for each. A tuple of equal names becomes the name.
     hidden_bias, output_bias
-        One of :data:`BIASES`.
+        How the biases of the hidden layers and of the output layer start: ``zeros``, ``normal`` or ``none``;
+        see :data:`BIASES`.
     slope
         The slope of ``leaky_relu`` for negative inputs. A network without ``leaky_relu`` gets the default.
 
@@ -100,7 +101,7 @@ class Parameters:
     """The weights and biases of K networks with P parameters each, as views of one flat array θ (K, P).
 
     Layer l has the weights ``W[l]`` (K, n_in, n_out) and the biases ``b[l]`` (K, 1, n_out), or None without a
-    bias. ``first`` computes the products with ``W[0]``; the engine's ``first_layer`` creates it.
+    bias. ``first`` multiplies rows of the input with ``W[0]``, by the code of an engine.
     """
 
     def __init__(
@@ -159,7 +160,8 @@ def initial_theta(
     biases
         How to draw the biases that would otherwise start at zero; None to leave them at zero.
     unit
-        Returns the unit draws that are scaled, as for :func:`fnnexp.nn.pieces.initializers.draw`.
+        Returns the draws that are scaled to these standard deviations:
+        :func:`fnnexp.nn.pieces.initializers.unit_draws`, or that function with a cache.
     """
     theta = np.zeros((1, architecture.parameter_count), dtype)
     parameters = Parameters(architecture, theta)
@@ -178,9 +180,9 @@ class Workspace:
     """Buffers for the forward and backward passes of K networks on B rows each, allocated once.
 
     ``activations``, ``A``, ``Z``, ``dA`` and ``derivative`` have one entry for each hidden layer. If the
-    derivative of the activation needs Z, ``Z[l]`` is an array of its own. Otherwise ``Z[l]`` is ``A[l]``
-    itself: A overwrites Z. ``outputs`` are the outputs of the hidden layers: A, or A times the dropout mask
-    in the layers of ``dropout``.
+    derivative of the activation needs Z, ``Z[l]`` is an array of its own. Otherwise ``Z[l]`` is the same
+    array as ``A[l]``, in which A overwrites Z. ``outputs`` are the outputs of the hidden layers: A, or A
+    times the dropout mask in the layers of ``dropout``.
     """
 
     def __init__(
@@ -211,9 +213,8 @@ class Workspace:
     def set_labels(self, labels: Array, values: tuple[Array, Array] | None = None) -> None:
         """Write ``targets`` for labels (K, B), or (B,) if all K networks have the same labels.
 
-        ``values`` are two targets for each network, each (K, 1, 1): that of every class but the label's, and
-        that of the label's class, as from :func:`fnnexp.nn.stack.smoothed_targets`. Without ``values``, the
-        targets are one-hot.
+        ``values`` are the target of the wrong classes and the target of the right class, each (K, 1, 1), as
+        from :func:`fnnexp.nn.stack.smoothed_targets`. Without ``values``, they are 0 and 1.
         """
         is_label = labels[..., None] == self.classes
         if values is None:
@@ -242,7 +243,7 @@ class Workspace:
 
 
 def forward(parameters: Parameters, inputs: Inputs, work: Workspace) -> Array:
-    """Compute all layers: write the activations to ``work``, and return its ``logits`` (K, B, C)."""
+    """Compute all layers of K networks: write activations to ``work``; return its ``logits`` (K, B, C)."""
     last = len(parameters.W) - 1
     for layer, (W, b) in enumerate(zip(parameters.W, parameters.b, strict=True)):
         Z = work.logits if layer == last else work.A[layer]
@@ -268,10 +269,11 @@ def backward(
     first_step: Callable[[range, Any, Array], None] | None = None,
     empty: float | None = None,
 ) -> None:
-    """Add the gradients, summed over the B rows, to ``gradients``, or overwrite them if ``empty`` is given.
+    """Compute the gradients, summed over the B rows, and add them to ``gradients``.
 
-    On entry, ``work`` contains the last layer's dZ in ``logits``, and the activations from :func:`forward`.
-    The gradient with respect to the inputs X is not computed.
+    If ``empty`` is given, they overwrite ``gradients`` instead. On entry, ``work`` contains the last layer's
+    dZ in ``logits``, and the activations from :func:`forward`. The gradient with respect to the inputs X is
+    not computed.
 
     ``gradients`` may be the parameters themselves, because a layer's weights are used before its gradient is
     added. If the caller has multiplied dZ by −η, adding the gradients is then a step.

@@ -15,7 +15,7 @@ PURPOSES = {
 
 
 def generator(seed: int, purpose: str, *index: int) -> np.random.Generator:
-    """Return a new random generator for an address: the same address always gives the same draws.
+    """Return a new random generator for (seed, purpose, index): the same three always give the same draws.
 
     Parameters
     ----------

@@ -27,7 +27,7 @@ Chosen = slice | NDArray[np.intp]
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """The rows of one split: those to train, to validate or to test on.
+    """The rows of a data set to train on, to validate on, or to test on.
 
     Attributes
     ----------
@@ -89,7 +89,7 @@ def numbers(recipe: Recipe, n: int) -> tuple[Chosen, Chosen]:
 
 
 def noisy(recipe: Recipe, labels: Array) -> Array:
-    """Return the labels (n,) of a data set's training rows, some of them replaced by another class.
+    """Return the labels (n,) of a data set's training rows, in which label noise has replaced some.
 
     Each label has a uniform draw. If the draw is below ``label_noise``, one of the other classes replaces the
     label, each with equal probability. So the wrong labels at one noise level are also there at every higher
@@ -104,7 +104,7 @@ def noisy(recipe: Recipe, labels: Array) -> Array:
 
 
 def scaling(scale: str, images: Array) -> Scaling:
-    """Return how inputs are scaled, given the training images (n, D).
+    """Return how inputs are scaled, given the training images (n, D) and a value of ``data.scale``.
 
     - ``unit``: bytes are divided by 255.
     - ``raw``: inputs stay as they are.

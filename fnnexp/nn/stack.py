@@ -33,7 +33,7 @@ class DataArrays(Protocol):
 
 @dataclass(frozen=True)
 class Recipe:
-    """The settings that are the same for all networks of a stack. A stack's networks train together.
+    """The settings that all networks of a stack share. A stack's networks train together.
 
     Attributes
     ----------
@@ -96,7 +96,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Lane:
-    """A lane: one network of a stack of networks that train together, with the settings of its own.
+    """A lane: one network of a stack, with the settings in which it may differ from the others.
 
     Attributes
     ----------
@@ -137,9 +137,9 @@ class Lane:
 
 
 def smoothed_targets(recipe: Recipe, lanes: Sequence[Lane]) -> tuple[Array, Array] | None:
-    """Return the two targets of each of K networks with label smoothing; None without smoothing.
+    """Return the target of the wrong classes and the target of the right class, with label smoothing.
 
-    They are the target of every class but the label's, and that of the label's class, each (K, 1, 1).
+    Both are (K, 1, 1), for K networks. Return None without label smoothing.
     """
     if "label_smoothing" not in recipe.options:
         return None
@@ -164,7 +164,7 @@ class Best:
     theta: Array
 
     def select(self, which: Sequence[int]) -> Best:
-        """Return the best epochs of the networks at these positions only, in this order."""
+        """Return the best epochs of only those networks that are at these positions, in this order."""
         chosen = list(which)
         return Best(
             tuple(self.values[k] for k in chosen), tuple(self.epochs[k] for k in chosen), self.theta[chosen]
@@ -197,7 +197,7 @@ class Stack:
 
     @classmethod
     def without_parameters(cls, lanes: Sequence[Lane]) -> Stack:
-        """Return a stack whose initial parameters are not drawn yet."""
+        """Return a stack whose initial parameters are not drawn yet; a worker process draws them."""
         return cls(tuple(lanes), np.empty((len(lanes), 0)), ())
 
     @property
@@ -206,13 +206,13 @@ class Stack:
         return bool(self.theta.shape[1])
 
     def copy(self) -> Stack:
-        """Return the stack with copies of its arrays, which can be changed in place."""
+        """Return the stack with copies of its arrays, so that training can change them in place."""
         best = self.best and replace(self.best, theta=self.best.theta.copy())
         slots = tuple(slot.copy() for slot in self.slots)
         return replace(self, theta=self.theta.copy(), slots=slots, best=best)
 
     def select(self, which: Sequence[int]) -> Stack:
-        """Return a stack of the networks at these positions only, in this order."""
+        """Return a stack of only those networks that are at these positions, in this order."""
         chosen = list(which)
         return replace(
             self,
@@ -223,7 +223,7 @@ class Stack:
         )
 
     def end(self, k: int, how: str = "complete") -> End:
-        """Return how the training of network k ended at this epoch, with copies of its parameters."""
+        """Return the :class:`End` of network k, whose training ends at this epoch; copy its parameters."""
         end = End(how, self.epoch, self.theta[k].copy())
         if self.best is None or self.best.epochs[k] == 0:
             return end

@@ -50,9 +50,9 @@ Measured = dict[str, dict[str, Array]]
 
 
 def start(recipe: Recipe, lanes: Sequence[Lane]) -> Stack:
-    """Return an untrained stack: networks that train together, with their initial parameters.
+    """Return a stack of networks that train together, with their initial parameters, before training.
 
-    With shuffling, they are sorted by the seed of their order of rows.
+    With shuffling, the networks are sorted by the seed of their order of rows.
     """
     ordered = tuple(lanes)
     if recipe.batching.shuffle:
@@ -178,8 +178,8 @@ def advance(
 def engine_version(recipe: Recipe, engine: str) -> str:
     """Return the name and version of the engine that trains a recipe, as a run records them.
 
-    The text also says when NumPy instead of this engine takes the steps for single rows, and which of the
-    user's own functions NumPy computes although the engine compiles those of fnnexp.
+    If NumPy takes the steps for single rows in place of this engine, the text says so. It also names the
+    user's own functions that NumPy computes, although the engine compiles those of fnnexp.
     """
     version = engine_for(recipe, engine).version
     names = (recipe.optimizer, *recipe.architecture.activations)
@@ -219,7 +219,10 @@ def _records(
     probe: Probe | None,
     before: Array | None = None,
 ) -> list[Record]:
-    """Return each network's record of the epoch just trained; ``before`` is θ (K, P) before that epoch."""
+    """Return each network's record of the epoch just trained.
+
+    ``measured`` has the metrics, and ``before`` is θ (K, P) before this epoch.
+    """
     finite = _finite(stack, measured)
     records = []
     for k, lane in enumerate(stack.lanes):
@@ -263,7 +266,7 @@ def _finite(stack: Stack, measured: Measured) -> Array:
 
 
 def _with_canonical_nan(theta: Array) -> Array:
-    """Return a copy of the parameters in which every NaN has the bits of ``np.nan``.
+    """Return a copy of the parameters in which all NaNs have the same bits, those of ``np.nan``.
 
     The sign of a computed NaN depends on whether its element is in the SIMD body or in the tail of a loop. So
     it would depend on the other networks of the stack.

@@ -317,7 +317,11 @@ def section(title: str | F | None = None, function: F | None = None) -> Any:
 def _decorate(
     kind: str, name: Any, function: Any, announce: Callable[[str, Callable[..., Any]], None]
 ) -> Any:
-    """Announce the given function and return it; without a function, return a decorator that does so."""
+    """Call ``announce(name, function)`` and return the function; without a function, return a decorator.
+
+    So the public functions of this module work as ``@initializer``, as ``@initializer("mine")`` and as
+    ``initializer("mine", function)``.
+    """
     if callable(name) and function is None:
         name, function = None, name
     if function is None and isinstance(name, str | None):
@@ -338,7 +342,7 @@ def _decorate(
 
 
 def _check_name(kind: str, name: str) -> None:
-    """Raise if a name cannot be the value of a key on the command line."""
+    """Raise if commands could not choose a piece by this name, as in ``init=NAME``."""
     if name in RESERVED:
         raise ConfigError(
             f"{kind} '{name}': {name} has another meaning in commands; write pieces.{kind}('mine', …)"
@@ -354,7 +358,10 @@ def _check_name(kind: str, name: str) -> None:
 
 
 def _piece(kind: str, name: str, *functions: Callable[..., Any]) -> Piece:
-    """Return a piece with the source of its functions, which workers will get as code."""
+    """Return a piece with the file or notebook cell that its functions are from, and without its table entry.
+
+    Their modules are noted, so that worker processes get the functions as code.
+    """
     source = registry.source_of(f"{kind} '{name}'", *functions)
     for function in functions:
         registry.remember_module(function)
@@ -364,9 +371,10 @@ def _piece(kind: str, name: str, *functions: Callable[..., Any]) -> Piece:
 def _announce(
     piece: Piece, value: Any, also: dict[str, Any] | None = None, option: dict[str, Any] | None = None
 ) -> None:
-    """Enter a user's piece in the tables, with copies of its functions such as worker processes get.
+    """Enter a piece in fnnexp's tables, with copies of its functions, as worker processes get them.
 
-    So the piece stays the same if a variable that its functions use is changed later.
+    So the piece stays the same if a variable that its functions use is changed later. The parameters are
+    attributes of :class:`fnnexp.pieces.registry.Piece`.
     """
     value, also = checks.sent(str(piece), (value, also or {}))
     registry.announce(replace(piece, value=value, also=also, option=option or {}))

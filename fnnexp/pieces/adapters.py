@@ -36,13 +36,16 @@ class PieceError(FnnexpError):
 
 @dataclass(frozen=True)
 class Own:
-    """A user's function; ``what`` names it in messages."""
+    """A user's function, called with checks. ``what`` names it in messages, such as "initializer 'mine'"."""
 
     what: str
     function: Function
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
-        """Return what the function returns, with NumPy's warnings off, as everywhere in training."""
+        """Call the function without NumPy's warnings, as everywhere in training; return what it returns.
+
+        If it raises an exception, raise PieceError.
+        """
         try:
             with np.errstate(all="ignore"):
                 return self.function(*arguments, **keywords)
@@ -64,7 +67,7 @@ class Own:
         return returned
 
     def number(self, *arguments: int) -> float:
-        """Return the number that the function returns for whole numbers, as a float of at least 0."""
+        """Call the function with whole numbers; return its result, a finite number of at least 0."""
         value = self(*arguments)
         if not is_number(value) or not 0 <= value < math.inf:
             raise PieceError(
@@ -95,19 +98,28 @@ def parameters_of(function: Function) -> list[str]:
 
 
 def draws_array(function: Function) -> bool:
-    """Return whether an initializer has the keyword ``rng`` and returns the weights themselves."""
+    """Return whether an initializer returns the weights themselves, because it has the keyword ``rng``.
+
+    Otherwise it returns their standard deviation.
+    """
     return "rng" in parameters_of(function)
 
 
 def initializer(own: Own, exact: str) -> Initializer:
-    """Return the table entry of a user's initializer."""
+    """Return the entry for a user's initializer in :data:`fnnexp.nn.pieces.initializers.INITIALIZERS`.
+
+    ``exact`` is its exact name (``name@checksum``).
+    """
     if draws_array(own.function):
         return Initializer(unit, exact)
     return Initializer(own.number)
 
 
 def unit(n_in: int, n_out: int) -> float:
-    """Return 1, the factor of weights that a user's function draws: only ``init.gain`` scales them."""
+    """Return 1, the standard deviation by which the weights that a user's function draws are multiplied.
+
+    So only ``init.gain`` scales them.
+    """
     return 1.0
 
 
@@ -120,19 +132,25 @@ def weights(own: Own, rng: np.random.Generator, shape: tuple[int, ...]) -> Array
 
 
 def activation(forward: Own, derivative: Own) -> Activation:
-    """Return the table entry of a user's activation, with f′ = derivative(Z) or derivative(Z, A)."""
+    """Return the entry for a user's activation in :data:`fnnexp.nn.pieces.activations.ACTIVATIONS`.
+
+    The user's derivative has the parameters (Z) or (Z, A).
+    """
     uses_a = len(parameters_of(derivative.function)) > 1
     return Activation(partial(activate, forward), partial(differentiate, derivative, uses_a), needs_z=True)
 
 
 def activate(forward: Own, Z: Array) -> None:
-    """Write A = forward(Z) over Z (K, B, H), for one of the K networks after another."""
+    """Overwrite Z (K, B, H) with A = forward(Z). The user's function gets one of the K networks at a time."""
     for z in lanes_of(Z):
         z[...] = forward.array(z.shape, read_only(z))
 
 
 def differentiate(derivative: Own, uses_a: bool, Z: Array, A: Array, out: Array) -> None:
-    """Write f′(Z) to ``out`` (K, B, H), for one of the K networks after another."""
+    """Write f′(Z) to ``out`` (K, B, H). The user's function gets one of the K networks at a time.
+
+    ``uses_a`` says whether it is called with (Z, A) or with (Z).
+    """
     for z, a, slope in zip(lanes_of(Z), lanes_of(A), lanes_of(out), strict=True):
         returned = derivative(read_only(z), read_only(a)) if uses_a else derivative(read_only(z))
         shape = np.shape(returned)
@@ -153,7 +171,7 @@ def lanes_of(array: Array) -> list[Array]:
 
 
 def optimizer(own: Own, slots: int, hyperparameters: tuple[str, ...]) -> Optimizer:
-    """Return the table entry of a user's optimizer."""
+    """Return the entry for a user's optimizer in :data:`fnnexp.nn.pieces.optimizers.OPTIMIZERS`."""
     return Optimizer(hyperparameters, slots, partial(update, own))
 
 
@@ -165,7 +183,10 @@ def update(
     step: int,
     hyper: Mapping[str, Array],
 ) -> None:
-    """Let a user's optimizer change the parameters (P,) and slots of one network after another."""
+    """Take a step of K networks with a user's optimizer, which gets the parameters (P,) of one at a time.
+
+    The arrays are (K, P). The optimizer changes the parameters and its slots in place.
+    """
     for k in range(len(theta)):
         numbers = {name: float(values[k, 0]) for name, values in hyper.items()}
         own(theta[k], grad[k], tuple(slot[k] for slot in slots), step, numbers)
@@ -176,14 +197,20 @@ def update(
 
 @dataclass(frozen=True)
 class OwnLoss:
-    """A user's loss: ``value(Z, T)`` and ``gradient(Z, T)`` of one network's logits and targets (B, C)."""
+    """A user's loss. Its functions ``value(Z, T)`` and ``gradient(Z, T)`` get one network at a time.
+
+    Z are the logits and T the targets, both (B, C). ``output`` is the name of an output function.
+    """
 
     value: Own
     gradient: Own
     output: str
 
     def losses_and_hits(self, Z: Array, T: Array, epsilon: float, row: Array) -> tuple[Array, Array]:
-        """Return each row's loss (K, B), and whether its largest logit is the label's; Z is not changed."""
+        """Return each row's loss (K, B), and whether the row's prediction is right (K, B). Z is not changed.
+
+        The prediction is the class with the largest logit.
+        """
         losses = np.empty(Z.shape[:2])
         for k in range(len(Z)):
             losses[k] = self.value.array(Z.shape[1:2], *self._of_lane(Z, T, k))
@@ -196,19 +223,22 @@ class OwnLoss:
             Z[k] = self.gradient.array(Z.shape[1:], *self._of_lane(Z, T, k))
 
     def outputs(self, Z: Array, row: Array, out: Array | None = None) -> Array:
-        """Return the outputs of the network, in ``out`` if given."""
+        """Return the outputs of the networks for their logits Z, in the array ``out`` if it is given."""
         outputs = as_written(Z, row, out=out)
         OUTPUTS[self.output](outputs, np.empty_like(row))
         return outputs
 
     @staticmethod
     def _of_lane(Z: Array, T: Array, k: int) -> tuple[Array, Array]:
-        """Return copies of network k's logits and targets (B, C), C-ordered."""
+        """Return copies of the logits and the targets of network k, both (B, C) and C-ordered."""
         return np.array(Z[k], order="C"), np.array(T[k], order="C")
 
 
 def loss(value: Own, gradient: Own, output: str) -> dict[str, Loss]:
-    """Return the table entry of a user's loss: the name of its output function, and the loss with it."""
+    """Return the entry for a user's loss in :data:`fnnexp.nn.pieces.losses.LOSSES`.
+
+    The key is the name of its only output function.
+    """
     both = OwnLoss(value, gradient, output)
     return {output: Loss(both.losses_and_hits, both.write_gradient, both.outputs)}
 
@@ -217,12 +247,15 @@ def loss(value: Own, gradient: Own, output: str) -> dict[str, Loss]:
 
 
 def schedule(own: Own) -> Rule:
-    """Return the table entry of a user's schedule, a function of the step and the number of steps."""
+    """Return the entry for a user's schedule in :data:`fnnexp.nn.pieces.schedules.SCHEDULES`."""
     return Rule((), partial(factors, own))
 
 
 def factors(own: Own, t: Array, count: int, steps_per_epoch: int, parameters: Mapping[str, float]) -> Array:
-    """Return a user's factors (n,) at the steps t (n,)."""
+    """Return the factors (n,) of the learning rate that a user's schedule gives for the steps t (n,).
+
+    ``count`` is the number of steps of the whole schedule.
+    """
     return np.array([own.number(int(step), count) for step in t], np.float64)
 
 

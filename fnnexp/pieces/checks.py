@@ -38,7 +38,7 @@ STEPS = 20
 
 
 def initializer(name: str, function: Function) -> None:
-    """Check what a user's initializer returns, and that it returns the same again."""
+    """Check that an initializer returns a standard deviation or weights, and the same when called again."""
     what = f"initializer '{name}'"
     draws = adapters.draws_array(function)
     _takes(what, function, "n_in, n_out, *, rng" if draws else "n_in, n_out", keywords=("rng",))
@@ -57,7 +57,7 @@ def initializer(name: str, function: Function) -> None:
 
 
 def activation(name: str, forward: Function, derivative: Function) -> None:
-    """Check the two functions of an activation, and the derivative against central differences."""
+    """Check an activation: its values, and that its derivative agrees with central differences."""
     what = f"activation '{name}'"
     _takes(what, forward, "Z")
     _takes(f"{what}, its derivative", derivative, "Z", "Z, A")
@@ -89,7 +89,10 @@ def activation(name: str, forward: Function, derivative: Function) -> None:
 
 
 def optimizer(name: str, function: Function, slots: int, hyper: Mapping[str, float]) -> None:
-    """Check an optimizer: take three steps of two networks together, and of one of them alone."""
+    """Check that an optimizer gives a network the same parameters with another network as alone.
+
+    Each takes three steps.
+    """
     what = f"optimizer '{name}'"
     _takes(what, function, "theta, grad, slots, step, hyper")
     for dtype in DTYPES:
@@ -99,7 +102,7 @@ def optimizer(name: str, function: Function, slots: int, hyper: Mapping[str, flo
 
 
 def numbers(name: str, hyperparameters: Mapping[str, Any]) -> None:
-    """Check the defaults of an optimizer's hyperparameters."""
+    """Raise if the default of a hyperparameter is not a finite number of at least 0."""
     for key, value in hyperparameters.items():
         if not is_number(value) or not np.isfinite(value) or value < 0:
             raise ConfigError(
@@ -115,7 +118,11 @@ def _after_steps(
     dtype: Any,
     lanes: Sequence[int],
 ) -> list[Array]:
-    """Return θ and the slots of some networks, numbered by ``lanes``, after three steps."""
+    """Take three steps with a user's optimizer, and return θ and the slots.
+
+    They are those of the networks with the numbers ``lanes``. A network's number decides its parameters at
+    the start. ``dtype`` is the dtype of all arrays, and ``hyper`` has the hyperparameters.
+    """
     theta = np.stack([_spread(3, 4).ravel() + k for k in lanes]).astype(dtype)
     kept = tuple(np.zeros_like(theta) for _ in range(slots))
     before = theta.copy()
@@ -142,7 +149,7 @@ def _after_steps(
 
 
 def loss(name: str, value: Function, gradient: Function) -> None:
-    """Check the two functions of a loss, and the gradient against central differences."""
+    """Check a loss: its values, and that its gradient agrees with central differences."""
     what = f"loss '{name}'"
     _takes(what, value, "Z, T")
     _takes(f"{what}, its gradient", gradient, "Z, T")
@@ -169,7 +176,7 @@ def loss(name: str, value: Function, gradient: Function) -> None:
 
 
 def schedule(name: str, function: Function) -> None:
-    """Check a schedule at every step of a short run."""
+    """Check that a schedule returns a factor of at least 0 for each step, and the same when called again."""
     what = f"schedule '{name}'"
     _takes(what, function, "step, steps")
     for step in range(STEPS):
@@ -183,7 +190,7 @@ def schedule(name: str, function: Function) -> None:
 
 
 def dataset(name: str, function: Function, scale: str) -> None:
-    """Check the signature of a data set's function and its scale."""
+    """Check that a data set's function can be called without arguments, and that its scale is a known one."""
     what = f"dataset '{name}'"
     _takes(what, function, "")
     if scale not in SCALES:
@@ -191,7 +198,10 @@ def dataset(name: str, function: Function, scale: str) -> None:
 
 
 def metric(name: str, function: Function) -> None:
-    """Check a metric: a value for each row, which depends on that row alone and is always the same."""
+    """Check that a metric returns a value for each row, which depends on this row alone.
+
+    It must return the same values when it is called again.
+    """
     what = f"metric '{name}'"
     _takes(what, function, "P, labels")
     for dtype in DTYPES:
@@ -214,7 +224,7 @@ def metric(name: str, function: Function) -> None:
 
 
 def section(title: str, function: Function) -> None:
-    """Check the signature of a section's function."""
+    """Check that a section has a title, and that its function can be called with a frame of runs."""
     if not title.strip() or not title.isprintable():
         raise ConfigError(
             f"section {title!r}: the title must have visible characters; write "
@@ -224,7 +234,7 @@ def section(title: str, function: Function) -> None:
 
 
 def sent(what: str, values: Any) -> Any:
-    """Return the values of a piece as workers get them, or raise if they cannot be sent."""
+    """Return copies of a piece's functions, as worker processes get them; raise if they cannot be sent."""
     try:
         return registry.unpickled(registry.pickled(values))
     except Exception as error:
@@ -249,7 +259,11 @@ def _spread(rows: int, columns: int) -> Floats:
 
 
 def _takes(what: str, function: Function, *signatures: str, keywords: Sequence[str] = ()) -> None:
-    """Raise if a function can't be called with the arguments of one of these signatures."""
+    """Raise if a function cannot be called as one of the signatures says.
+
+    A signature is a text, such as "n_in, n_out, *, rng". The names in ``keywords`` are passed as keywords,
+    and the others by position. ``what`` names the function in messages, here and in the functions below.
+    """
     wanted = " or ".join(f"({signature})" for signature in signatures)
     if not callable(function):
         raise ConfigError(f"{what}: {function!r} is not a function; write a function of {wanted}")
@@ -273,7 +287,10 @@ def _locked(array: Array) -> Array:
 
 
 def _called(what: str, call: str, function: Function, *arguments: Any, **keywords: Any) -> Any:
-    """Return what a function returns; raise with its exception if it raises one."""
+    """Call a user's function and return what it returns; raise ConfigError if it raises an exception.
+
+    ``call`` describes the arguments in the message.
+    """
     try:
         with np.errstate(all="ignore"):
             return function(*arguments, **keywords)
@@ -308,7 +325,11 @@ def _loss(what: str, value: Function, Z: Array, T: Array) -> Floats:
 def _is_array(
     what: str, call: str, returned: Any, shape: tuple[int, ...], meaning: str, dtype: Any = None
 ) -> Floats:
-    """Return what a function returned; raise unless it is an array of this shape with finite numbers."""
+    """Return the array that a user's function returned; raise if it is anything else than the array expected.
+
+    It must have this shape, this dtype (None for any floats), and only finite numbers. ``call`` describes the
+    arguments of the function, and ``meaning`` the array, in the message.
+    """
     is_array = isinstance(returned, np.ndarray) and returned.dtype.kind == "f"
     kind = "floats" if dtype is None else str(dtype)
     if not is_array or returned.shape != shape or (dtype is not None and returned.dtype != dtype):
@@ -326,7 +347,10 @@ def _is_array(
 
 
 def _same(what: str, first: Any, second: Any, problem: str = AGAIN, cause: str = "its arguments") -> None:
-    """Raise with the text ``problem`` if two calls that must give the same numbers did not."""
+    """Raise if two calls returned different numbers, although they must return the same.
+
+    ``problem`` and ``cause`` are parts of the message: what is wrong, and what the numbers may depend on.
+    """
     if not np.array_equal(first, second, equal_nan=True):
         raise ConfigError(f"{what}: {problem}; the numbers must depend on {cause} alone")
 
@@ -336,7 +360,15 @@ def _close(first: Array, second: Array) -> bool:
 
 
 def _agree(what: str, argument: str, at: Array, returned: Array, numeric: Array) -> None:
-    """Raise if a derivative differs from central differences, with the place of the largest difference."""
+    """Raise if a derivative differs from central differences; the message shows where they differ most.
+
+    Parameters
+    ----------
+    what, argument
+        The names of the derivative and of its argument, for the message.
+    at, returned, numeric
+        The argument, the derivative that the user's function returned, and the central differences.
+    """
     error = np.abs(returned - numeric) / np.maximum(1, np.abs(numeric))
     if error.max() > ALLOWED:
         worst = np.unravel_index(error.argmax(), error.shape)
@@ -347,7 +379,7 @@ def _agree(what: str, argument: str, at: Array, returned: Array, numeric: Array)
 
 
 def _shown(value: Any) -> str:
-    """Return a short description of what a function returned."""
+    """Return how messages show a value that a function returned: an array by its dtype and shape."""
     if isinstance(value, np.ndarray):
         return f"an array of {value.dtype} of shape {value.shape}"
     text = repr(value)

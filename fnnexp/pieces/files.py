@@ -28,7 +28,7 @@ FEWEST_DIGITS = 8
 
 
 def load(written: str | Path) -> str:
-    """Run a file of the user's pieces, unless it has been run, and return its name with its checksum.
+    """Run a file of the user's pieces, unless it has been run, and return its path with its checksum.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ LOADED: dict[str, str] = {}
 
 
 def options() -> str:
-    """Return the ``--pieces`` options with which a command loads the files of all announced pieces.
+    """Return the ``--pieces`` options that load the user's pieces, for a printed command that needs them.
 
     The text is empty if no file has announced a piece.
     """
@@ -90,7 +90,7 @@ def options() -> str:
 
 
 def refuse_within_a_file() -> None:
-    """Raise if a file of pieces is being loaded: it cannot run a sweep too."""
+    """Raise if a sweep is started by a file of pieces while that file is loaded."""
     if LOADING.get() is not None:
         raise ConfigError(
             "a file of pieces cannot run a sweep while it is loaded; move the sweep to another file, or "
@@ -99,11 +99,14 @@ def refuse_within_a_file() -> None:
 
 
 def _run(source: Source, content: bytes, text: str) -> None:
-    """Run a file, and remove what it announced if it fails."""
+    """Run a file of pieces, which announces them; if it fails, remove those it has announced, and raise.
+
+    ``content`` is the file's code, and ``text`` the path as the user wrote it.
+    """
     withdraw(source.name)
     module = ModuleType(f"fnnexp_pieces_{source.sha256[:16]}")
     module.__file__ = source.name
-    sys.modules[module.__name__] = module  # dataclasses look up the module of a class there
+    sys.modules[module.__name__] = module  # dataclasses look for a class's module there
     MODULES.append(module)
     token = LOADING.set(source)
     try:
@@ -126,7 +129,10 @@ def _run(source: Source, content: bytes, text: str) -> None:
 
 
 def _refuse_files_beside(file: str, content: bytes, text: str) -> None:
-    """Raise if a file imports another file of its folder."""
+    """Raise if a file of pieces imports another file from its folder.
+
+    The checksum would not change with that file.
+    """
     for statement in ast.walk(ast.parse(content)):
         if isinstance(statement, ast.Import):
             names = [alias.name for alias in statement.names]
@@ -145,7 +151,7 @@ def _refuse_files_beside(file: str, content: bytes, text: str) -> None:
 
 
 def _reason(error: BaseException, file: str) -> str:
-    """Return why a file failed: its exception as a text, with the line of the file that led to it."""
+    """Return why a file of pieces failed, as a text: the exception, and the line of the file."""
     if isinstance(error, SyntaxError):
         return error.msg if error.lineno is None else f"line {error.lineno}: {error.msg}"
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
@@ -155,7 +161,10 @@ def _reason(error: BaseException, file: str) -> str:
 
 @cache
 def load_installed() -> tuple[str, ...]:
-    """Import the modules that installed packages name as pieces; return a note for each that fails."""
+    """Import the pieces of installed packages, which name them as entry points.
+
+    Return a note for the user on each package whose import fails.
+    """
     notes = []
     for entry in entry_points(group=ENTRY_POINTS):
         package = entry.dist.name if entry.dist is not None else entry.module

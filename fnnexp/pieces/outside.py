@@ -1,7 +1,7 @@
-"""What functions use from outside of themselves, as text for a checksum.
+"""The values from outside of a function that it uses, such as global variables, as text for a checksum.
 
-A file of pieces says all that its pieces compute. A notebook cell or a script does not: there a function may
-use values that other cells or arguments have set. Such values are part of the piece's checksum.
+A file of pieces determines everything that its pieces compute. A notebook cell or a script does not: there a
+function may use values that other cells or arguments have set. Such values are part of the piece's checksum.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ def is_installed(file: str) -> bool:
 
 
 def used_by(functions: Iterable[Callable[..., Any]]) -> str:
-    """Return a text that changes when values change that functions use from outside of themselves.
+    """Return a text that describes functions and the values they use from outside, such as globals.
+
+    If such a value changes, the text changes, and so does the checksum of the piece.
 
     >>> scale = 2
     >>> before = used_by([lambda Z: scale * Z])
@@ -45,7 +47,10 @@ def used_by(functions: Iterable[Callable[..., Any]]) -> str:
 
 
 def _lines(value: Any, seen: set[int]) -> Iterator[str]:
-    """Yield lines that describe a value; for a function, its name, source and the outside values it uses."""
+    """Yield lines that describe a value: for a function, its name, its source, and the values it uses.
+
+    ``seen`` has the ids of the objects described so far, which are not described again.
+    """
     if isinstance(value, PLAIN):
         yield repr(value)
         return
@@ -71,7 +76,7 @@ def _lines(value: Any, seen: set[int]) -> Iterator[str]:
         yield f"{value.__module__}.{value.__qualname__}"
     elif callable(value) and hasattr(value, "__name__") and not isinstance(value, type):  # such as `len`
         yield value.__name__
-    else:  # any other object counts by its pickle; if that differs in another session, trials run again
+    else:  # an object with another pickle is another piece, and trials that use it run again
         with contextlib.suppress(Exception):  # a check reports an object that can't be pickled for workers
             yield hashlib.sha256(cloudpickle.dumps(value)).hexdigest()
 
@@ -98,7 +103,7 @@ def _of_function(function: FunctionType, seen: set[int]) -> Iterator[str]:
 
 
 def _globals_of(code: CodeType) -> set[str]:
-    """Return the global names that code reads, also in functions within it."""
+    """Return the names of the global variables that a function's code reads, also in functions within it."""
     names = {each.argval for each in dis.get_instructions(code) if each.opname == "LOAD_GLOBAL"}
     inner = (each for each in code.co_consts if isinstance(each, CodeType))
     return names.union(*map(_globals_of, inner))

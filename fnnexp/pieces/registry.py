@@ -41,7 +41,7 @@ TABLES: Mapping[str, Table[Any]] = {
     "schedule": SCHEDULES,
     "metric": METRICS,
 }
-"""The tables that the pieces of each kind enter. A ``distribution`` belongs to an initializer that draws."""
+"""The table for each kind of piece. An initializer that draws the weights is also a ``distribution``."""
 
 GROUPS = {
     "initializer": "init",
@@ -50,7 +50,7 @@ GROUPS = {
     "schedule": "schedule",
     "dataset": "data",
 }
-"""The config group in which a piece of a kind becomes an option."""
+"""For each kind of piece that commands choose by an option: the config group of these options."""
 
 DIGITS = 12
 """Hexadecimal digits of a checksum in an exact name."""
@@ -66,7 +66,7 @@ class Source:
 
     @property
     def label(self) -> str:
-        """The name without the folder, and the start of the checksum."""
+        """The name without the folder, and the start of the checksum, as in ``mine.py@1a2b3c4d5e6f``."""
         return f"{Path(self.name).name}@{self.sha256[:DIGITS]}"
 
 
@@ -77,13 +77,13 @@ class Piece:
     Attributes
     ----------
     kind, name, source
-        What it is, its name in configs, and where it is from.
+        The kind, such as "initializer"; the name in configs; and the file or notebook cell.
     value
-        Its entry in the table of its kind; for a data set or a section, the user's function.
+        What the table of this kind has under the name; for a data set or a section, the user's function.
     also
-        Its entries in other tables, by their kind.
+        What other tables have under the name, by their kind: an initializer that draws is a distribution too.
     option
-        The values of the option that chooses it, for a kind in :data:`GROUPS`.
+        For a kind in :data:`GROUPS`: the config of the option that chooses the piece.
     """
 
     kind: str
@@ -95,7 +95,7 @@ class Piece:
 
     @property
     def exact(self) -> str:
-        """Its name with the first digits of the checksum of its file, as in ``mine@1a2b3c4d5e6f``."""
+        """The name with the first digits of the checksum of the piece's file, as in ``mine@1a2b3c4d5e6f``."""
         return f"{self.name}@{self.source.sha256[:DIGITS]}"
 
     def __str__(self) -> str:
@@ -110,12 +110,14 @@ LOADING: ContextVar[Source | None] = ContextVar("LOADING", default=None)
 
 
 def files_of(names: Mapping[str, Iterable[str]]) -> str | None:
-    """Return the files of some pieces and of all metrics, with their checksums; None if there are none.
+    """Return a text with the files of the user's pieces in a trial and their checksums; None without pieces.
+
+    The user's metrics count as pieces of every trial, because every trial records them.
 
     Parameters
     ----------
     names
-        The names of pieces by their kind; names of fnnexp's pieces are ignored.
+        For each kind of piece, the names that the trial's config has; names of fnnexp's pieces are ignored.
     """
     used = [ANNOUNCED.get((kind, name)) for kind, each in names.items() for name in each]
     pieces = [*filter(None, used), *announced("metric")]
@@ -128,7 +130,7 @@ def announced(kind: str) -> Iterator[Piece]:
 
 
 def announce(piece: Piece) -> None:
-    """Enter a piece in the tables. It replaces an earlier version of itself.
+    """Enter a piece in fnnexp's tables. If its file or cell was edited, it replaces the earlier version.
 
     Raises
     ------
@@ -170,7 +172,11 @@ def withdraw(source_name: str) -> None:
 
 @contextmanager
 def world_as_it_was() -> Iterator[None]:
-    """Run a user's code in the ``with`` block; then restore the folder, environment, generators and so on."""
+    """Run a user's code in the ``with`` block, and then undo what it may have changed in this process.
+
+    That is the working directory, ``sys.argv``, ``sys.path``, the environment, the states of the global
+    random generators, the filters of warnings, and NumPy's handling of floating-point errors.
+    """
     folder, words, paths, environment = Path.cwd(), list(sys.argv), list(sys.path), dict(os.environ)
     generators = random.getstate(), np.random.get_state()  # noqa: NPY002
     with warnings.catch_warnings(), np.errstate():
@@ -187,9 +193,10 @@ def world_as_it_was() -> Iterator[None]:
 
 
 def source_of(what: str, *functions: Callable[..., Any]) -> Source:
-    """Return the file or notebook cell that defines the functions of a piece.
+    """Return the file or notebook cell that defines the functions of a piece, with its checksum.
 
-    Outside of a file of pieces, the checksum includes what the functions use from other cells or modules.
+    If the piece is not announced by a file of pieces, the checksum includes what the functions use from other
+    cells or modules.
 
     Raises
     ------
@@ -221,14 +228,18 @@ def source_of(what: str, *functions: Callable[..., Any]) -> Source:
 
 @dataclass(frozen=True)
 class Shipped:
-    """The user's pieces, as bytes that workers can load; `digest` identifies them."""
+    """The user's pieces in the form in which workers get them.
+
+    ``content`` is the pickled pieces. A worker that has loaded pieces with this ``digest`` does not load them
+    again.
+    """
 
     digest: str
     content: bytes
 
 
 def shipped() -> Shipped | None:
-    """Return the pieces that workers need; None if there are none."""
+    """Return the user's pieces in the form in which they are sent to workers; None if there are none."""
     entries = [
         (kind, piece.exact, value)
         for piece in ANNOUNCED.values()
@@ -243,7 +254,7 @@ def shipped() -> Shipped | None:
 
 
 def pickled(entries: Any) -> bytes:
-    """Return objects as bytes that contain the code of the user's functions.
+    """Pickle objects together with the code of the user's functions in them.
 
     So a worker needs neither the user's file nor its folder.
     """
@@ -253,7 +264,7 @@ def pickled(entries: Any) -> bytes:
 
 
 def unpickled(content: bytes) -> Any:
-    """Return the objects in bytes of :func:`pickled`, loaded as in a worker, without the user's modules."""
+    """Load objects that :func:`pickled` has pickled, as a worker does: without the user's modules."""
     with _hidden_modules():
         return cloudpickle.loads(content)
 
@@ -263,9 +274,9 @@ MODULES: list[ModuleType] = []
 
 
 def remember_module(function: Callable[..., Any]) -> None:
-    """Note a user's module, which workers lack, so that they get the code of its functions.
+    """Note the user's module that defines a function: its functions are sent to workers as code.
 
-    Installed modules are not noted, as workers can import them.
+    Workers cannot import such a module. They can import installed modules, which are not noted.
     """
     while isinstance(function, partial):
         function = function.func
@@ -281,8 +292,8 @@ def remember_module(function: Callable[..., Any]) -> None:
 def _hidden_modules() -> Iterator[None]:
     """Take the user's modules out of ``sys.modules`` for the ``with`` block.
 
-    So nothing in them is pickled by the name of its module. Otherwise pickle may even refer to a function of
-    SciPy by a user's module that imports it.
+    Pickle stores a function of a module in ``sys.modules`` only by its name. It may even store a function of
+    SciPy by the name of a user's module that imports it. Workers lack the user's modules.
     """
     with _HIDING:
         own = set(map(id, MODULES))
@@ -301,7 +312,7 @@ _RECEIVED: set[str] = set()
 
 
 def receive(content: Shipped | None) -> None:
-    """Enter the user's pieces in the tables of this worker, under their exact names (``name@checksum``)."""
+    """Enter pieces that were sent to this worker in its tables, by their exact names (``name@checksum``)."""
     if content is None or content.digest in _RECEIVED:
         return
     for kind, exact, value in cloudpickle.loads(content.content):

@@ -24,7 +24,11 @@ MakeRows = Callable[[Array, Scaling, int, DType], RowSource]
 
 
 class Descent(Protocol):
-    """Trains by plain descent with one step for each row; see :mod:`fnnexp.nn.engines.per_sample`."""
+    """Trains K networks by plain gradient descent, with a step for each row.
+
+    :mod:`fnnexp.nn.engines.per_sample` does so with NumPy, :mod:`fnnexp.nn.engines.numba_engine` in compiled
+    code.
+    """
 
     max_rows: int
     """The largest number of rows in one call of :meth:`descend`."""
@@ -34,15 +38,15 @@ class Descent(Protocol):
         """The function that prepares the rows of a split for :meth:`descend`."""
 
     def descend(self, inputs: Inputs, labels: Array) -> tuple[Array, Array]:
-        """Take one step for each of B rows in each of K networks.
+        """Take one step for each of B rows, in each of K networks.
 
-        Return the losses (K, B), and whether the predictions were right (K, B), each before the row's step.
+        Return the loss of each row (K, B), and whether its prediction was right (K, B), both before its step.
         """
 
     def probabilities(self, rows: int) -> Array:
         """Return the softmax (K, B, C) for the B rows of the last :meth:`descend`, each before its step.
 
-        The softmax is available only if :data:`fnnexp.nn.pieces.metrics.METRICS` has a metric of the user's.
+        It is available only if :data:`fnnexp.nn.pieces.metrics.METRICS` has a metric, which may need it.
         """
 
     def write_back(self) -> None:
@@ -50,26 +54,32 @@ class Descent(Protocol):
 
 
 class FirstStep(Protocol):
-    """Updates the first layer's weights by a compiled rule while it computes their gradient.
+    """Updates the first layer's weights by a compiled update rule while it computes their gradient.
 
     This gradient is by far the largest of a network, and so it is never written to memory as a whole.
     """
 
     def begin(self, step: int, hyper: Mapping[str, Array]) -> None:
-        """Begin a step, counted from 1, with these hyperparameters (K, 1)."""
+        """Begin the step with this number, counted from 1, and with these hyperparameters (K, 1), by name."""
 
     def __call__(self, lanes: range, examples: Any, dZ: Array) -> None:
-        """Update the first weights of some networks, whose gradient is Xᵀ dZ for dZ (K, B, H)."""
+        """Update the first layer's weights of these networks, by the gradient Xᵀ dZ of a batch.
+
+        ``examples`` are the rows X, and dZ is (K, B, H).
+        """
 
     def finish(self, theta: Array, gradients: Array) -> None:
-        """Update the parameters in θ (K, P) other than the first layer's weights."""
+        """Finish the step: update all other parameters in θ (K, P) by their ``gradients`` (K, P)."""
 
     def write_back(self) -> None:
-        """Copy the weights and the optimizer's state to the arrays of the stack."""
+        """Copy the weights and the optimizer's state to the stack. Steps change copies of them."""
 
 
 class IsCompiled(Protocol):
-    """A function that returns whether an engine's code for a kind of training is compiled already."""
+    """A function that returns whether an engine has compiled its code for a kind of training already.
+
+    If not, the first epoch takes some seconds longer.
+    """
 
     def __call__(  # noqa: D102
         self, dtype: DType, *, by_row: bool, skips_pixels: bool, update: Update
@@ -80,7 +90,7 @@ class Assistant(Protocol):
     """Lets a second thread help with the mini-batches of a single network. It changes no bit of a result.
 
     Between :meth:`begin` and :meth:`end`, the caller's thread and the second thread share the work of the
-    first layer: to read the rows, to multiply with the weights, and to update the weights.
+    first layer: to read the rows, to multiply them with the weights, and to update the weights.
     """
 
     def begin(self, order: Array, size: int, works: Mapping[int, tuple[Array, Array]]) -> Callable[[], None]:
@@ -93,11 +103,12 @@ class Assistant(Protocol):
         size
             The number of rows in a batch.
         works
-            For each number of rows B that a batch can have: Z and dZ (1, B, H) of the first layer.
+            For each number of rows B that a batch can have, the buffers for Z and dZ (1, B, H) of the first
+            layer.
         """
 
     def end(self) -> None:
-        """End the epoch, even if an exception has cut it short."""
+        """End the epoch, so that the second thread stops, also if an exception has cut the epoch short."""
 
 
 MakeDescent = Callable[[Architecture, Parameters, Array, float, Sequence[range]], Descent]
@@ -105,16 +116,16 @@ MakeDescent = Callable[[Architecture, Parameters, Array, float, Sequence[range]]
 
 @dataclass(frozen=True)
 class Engine:
-    """A way to compute the first layer, and gradient descent with a step for each row.
+    """A way to compute the first layer, and descent with a step for each row: with NumPy, or compiled.
 
     Attributes
     ----------
     version
         The name and version of the software, recorded with each run.
     make_rows
-        Prepares the rows of a split.
+        Prepares the rows of a split in the format that the engine's first layer reads.
     first_layer
-        Creates the first layer, which multiplies with such rows.
+        Creates the first layer of K networks, given their weights (K, D, H).
     per_sample
         Creates a :class:`Descent`.
     can_descend
@@ -122,12 +133,14 @@ class Engine:
     updates
         Compiled forms of update rules, bitwise equal to those in the table of optimizers.
     first_step
-        Creates a :class:`FirstStep` for a first layer, the optimizer's slots (K, P) and one of ``updates``.
-        It reads rows from ``make_rows`` that are not :class:`DenseRows`; None if the engine has no such code.
+        Creates a :class:`FirstStep`, given a first layer, the optimizer's slots (K, P) and a rule in
+        ``updates``. It reads the rows from ``make_rows``, unless they are :class:`DenseRows`. None if the
+        engine has no such code.
     is_compiled
         Returns whether the code for a kind of training is compiled already; None if nothing is compiled.
     assistant
-        Creates an :class:`Assistant` for such rows, a first layer, and its first step or None.
+        Creates an :class:`Assistant`, given rows as for ``first_step``, a first layer, and a
+        :class:`FirstStep` or None. None if the engine has no such code.
     code_folder
         The folder in which the engine's compiled code is kept; None if none is kept.
     """
@@ -188,10 +201,11 @@ def engine_named(name: str) -> Engine:
 
 
 def per_sample_engine(name: str, architecture: Architecture) -> Engine:
-    """Return the engine that trains an architecture one row at a time.
+    """Return the engine that trains an architecture with a step for each row.
 
-    If the named engine does not support the activations and NumPy does, NumPy computes the descent, and the
-    engine's version says so. If neither does, ``can_descend`` is false, and each row is a batch of its own.
+    If the engine with this name does not support the architecture's activations, and NumPy does, then NumPy
+    takes the steps, and the version of the returned engine says so. If neither supports them, ``can_descend``
+    of the returned engine is false, and training computes each row as a batch of its own.
     """
     engine, numpy = engine_named(name), engine_named("numpy")
     if engine.can_descend(architecture) or not numpy.can_descend(architecture):

@@ -111,7 +111,7 @@ COMPILED: dict[tuple[Callable[..., None], Callable[..., None]], int] = {
 
 
 def number_of(activation: Activation) -> int | None:
-    """Return the number of an activation in :data:`COMPILED`, or None if it is not compiled.
+    """Return the number that stands for an activation in compiled code, or None if it is not compiled.
 
     Leaky ReLUs of all slopes have the same number.
     """
@@ -144,7 +144,7 @@ def compiled(function: Function) -> Function:
 
 
 def inlined(function: Function) -> Function:
-    """Compile a function that is inlined into its callers."""
+    """Compile a function so that its code is copied into each compiled function that calls it."""
     compiled_function: Function = numba.njit(nogil=True, error_model="numpy", forceinline=True)(function)
     return compiled_function
 
@@ -267,7 +267,7 @@ _sum_by_16, _add_sum_by_16 = _row_sum(16)
 
 @inlined
 def row_sum(indices: Array, values: Array, first: int, stop: int, M: Array, H: int, out: Array) -> None:
-    """Write Σ values[i] M[indices[i]] for i in first … stop − 1.
+    """Write the weighted sum of rows of a matrix M: Σ values[i] M[indices[i]] for i in first … stop − 1.
 
     Parameters
     ----------
@@ -278,7 +278,7 @@ def row_sum(indices: Array, values: Array, first: int, stop: int, M: Array, H: i
     H
         The length of its rows, a multiple of :data:`VECTOR`.
     out
-        (H,).
+        The sum (H,).
     """
     if H >= 64:
         _sum_by_64(indices, values, first, stop, M, H, out)
@@ -307,7 +307,7 @@ def padded(rows: int, width: int, dtype: DType) -> Array:
 def compress(
     images: Array, where: Array, table: Array, pointers: Array, columns: Array, values: Array
 ) -> None:
-    """Write the columns and input values of the nonzero pixels of images[where], row by row.
+    """List the nonzero pixels of images[where], row by row: write their columns and their input values.
 
     Parameters
     ----------
@@ -342,10 +342,16 @@ def compress(
 def transpose(
     pointers: Array, columns: Array, values: Array, starts: Array, rows: Array, by_column: Array
 ) -> None:
-    """Write the pixels that :func:`compress` listed row by row, now column by column.
+    """List the pixels column by column, given the lists that :func:`compress` has written row by row.
 
-    The row numbers and values of column d are at starts[d] to starts[d + 1] − 1. ``starts`` is (D + 2,); its
-    last element is only used while the list is written.
+    Parameters
+    ----------
+    pointers, columns, values
+        The lists of :func:`compress`.
+    starts, rows, by_column
+        Written to: column d has the row numbers rows[starts[d] : starts[d + 1]], and the same part of
+        by_column has its values. ``starts`` is (D + 2,); its last element is used only while the lists are
+        written.
     """
     starts[:] = 0
     for i in range(pointers[-1]):
@@ -361,14 +367,14 @@ def transpose(
 
 
 class Tiles:
-    """K matrices (R, H) stored as tiles of :data:`TILE` columns. Each tile is stored row by row, padded.
+    """K matrices (R, H) that are cut into tiles of :data:`TILE` columns. A tile is contiguous, row by row.
 
     Attributes
     ----------
     flat
-        For each matrix its tiles, one after another; the last may be narrower (K, R · width).
+        (K, R · width): for each matrix, one tile after another. The last tile may have fewer columns.
     width
-        H including the padding.
+        H, rounded up to a multiple of :data:`VECTOR`; the columns beyond H are padding.
     """
 
     def __init__(self, matrices: int, rows: int, columns: int, dtype: DType) -> None:
@@ -384,12 +390,12 @@ class Tiles:
         ]
 
     def copy_from(self, k: int, matrix: Array) -> None:
-        """Copy a matrix with R rows and H columns into tiles."""
+        """Copy a matrix (R, H) into the tiles of matrix k."""
         for columns, tile in self._tiles[k]:
             tile[:, : columns.stop - columns.start] = matrix[:, columns]
 
     def copy_to(self, k: int, matrix: Array) -> None:
-        """Copy tiles to a matrix with R rows and H columns."""
+        """Copy the tiles of matrix k to a matrix (R, H)."""
         for columns, tile in self._tiles[k]:
             matrix[:, columns] = tile[:, : columns.stop - columns.start]
 
@@ -406,10 +412,20 @@ def multiply(
     first: int,
     stop: int,
 ) -> None:
-    """Write the columns ``first`` to ``stop`` − 1 of X W of K networks to ``out`` (K, B, H'), C-ordered.
+    """Write the columns ``first`` to ``stop`` − 1 of X W to ``out`` (K, B, H'), for each of K networks.
 
-    ``pointers``, ``columns`` and ``values`` are X, as :func:`compress` writes it. W (K, D · H), H ≥ H', is
-    the flat array of :class:`Tiles`. ``row`` (H,) is a buffer. The columns are those of whole tiles.
+    Parameters
+    ----------
+    pointers, columns, values
+        The rows X, as :func:`compress` writes them.
+    W, H
+        The flat array (K, D · H) of :class:`Tiles`, and H, which is H' with the padding.
+    row
+        A buffer (H,).
+    out
+        C-ordered.
+    first, stop
+        The bounds of whole tiles.
     """
     D, B, out_width = W.shape[1] // H, len(pointers) - 1, out.shape[2]
     for k in range(len(W)):
@@ -476,8 +492,10 @@ def add_transposed_product(
         The weights: (K, D · H), the flat array of :class:`Tiles`, or (K, D · H') row by row.
     tiled
         Whether W is the array of :class:`Tiles`.
+    overwrite
+        Whether W is overwritten.
     first, stop
-        The columns of W to change: those of whole tiles.
+        The bounds of the columns of W to change, those of whole tiles.
     """
     K, B, columns = dZ.shape
     D = len(starts) - 2
@@ -527,17 +545,20 @@ class SparseExamples:
         self._transposed = False
 
     def fill(self, images: Array, where: Array, table: Array) -> None:
-        """Replace the compressed rows held here by those of images[where]; see :func:`compress`."""
+        """Replace the rows by images[where], whose nonzero pixels are listed by :func:`compress`."""
         self.are_filled(len(where))
         compress(images, where, table, *self.by_row)
 
     def are_filled(self, rows: int) -> None:
-        """Note that the buffers have new rows, so many, whose pixels are not listed column by column yet."""
+        """Note that other code has listed this number of new rows in the buffers, row by row.
+
+        :attr:`by_column` must then list their pixels anew.
+        """
         self.rows, self._transposed = rows, False
 
     @property
     def buffers(self) -> tuple[tuple[Array, Array, Array], tuple[Array, Array, Array]]:
-        """The buffers for the pixels row by row, and those for the pixels column by column."""
+        """The arrays for the lists by row, and those for the lists by column, for code that fills them."""
         return (self._pointers, self._columns, self._values), (self._starts, self._rows, self._by_column)
 
     @property
@@ -547,7 +568,7 @@ class SparseExamples:
 
     @property
     def by_column(self) -> tuple[Array, Array, Array]:
-        """The pixels column by column, as :func:`transpose` writes them at the first access."""
+        """The pixels column by column; they are listed by :func:`transpose` when they are first needed."""
         lists = self._starts, self._rows, self._by_column
         if not self._transposed:
             transpose(*self.by_row, *lists)
@@ -558,7 +579,7 @@ class SparseExamples:
 class SparseRows:
     """The rows of a split as lists of their nonzero pixels. For the parameters, see :class:`DenseRows`.
 
-    The images are bytes, and the scaling leaves a 0 at 0.
+    The images must be bytes, and the scaling must leave a 0 at 0.
     """
 
     def __init__(self, images: NDArray[np.uint8], scaling: Scaling, size: int, dtype: DType) -> None:
@@ -569,7 +590,7 @@ class SparseRows:
         self.assistant: Assistant | None = None
 
     def new_examples(self) -> SparseExamples:
-        """Return new buffers for as many rows as :meth:`take` can return."""
+        """Return new buffers for the largest number of rows that :meth:`take` can return."""
         return SparseExamples(*self._shape)
 
     def take(self, where: slice | NDArray[np.intp]) -> SparseExamples:
@@ -589,9 +610,9 @@ class ListedExamples:
 
 
 class ListedRows:
-    """The rows of a split as lists of all their values.
+    """The rows of a split as lists of all their values, for descent row by row, whose code reads only lists.
 
-    They serve for inputs that are not bytes or that the scaling shifts. For the parameters, see
+    They are for inputs that are not bytes, or that the scaling shifts. For the parameters, see
     :class:`DenseRows`.
     """
 
@@ -618,11 +639,11 @@ def make_lists(images: Array, scaling: Scaling, size: int, dtype: DType) -> Spar
 
 
 class SparseFirstLayer:
-    """The first layer for lists of nonzero pixels. Dense rows are multiplied with BLAS.
+    """The first layer for rows that are lists of nonzero pixels. Rows of floats are multiplied with BLAS.
 
     The first call of :meth:`forward` copies W into tiles, and all calls multiply with this copy. From then on
-    :meth:`add_gradient` adds to the copy, and :meth:`write_back` copies it to W. If there is no copy,
-    gradients are added to W itself; this is the case if W is a sum of gradients.
+    :meth:`add_gradient` adds to the copy, and :meth:`write_back` copies it to W. If :meth:`forward` is never
+    called, because W is an array for gradients, there is no copy: then gradients are added to W itself.
     """
 
     def __init__(self, W: Array) -> None:
@@ -635,7 +656,7 @@ class SparseFirstLayer:
         self.assistant: Assistant | None = None
 
     def forward(self, lanes: range, examples: Examples | SparseExamples, out: Array) -> None:
-        """Write X W to ``out`` (K, B, H) for some of the K networks."""
+        """Write X W, the product of rows and weights, to ``out`` (K, B, H), for some of the K networks."""
         if isinstance(examples, Examples):
             self._blas.forward(lanes, examples, out)
             return
@@ -649,7 +670,10 @@ class SparseFirstLayer:
             out[chosen] = Z
 
     def tiles(self, lanes: range) -> Tiles:
-        """Return the copies of W in tiles, after bringing those of these networks up to date."""
+        """Return the copies of W in tiles.
+
+        For these networks, the copies are made first if they are missing or out of date.
+        """
         if self._copies is None:
             lanes_in_all, D, H = self.W.shape
             self._copies = Tiles(lanes_in_all, D, H, self.W.dtype)
@@ -660,7 +684,7 @@ class SparseFirstLayer:
         return self._copies
 
     def buffer_for(self, dZ: Array) -> Tiles:
-        """Return a buffer in tiles for the dZ of one network, the same at each call with so many rows."""
+        """Return a buffer in tiles for the dZ of one network. It is the same for all dZ with as many rows."""
         _, B, H = dZ.shape
         if B not in self._dZ:
             self._dZ[B] = Tiles(1, B, H, dZ.dtype)
@@ -669,7 +693,7 @@ class SparseFirstLayer:
     def add_gradient(
         self, lanes: range, examples: Examples | SparseExamples, dZ: Array, *, empty: float | None = None
     ) -> None:
-        """Add Xᵀ dZ to W for some of the K networks, or overwrite W; see :class:`FirstLayer`."""
+        """Add Xᵀ dZ to W for some of the K networks; if ``empty`` is given, overwrite W with Xᵀ dZ."""
         if isinstance(examples, Examples):
             self._blas.add_gradient(lanes, examples, dZ, empty=empty)
             return
@@ -700,11 +724,11 @@ class SparseFirstLayer:
         np.multiply(W, factor, out=W)
 
     def weights_changed(self) -> None:
-        """Mark the copies as outdated, because other code has changed W."""
+        """Mark the copies of W as out of date, because other code has changed W."""
         self._current.clear()
 
     def write_back(self) -> None:
-        """Copy the weights in tiles to W."""
+        """Copy the weights from the tiles back to W."""
         for lane in self._current:
             assert self._copies is not None
             self._copies.copy_to(lane, self.W[lane])
@@ -727,9 +751,10 @@ RULES: dict[Update, tuple[int, tuple[str, ...]]] = {
 def apply(rule: int, theta: Array, grad: Array, a: Array, b: Array, numbers: Array) -> None:
     """Apply an update rule to some parameters (n,) of one network.
 
-    ``grad`` is their gradient; ``a`` and ``b`` are the first and last array of the optimizer's state. Each
-    array is read and written once. An element is computed by the same operations in the same order as
-    by the rule in :mod:`fnnexp.nn.pieces.optimizers`, so the results are bitwise equal.
+    ``grad`` is their gradient; ``a`` and ``b`` are the first and last array of the optimizer's state.
+    ``numbers`` are the hyperparameters, as from :func:`numbers_of`. Each array is read and written once. An
+    element is computed by the same operations in the same order as by the rule in
+    :mod:`fnnexp.nn.pieces.optimizers`, so the results are bitwise equal.
     """
     lr = numbers[0]
     if rule == MOMENTUM:
@@ -774,9 +799,9 @@ def apply_from(first: int, rule: int, theta: Array, grad: Array, a: Array, b: Ar
 
 
 def numbers_of(update: Update, step: int, hyper: Mapping[str, Array]) -> Array:
-    """Return an update rule's hyperparameters as an array (K, n), as :func:`apply` reads them.
+    """Return an update rule's hyperparameters at a step as an array (K, n), as :func:`apply` reads them.
 
-    Those of Adam include the bias corrections.
+    For Adam, the learning rate includes one of the bias corrections, and the other one is the last number.
     """
     numbers = np.concatenate([hyper[name] for name in RULES[update][1]], axis=1)
     if update is adam:
@@ -791,7 +816,7 @@ MOST_NUMBERS = 5
 
 
 def compiled_update(update: Update) -> Update:
-    """Return the compiled form of an update rule."""
+    """Return a function that applies an update rule in compiled code, called like the rule itself."""
     rule, _ = RULES[update]
 
     def apply_compiled(
@@ -887,14 +912,14 @@ class FirstStep:
         self._numbers, self._decay = np.empty((lanes, 0)), np.empty(lanes)
 
     def begin(self, step: int, hyper: Mapping[str, Array]) -> None:
-        """Begin a step, counted from 1, with these hyperparameters (K, 1)."""
+        """Begin the step with this number, counted from 1, and with these hyperparameters (K, 1), by name."""
         self._numbers = numbers_of(self._update, step, hyper)
         dtype = self._numbers.dtype
         factors = decay_factors(hyper) if "weight_decay" in hyper else np.ones(len(self._numbers))
         self._decay = factors.astype(dtype)
 
     def __call__(self, lanes: range, examples: SparseExamples, dZ: Array) -> None:
-        """Update the W of some of the K networks, whose gradient is Xᵀ dZ for dZ (K, B, H)."""
+        """Update the first layer's weights of these networks, by the gradient Xᵀ dZ of a batch."""
         chosen = slice(lanes.start, lanes.stop)
         W, tiles = self._first.tiles(lanes).flat, self._first.buffer_for(dZ)
         a, b = self._copies[0].flat, self._copies[-1].flat
@@ -917,12 +942,12 @@ class FirstStep:
         step_first_weights(*arguments, 0, tiles.width)
 
     def finish(self, theta: Array, gradients: Array) -> None:
-        """Update the parameters in θ (K, P) other than the first layer's weights."""
+        """Finish the step: update all other parameters in θ (K, P) by their ``gradients`` (K, P)."""
         first, (rule, _) = self._first.W[0].size, RULES[self._update]
         apply_from(first, rule, theta, gradients, self._slots[0], self._slots[-1], self._numbers)
 
     def write_back(self) -> None:
-        """Copy the weights and the optimizer's state to the arrays of the stack."""
+        """Copy the weights and the optimizer's state to the stack. Steps change copies in tiles."""
         self._first.write_back()
         for tiles, slot in zip(self._copies, self._slots, strict=True):
             matrices = slot[:, : self._first.W[0].size].reshape(self._first.W.shape)
@@ -955,7 +980,7 @@ PLAIN = -1
 
 @intrinsic  # type: ignore[untyped-decorator]
 def received(_: Any, signals: Any, at: Any) -> Any:
-    """Return signals[at]; what the other thread wrote before it sent the signal can then be read."""
+    """Return signals[at], sent by the other thread. What it wrote before can be read from then on."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         data = context.make_array(signals)(context, builder, arguments[0]).data
@@ -966,7 +991,7 @@ def received(_: Any, signals: Any, at: Any) -> Any:
 
 @intrinsic  # type: ignore[untyped-decorator]
 def send(_: Any, signals: Any, at: Any, value: Any) -> Any:
-    """Write ``value`` to signals[at], after everything that this thread wrote before."""
+    """Write ``value`` to signals[at], after everything that this thread has written so far."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         data = context.make_array(signals)(context, builder, arguments[0]).data
@@ -978,7 +1003,7 @@ def send(_: Any, signals: Any, at: Any, value: Any) -> Any:
 
 @inlined
 def arrives(signals: Array, at: int, value: int) -> bool:
-    """Wait until signals[at] is at least ``value``; return False after :data:`LONG_WAIT`."""
+    """Wait until signals[at] is at least ``value``; return False after about a millisecond."""
     looks = 0
     while received(signals, at) < value:
         looks += 1
@@ -989,7 +1014,10 @@ def arrives(signals: Array, at: int, value: int) -> bool:
 
 @compiled
 def wait_for(signals: Array, at: int, value: int) -> bool:
-    """Wait as :func:`arrives` does; this function is the one that is compiled for callers in Python."""
+    """Wait until signals[at] is at least ``value``, as :func:`arrives` does, when called from Python.
+
+    Return False if that takes longer than about a millisecond. Compiled code calls :func:`arrives` instead.
+    """
     return arrives(signals, at, value)
 
 
@@ -1007,7 +1035,7 @@ def multiply_together(
 ) -> bool:
     """Compute X W with two threads: signal the assistant to begin, compute the caller's columns, and wait.
 
-    Return False if the assistant has not finished its columns after :data:`LONG_WAIT`.
+    ``phase`` is the value of the signal. Return False if the assistant takes a millisecond longer.
     """
     send(signals, STARTED, phase)
     multiply(rows[0], rows[1], rows[2], W, H, row, out, first, stop)
@@ -1030,7 +1058,7 @@ def add_together(
 ) -> bool:
     """Add Xᵀ dZ to W with two threads: signal the assistant to begin, add the caller's columns, and wait.
 
-    Return False if the assistant has not finished its columns after :data:`LONG_WAIT`.
+    ``phase`` is the value of the signal. Return False if the assistant takes a millisecond longer.
     """
     send(signals, STARTED, phase)
     add_transposed_product(X[0], X[1], X[2], dZ, tiles, H, row, W, how[0], how[1], first, stop)
@@ -1047,8 +1075,8 @@ def step_together(
 ) -> bool:
     """Update W with two threads: signal the assistant to begin, update the caller's columns, and wait.
 
-    ``arguments`` are those of :func:`step_first_weights`. Return False if the assistant has not finished its
-    columns after :data:`LONG_WAIT`.
+    ``arguments`` are those of :func:`step_first_weights`, and ``phase`` is the value of the signal. Return
+    False if the assistant takes a millisecond longer.
     """
     X, dZ, tiles, H, gradient, W, a, b, rule, numbers, decay = arguments
     send(signals, STARTED, phase)
@@ -1071,9 +1099,9 @@ def assist(
     decay: Array,
     how: tuple[bool, bool],
 ) -> bool:
-    """Do the second thread's part of an epoch; return False if a signal of the caller takes long to arrive.
+    """Do the second thread's part of an epoch. Return False if a signal of the caller takes long to arrive.
 
-    The signals say how far the epoch has come, so the next call continues there.
+    Call the function again then: the signals say how far the epoch has come, and the call continues there.
 
     Parameters
     ----------
@@ -1084,11 +1112,12 @@ def assist(
     full, last
         Z and dZ (1, B, H'), and a buffer for tiles of dZ, for full batches and for the last one.
     weights
-        W, and the first and last slot (1, D · H); H; the first column that is the assistant's.
+        W, and the first and last slot (1, D · H); H; the first of the columns that the second thread
+        computes.
     buffers
         A row (H,), and the gradient of some rows.
     rule, numbers, decay
-        As for :func:`step_first_weights`; or :data:`PLAIN`.
+        As for :func:`step_first_weights`; ``rule`` is :data:`PLAIN` for plain descent.
     how
         :data:`TO_TILES`.
     """
@@ -1146,7 +1175,7 @@ class Assistant:
         self._error: BaseException | None = None
 
     def begin(self, order: Array, size: int, works: Mapping[int, tuple[Array, Array]]) -> Callable[[], None]:
-        """Begin an epoch; see :meth:`fnnexp.nn.engines.base.Assistant.begin`."""
+        """Begin an epoch; return the function that the second thread must run."""
         W = self._first.tiles(range(1))
         slots = [W, W] if self._step_of_weights is None else self._step_of_weights.slots
         tiles = {rows: Tiles(1, rows, dZ.shape[2], dZ.dtype).flat for rows, (_, dZ) in works.items()}
@@ -1173,18 +1202,21 @@ class Assistant:
             try:
                 while not self._stopped and not assist(*arguments):
                     time.sleep(0)
-            except BaseException as error:  # raised by the caller, which would otherwise wait for ever
+            except BaseException as error:  # the caller raises it, and does not wait for ever
                 self._error = error
 
         return work
 
     def end(self) -> None:
-        """End the epoch, even if an exception has cut it short."""
+        """End the epoch, so that the second thread stops, also if an exception has cut the epoch short."""
         self._stopped = True
         self._rows.assistant = self._first.assistant = None
 
     def take(self, rows: int) -> SparseExamples:
-        """Wait until the second thread has listed the next batch, of so many rows, and return the batch."""
+        """Wait until the second thread has listed the pixels of the next batch, and return the batch.
+
+        ``rows`` is the number of its rows.
+        """
         examples = self._examples[self._taken % 2]
         self._taken += 1
         self._wait(FILLED, self._taken)
@@ -1192,7 +1224,7 @@ class Assistant:
         return examples
 
     def multiply(self, examples: SparseExamples, W: Tiles, row: Array, Z: Array) -> None:
-        """Write X W to Z (1, B, H), with both threads."""
+        """Write X W, the product of a batch and the first weights, to Z (1, B, H), with both threads."""
         self._phase += 1
         if not multiply_together(
             self._signals, self._phase, examples.by_row, W.flat, W.width, row, Z, 0, self._middle
@@ -1202,7 +1234,7 @@ class Assistant:
     def add_transposed_product(
         self, X: tuple[Array, Array, Array], dZ: Array, buffers: tuple[Array, int, Array], W: Tiles
     ) -> None:
-        """Add Xᵀ dZ to W, with both threads."""
+        """Add Xᵀ dZ, the gradient of the first weights, to W, with both threads."""
         self._phase += 1
         if not add_together(self._signals, self._phase, X, dZ, *buffers, W.flat, TO_TILES, 0, self._middle):
             self._wait(DONE, self._phase)
@@ -1226,7 +1258,7 @@ class Assistant:
 
 
 def reassociated(function: Function) -> Function:
-    """Compile a function that is inlined into its callers, and let the compiler reorder its sums."""
+    """Compile a function as :func:`inlined` does, and let the compiler reorder its sums, which is faster."""
     compiled_function: Function = numba.njit(
         nogil=True, error_model="numpy", forceinline=True, fastmath={"reassoc"}
     )(function)
@@ -1244,7 +1276,10 @@ def inner(a: Array, b: Array) -> Any:
 
 @inlined
 def activate(activation: int, slope: float, Z: Array) -> None:
-    """Overwrite Z with A = f(Z), as in :mod:`fnnexp.nn.pieces.activations`. A NaN stays a NaN."""
+    """Overwrite Z with A = f(Z), as in :mod:`fnnexp.nn.pieces.activations`. A NaN stays a NaN.
+
+    ``activation`` is the number of f in :data:`COMPILED`, and ``slope`` is the slope of a leaky ReLU.
+    """
     number = Z.dtype.type
     zero, half, one, minimum = number(0), number(0.5), number(1), number(-SIGMOID_CLIP)
     scale, scale_alpha = number(SELU_SCALE), number(SELU_SCALE * SELU_ALPHA)
@@ -1278,7 +1313,7 @@ def activate(activation: int, slope: float, Z: Array) -> None:
 
 @inlined
 def times_derivative(activation: int, slope: float, Z: Array, A: Array, dA: Array) -> None:
-    """Overwrite dA with dZ = dA · f′, where f′ is computed from A, and for :data:`NEED_Z` also from Z."""
+    """Overwrite dA with dZ = dA · f′, where f′ is computed from A (and Z for activations in NEED_Z)."""
     number = A.dtype.type
     half, one = number(0.5), number(1)
     scale, scale_alpha = number(SELU_SCALE), number(SELU_SCALE * SELU_ALPHA)
@@ -1444,7 +1479,7 @@ def descend(
 
 
 class RowDescent:
-    """Plain descent one row at a time, as in textbooks; see :class:`fnnexp.nn.engines.base.Descent`."""
+    """Trains K networks by plain gradient descent in compiled code, with a step for each row."""
 
     make_rows = staticmethod(make_lists)
     max_rows = ROWS_AT_ONCE
@@ -1479,7 +1514,7 @@ class RowDescent:
     def descend(self, inputs: Inputs, labels: Array) -> tuple[Array, Array]:
         """Take one step for each of B rows in each of K networks.
 
-        Return the losses (K, B), and whether the predictions were right (K, B), each before the row's step.
+        Return the loss of each row (K, B), and whether its prediction was right (K, B), both before its step.
         """
         losses, hits = np.empty(labels.shape), np.empty(labels.shape, bool)
         for lanes, examples in inputs:
@@ -1509,7 +1544,7 @@ class RowDescent:
         return probabilities(P, row, out=P)
 
     def write_back(self) -> None:
-        """Copy the first weights to the parameters; the other parameters were changed in place."""
+        """Copy the first layer's weights to the parameters. All others are changed there by each step."""
         for copy, W in zip(self._copies, self._W, strict=True):
             W[...] = copy[:, : W.shape[1]]
 
@@ -1519,6 +1554,8 @@ class RowDescent:
 
 def is_compiled(dtype: DType, *, by_row: bool, skips_pixels: bool, update: Update) -> bool:
     """Return whether the code for a kind of training is compiled already, in this process or in the cache.
+
+    If not, the first epoch takes some seconds longer.
 
     Parameters
     ----------

@@ -90,7 +90,7 @@ class Scaling:
 
 
 def mostly_zero(images: Array, scaling: Scaling) -> bool:
-    """Return whether products may omit zero pixels, and so many are zero that this saves time."""
+    """Return whether products may omit the zero pixels of these images and would then be faster."""
     sample = images[:: max(len(images) // SAMPLED_ROWS, 1)]
     return scaling.skips_zeros(images) and bool(np.count_nonzero(sample) < DENSE * sample.size)
 
@@ -143,13 +143,13 @@ class DenseRows:
 
 
 class FirstLayer(Protocol):
-    """The first layer's weights W (K, D, H) of K networks, and an engine's two products with them.
+    """The first layer's weights W (K, D, H) of K networks, and an engine's products with them: X W and Xᵀ dZ.
 
     An engine may use a copy of W; ``weights_changed`` and ``write_back`` synchronize it with W.
     """
 
     def forward(self, lanes: range, examples: Any, out: Array) -> None:
-        """Write X W to ``out`` (K, B, H) for some of the K networks."""
+        """Write X W, the product of rows and weights, to ``out`` (K, B, H), for some of the K networks."""
 
     def add_gradient(self, lanes: range, examples: Any, dZ: Array, *, empty: float | None = None) -> None:
         """Add Xᵀ dZ to W for some of the K networks, with dZ (K, B, H).
@@ -165,11 +165,11 @@ class FirstLayer(Protocol):
         """Discard any copy of W, because other code has changed W."""
 
     def write_back(self) -> None:
-        """Copy the weights to W, if the gradients were added to a copy of W."""
+        """Copy the weights back to W, if gradients were added to a copy of W."""
 
 
 class BlasFirstLayer:
-    """The first layer with BLAS, which multiplies X with the rows of W for the columns in use."""
+    """The first layer with BLAS, which leaves out the rows of W whose inputs are 0 in a whole batch."""
 
     def __init__(self, W: Array) -> None:
         self.W = W
@@ -177,7 +177,7 @@ class BlasFirstLayer:
         self._gradient: Array | None = None
 
     def forward(self, lanes: range, examples: Examples, out: Array) -> None:
-        """Write X W to ``out`` (K, B, H) for some of the K networks."""
+        """Write X W, the product of rows and weights, to ``out`` (K, B, H), for some of the K networks."""
         for lane in lanes:
             W = self.W[lane]
             if examples.used is not None:
@@ -188,15 +188,15 @@ class BlasFirstLayer:
     def add_gradient(
         self, lanes: range, examples: Examples, dZ: Array, *, empty: float | None = None
     ) -> None:
-        """Add Xᵀ dZ to W for some of the K networks, or overwrite W; see :class:`FirstLayer`."""
+        """Add Xᵀ dZ to W for some of the K networks; if ``empty`` is given, overwrite W with Xᵀ dZ."""
         for lane in lanes:
             self._add_gradient(self.W[lane], examples, dZ[lane], empty)
 
     def _add_gradient(self, W: Array, examples: Examples, dZ: Array, empty: float | None) -> None:
-        """Add Xᵀ dZ to W (D, H) for dZ (B, H), or overwrite W with it.
+        """Add Xᵀ dZ to W (D, H) for dZ (B, H); if ``empty`` is given, overwrite W with Xᵀ dZ.
 
-        W is updated a few rows at a time, so that they fit in the cache together with X. Only the rows for
-        the columns in use are computed; the gradient of the others is 0.
+        W is updated a few rows at a time, so that they fit in the cache together with X. A row of W is
+        computed only if its input is not 0 in all examples; otherwise its gradient is 0.
         """
         X, used = examples.X, examples.used
         selected, gradients = self._buffers(W)

@@ -38,9 +38,10 @@ summation."""
 
 
 def can_descend(architecture: Architecture) -> bool:
-    """Return whether all hidden layers have the same activation, and its derivative needs no Z.
+    """Return whether :class:`BlockDescent` can train this architecture.
 
-    :class:`BlockDescent` trains no other network.
+    It can if all hidden layers have the same activation, with a derivative that is computed from A, not from
+    Z.
     """
     is_one = isinstance(architecture.activation, str)
     return is_one and not any(activation.needs_z for activation in activations_of(architecture))
@@ -76,7 +77,7 @@ class BlockDescent:
         lanes, dtype = parameters.theta.shape[0], parameters.theta.dtype
         widths, classes = [n_out for _, n_out in architecture.shapes], architecture.classes
         self.parameters, self.epsilon, self.max_rows = parameters, epsilon, BLOCK
-        assert isinstance(architecture.activation, str)  # others were refused by `can_descend`
+        assert isinstance(architecture.activation, str)  # `can_descend` is false for a tuple
         self.activation = activation_named(architecture.activation, architecture.slope)
         self.block = Workspace(architecture, lanes, BLOCK, dtype)
         # Before step t, row t of `first` is x_t W_1. After step t, row t is −η dZ_t of the first layer. With
@@ -116,7 +117,7 @@ class BlockDescent:
 
         Returns
         -------
-        The losses (K, B), and whether the predictions were right (K, B), each before the step of its row.
+        The loss of each row (K, B), and whether its prediction was right (K, B), both before its step.
         """
         rows, block = labels.shape[1], self.block
         b1 = self.parameters.b[0]
@@ -147,11 +148,11 @@ class BlockDescent:
         return probabilities(self.block.logits[:, :rows], self.block.row[:, :rows])
 
     def _first_output(self, t: int) -> Array:
-        """Return the array (K, 1, H) for the first layer's Z of row t."""
+        """Return the array (K, 1, H) that receives the first layer's pre-activations Z for row t."""
         return self.later.layers[0].A if self.later.layers else self.logits[:, t : t + 1]
 
     def write_back(self) -> None:
-        """Copy all layers after the first to the parameters. Steps change copies of these layers."""
+        """Copy the layers after the first back to the parameters: the steps have changed copies of them."""
         self.later.write_back()
 
     def _step(self, t: int) -> None:
@@ -186,16 +187,16 @@ class BlockDescent:
 
 
 class _LaterLayers:
-    """Copies of the layers after the first, concatenated so that a step needs fewer NumPy calls.
+    """Copies of all layers after the first in common arrays, so that a step needs fewer calls of NumPy.
 
     Attributes
     ----------
     inputs, derivatives
-        The inputs of all later layers (K, 1, Σ (n_in + 1)), and f′ at these inputs.
+        The inputs of all these layers (K, 1, Σ (n_in + 1)), and f′ at these inputs.
     V, dV
-        The parameters of all later layers (K, Σ n_out (n_in + 1)), and their change in a step.
+        The parameters of all these layers (K, Σ n_out (n_in + 1)), and their change in a step.
     layers, backwards
-        The views of each layer, in order and in reverse order.
+        For each layer, views of its parts of the arrays; in order, and in reverse order.
     """
 
     def __init__(self, parameters: Parameters, dZ_last: Array) -> None:
@@ -237,7 +238,7 @@ class _LaterLayers:
                 layer.V[:, :, -1] = b[:, 0]
 
     def write_back(self) -> None:
-        """Copy every W and b to the parameters."""
+        """Copy every layer's W and b from these arrays back to the parameters of the stack."""
         for (W, b), layer in zip(self._pairs, self.layers, strict=True):
             W[...] = layer.W.transpose(0, 2, 1)
             if b is not None:
@@ -246,7 +247,7 @@ class _LaterLayers:
 
 @dataclass(frozen=True, slots=True)
 class _Layer:
-    """Views of one layer after the first, created once, since Python's calls take most of a step's time.
+    """Views of one layer after the first, created once, because Python's calls take most of a step's time.
 
     Attributes
     ----------

@@ -1,7 +1,8 @@
-"""A team of threads that compute parts of a sum, which are then added one after another in their order.
+"""A team of threads that compute the parts of a sum at the same time, and add them in a fixed order.
 
 NumPy, its BLAS and compiled code release Python's lock, so threads of one process use several cores. The
-order of the additions does not depend on the number of threads. So results are bitwise the same with any.
+order of the additions does not depend on the number of threads, and so results are bitwise the same with any
+number.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ Result = TypeVar("Result")
 
 
 class Team:
-    """Some threads, of which the caller is the first; the others wait for work until :meth:`close`.
+    """A team of threads. The caller is the first of them; the others wait for work until :meth:`close`.
 
     Parameters
     ----------
@@ -45,7 +46,7 @@ class Team:
         self.close()
 
     def close(self) -> None:
-        """Wait until the threads have ended."""
+        """Let the other threads finish their tasks and end."""
         for _ in self._threads:
             self._tasks.put(None)
         for thread in self._threads:
@@ -62,7 +63,7 @@ class Team:
         add: Callable[[Result], None],
         size: int | None = None,
     ) -> None:
-        """Call ``add(compute(thread, part))`` for each part.
+        """Call ``add(compute(thread, part))`` for each part; several threads compute at the same time.
 
         Parameters
         ----------
@@ -99,10 +100,10 @@ class Team:
 
 
 class _Work(Generic[Part, Result]):
-    """The parts of one sum, which threads compute at once and add in order.
+    """The parts of one sum, which threads compute at the same time and add in order.
 
-    Each part has a lock, which is released when the part's result has been added. The thread with the next
-    part waits for it.
+    For each part there is a lock, which is released when the part's result has been added. The thread that
+    has computed the next part waits for this lock before it adds its result.
     """
 
     def __init__(

@@ -63,7 +63,10 @@ class Activation:
 
 
 def _row_of(value: float, Z: Array) -> Array:
-    """Return a row (H,) of one value. NumPy's maximum of Z and it is three times as fast as with a number."""
+    """Return a row (H,) in which every element is this value.
+
+    NumPy computes the maximum of Z and such a row three times as fast as the maximum of Z and a number.
+    """
     return np.full(Z.shape[-1:], value, Z.dtype)
 
 
@@ -310,5 +313,5 @@ ACTIVATIONS: Table[Activation] = Table(
 
 
 def activation_named(name: str, slope: float = LEAKY_SLOPE) -> Activation:
-    """Return the activation with this key in :data:`ACTIVATIONS`; a ``leaky_relu`` has this slope."""
+    """Return the activation with this key in :data:`ACTIVATIONS`; ``slope`` is only for ``leaky_relu``."""
     return leaky_relu(slope) if name == "leaky_relu" else ACTIVATIONS[name]

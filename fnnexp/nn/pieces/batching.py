@@ -33,11 +33,14 @@ class Batching:
     shuffle: bool = False
 
     def batch_size(self, n: int) -> int:
-        """Return the number of rows in a batch, for n rows in all."""
+        """Return the number of rows in a batch, if an epoch has n rows."""
         return {"full": n, "mini": min(self.size or n, n), "sample": 1}[self.mode]
 
     def order(self, n: int, seed: int, epoch: int) -> NDArray[np.intp] | None:
-        """Return the order of n rows in an epoch, counted from 1, or None for the file's order."""
+        """Return the order in which an epoch takes n rows, as row numbers; None for the order of the file.
+
+        Epochs are counted from 1.
+        """
         return generator(seed, "order", epoch).permutation(n) if self.shuffle else None
 
 

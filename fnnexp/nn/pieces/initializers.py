@@ -44,7 +44,7 @@ def _truncated_normal(rng: np.random.Generator, shape: tuple[int, ...]) -> Array
 
 
 def _orthogonal(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
-    """Return a random matrix of mean square 1 whose columns (or rows, if there are fewer) are orthogonal.
+    """Return a random matrix with orthogonal columns (or rows, if these are fewer) and a mean square of 1.
 
     The matrix is the Q of the QR decomposition of unit normal draws (Saxe et al. 2014), times √max(n_in,
     n_out). The diagonal of R is made positive, so that Q is uniform among such matrices (Mezzadri 2007).
@@ -175,7 +175,7 @@ class Biases:
     scale: float | None = None
 
     def draw(self, seed: int, layer: int, n_in: int, n_out: int) -> Array:
-        """Return the biases (1, n_out) of one layer."""
+        """Return the initial biases (1, n_out) of one layer."""
         scale = 1 / math.sqrt(n_in) if self.scale is None else self.scale
         if self.distribution == "constant":
             return np.full((1, n_out), scale)
@@ -187,7 +187,10 @@ UnitDraws = Callable[[int, str, int, tuple[int, ...], str], Array]
 
 
 def unit_draws(seed: int, purpose: str, layer: int, shape: tuple[int, ...], distribution: str) -> Array:
-    """Return draws that are not scaled yet, in float64. They depend on these arguments alone."""
+    """Return random draws in float64 before they are scaled: for ``normal``, draws from N(0, 1).
+
+    They depend on these arguments alone. ``distribution`` is a key of :data:`DISTRIBUTIONS`.
+    """
     return DISTRIBUTIONS[distribution](generator(seed, purpose, layer), shape)
 
 
@@ -201,7 +204,7 @@ def draw(
     mean: float = 0.0,
     unit: UnitDraws = unit_draws,
 ) -> Array:
-    """Return draws in float64: unit draws for (seed, purpose, layer), times std, plus the mean.
+    """Return random draws with a standard deviation and a mean, in float64: :func:`unit_draws` · std + mean.
 
     ``unit`` is :func:`unit_draws`, or that function with a cache.
     """

@@ -39,7 +39,7 @@ from fnnexp.nn.pieces.table import Table
 
 
 class Outputs(Protocol):
-    """Return the outputs of the last layer, in ``out`` if given, else in a new array.
+    """A function that returns the outputs of the last layer, in the array ``out`` if it is given.
 
     Z and ``row`` contain what :attr:`Loss.losses_and_hits` has written. ``out`` may be Z.
     """
@@ -55,14 +55,15 @@ class Loss:
     ----------
     losses_and_hits
         ``losses_and_hits(Z, T, epsilon, row)`` returns each row's loss (K, B) float64, and whether its label
-        is the prediction (K, B). It overwrites Z, and the buffer ``row`` (K, B, 1), with what the other two
-        functions read. The label is the largest of a row's targets T.
+        is the prediction (K, B). The label is the class with the largest of the row's targets T. The function
+        overwrites the logits Z, and the buffer ``row`` (K, B, 1), with values that the other two functions
+        read.
     gradient
         ``gradient(Z, T, epsilon, row)`` then overwrites Z with dZ, the gradient of each row's loss.
     outputs
         ``outputs(Z, row, out=None)``, before ``gradient``, returns the outputs; see :class:`Outputs`.
     smoothed
-        The same loss for targets that are not one-hot; None if this one is for any targets.
+        The same loss for targets that are not one-hot; None if this loss allows any targets.
     one_against_all
         Whether each output separates one class from all others, so that smoothed targets are nearer to ½.
     """
@@ -87,7 +88,10 @@ def exponentiate(Z: Array, row: Array) -> None:
 
 
 def probabilities(E: Array, row: Array, out: Array | None = None) -> Array:
-    """Return the softmax E / Σ exp(z), in ``out`` if given; :func:`exponentiate` writes E and ``row``."""
+    """Return the softmax E / ``row``, where :func:`exponentiate` has written E = exp(z) and its sum ``row``.
+
+    The result is in the array ``out`` if it is given.
+    """
     P: Array = np.divide(E, row, out=out)
     return P
 
@@ -256,13 +260,13 @@ def identity(Z: Array, row: Array) -> None:
 
 
 def as_written(A: Array, row: Array, out: Array | None = None) -> Array:
-    """Return a copy of the outputs A, which ``losses_and_hits`` has computed; see :class:`Outputs`."""
+    """Return a copy of the outputs A, which ``losses_and_hits`` wrote over Z; in ``out`` if it is given."""
     copy: Array = np.positive(A, out=out)
     return copy
 
 
 def _hits(Z: Array, T: Array) -> Array:
-    """Return for each row whether the class with the largest logit has the largest target: it is the label.
+    """Return for each row whether the class with the largest logit is the label (has the largest target).
 
     In a tie the first of the classes counts. NaN counts as the largest logit.
     """
@@ -299,7 +303,7 @@ LOSSES: Table[dict[str, Loss]] = Table(
 
 
 class Settings(Protocol):
-    """The settings of a recipe that choose a loss; see :class:`fnnexp.nn.stack.Recipe`."""
+    """The attributes of a :class:`fnnexp.nn.stack.Recipe` that choose a loss."""
 
     @property
     def loss(self) -> str: ...  # noqa: D102
@@ -315,16 +319,16 @@ def output_of(recipe: Settings) -> str:
 
 
 def loss_for(recipe: Settings) -> Loss:
-    """Return the loss of a recipe, in its form for smoothed targets if the recipe has them."""
+    """Return the loss that a recipe chooses; with label smoothing, its form for smoothed targets."""
     loss = LOSSES[recipe.loss][output_of(recipe)]
     return loss.smoothed if loss.smoothed and "label_smoothing" in recipe.options else loss
 
 
 def target_values(loss: Loss, smoothing: Array, classes: int) -> tuple[Array, Array]:
-    """Return two targets for each network: that of every class but the label's, and that of the label's.
+    """Return the target of the wrong classes and the target of the right class, for each network.
 
     ``smoothing`` has the label smoothing s of each network. Both arrays returned have its shape.
     """
     other = smoothing / (2 if loss.one_against_all else classes)
-    # If 1 − s is lost in rounding, the label must still have the largest target, which tells the label.
+    # The largest target marks the label, so it must be the largest even if 1 − s is lost in rounding.
     return other, np.maximum(1 - smoothing + other, np.nextafter(other, 1))

@@ -58,7 +58,7 @@ def splits(validation: bool = True) -> tuple[str, ...]:
 
 
 class Names(Sequence[str]):
-    """The names of the metrics in a record, found anew at each access, as a user may add metrics."""
+    """The names of the metrics in a record, looked up at each access, because users may add metrics."""
 
     def __getitem__(self, index):  # type: ignore[no-untyped-def]
         return names()[index]
@@ -73,7 +73,7 @@ class Names(Sequence[str]):
 class Totals:
     """Sums of the metrics over the rows of a split, for each of K networks.
 
-    ``own`` are the exact names of the user's metrics.
+    ``own`` are the exact names (``name@checksum``) of the user's metrics.
     """
 
     def __init__(self, lanes: int, own: Sequence[str] = ()) -> None:

@@ -47,7 +47,10 @@ class Optimizer:
 
 
 def in_blocks(update: Update) -> Update:
-    """Return an elementwise update rule in a form that computes at most :data:`BLOCK` elements at a time."""
+    """Return an elementwise update rule in a form that computes at most :data:`BLOCK` elements at a time.
+
+    So the elements stay in cache, which is faster.
+    """
 
     @wraps(update)
     def update_in_blocks(

@@ -126,7 +126,7 @@ class Dropout:
         return 0 in self._rates
 
     def begin(self, step: int) -> None:
-        """Prepare the random generators of a step, counted from 1 over all epochs."""
+        """Prepare the random generators for the step with this number, counted from 1 over all epochs."""
         self._generators = {
             (layer, seed): generator(seed, "dropout", step, layer)
             for layer in self._rates
@@ -134,7 +134,7 @@ class Dropout:
         }
 
     def draw(self, rows: int) -> Draws:
-        """Return the uniform draws for the next rows of the step."""
+        """Return uniform random draws for the next rows of the step, which :meth:`mask` turns into masks."""
         return {
             (layer, seed): drawn.random((rows, self._widths[layer]), dtype=np.float32)
             for (layer, seed), drawn in self._generators.items()

@@ -64,12 +64,12 @@ class Schedule:
 
 
 def factors(schedule: Schedule, first_step: int, count: int, steps: int, steps_per_epoch: int) -> Array:
-    """Return the factors (count,) of the learning rate at some steps of a run, in float64.
+    """Return the factors of the learning rate at ``count`` steps of a run, in float64.
 
     Parameters
     ----------
     first_step, count
-        Which steps, counted from 0.
+        The number of the first of these steps, counted from 0; how many steps.
     steps, steps_per_epoch
         The number of steps of the run and of an epoch.
 
@@ -105,7 +105,7 @@ def step(t: Array, steps: int, per_epoch: int, of: Mapping[str, float]) -> Array
 
 
 def exponential(t: Array, steps: int, per_epoch: int, of: Mapping[str, float]) -> Array:
-    """Return γ^e: the rate is multiplied by γ in each epoch, gradually  (Bengio 2012, section 3.1)."""
+    """Return γ^e after e epochs: the rate is gradually multiplied by γ  (Bengio 2012, section 3.1)."""
     return np.power(of["gamma"], t / per_epoch)
 
 
@@ -130,8 +130,8 @@ def cosine(t: Array, steps: int, per_epoch: int, of: Mapping[str, float]) -> Arr
 def one_cycle(t: Array, steps: int, per_epoch: int, of: Mapping[str, float]) -> Array:
     """Return factors that rise linearly from 1 to ``peak`` while p < rise, and then fall linearly to ``end``.
 
-    p is the part of the steps already taken. This is the 1cycle policy of Smith (2018) with one fall;
-    ``optimizer.lr`` is the rate at its start.
+    p is the part of the steps already taken. This is the 1cycle policy of Smith (2018), except that the rate
+    falls only once; ``optimizer.lr`` is the rate at its start.
     """
     p, rise, peak = t / steps, of["rise"], of["peak"]
     up = 1 + (peak - 1) * (p / rise)

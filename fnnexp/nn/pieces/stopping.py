@@ -54,7 +54,7 @@ class Stopping:
         return value + self.min_delta < best
 
     def best_of(self, curve: Iterable[tuple[int, Mapping[str, float]]]) -> tuple[float, int]:
-        """Return the best value of a curve and its epoch, which is 0 if the curve has no epoch.
+        """Return the best value of a metric's curve, and the epoch with this value (0 for an empty curve).
 
         >>> Stopping(3).best_of((e, {"val_loss": loss}) for e, loss in [(1, 0.5), (2, 0.25), (3, 0.25)])
         (0.25, 2)

@@ -37,7 +37,10 @@ class Table(dict[str, V]):
 
     @property
     def is_used(self) -> bool:
-        """Whether the table has any piece, even if only under an exact name (``name@checksum``)."""
+        """Whether the table has any piece.
+
+        In a worker process, pieces may be there under their exact names (``name@checksum``) only.
+        """
         return bool(self) or bool(self._by_exact_name)
 
     def exact(self, name: str) -> str:
@@ -45,7 +48,7 @@ class Table(dict[str, V]):
         return self._exact_names.get(name, name)
 
     def keep(self, exact: str, value: V) -> None:
-        """Enter a user's piece under its exact name only (``name@checksum``). Worker processes do so."""
+        """Enter a user's piece under its exact name only (``name@checksum``), as worker processes need it."""
         self._by_exact_name[exact] = value
 
     def add(self, exact: str, value: V) -> None:
@@ -58,7 +61,7 @@ class Table(dict[str, V]):
         self[name], self._exact_names[name] = value, exact
 
     def remove(self, name: str) -> None:
-        """Remove a user's piece from the choices. Its exact name (``name@checksum``) stays valid."""
+        """Remove the short name of a user's piece. Its exact name (``name@checksum``) stays valid."""
         del self[name], self._exact_names[name]
 
 

@@ -173,14 +173,14 @@ def _probabilities(rng: np.random.Generator) -> list[Array]:
 
 
 class _FixedDropout(reference.Dropout):
-    """Dropout with one mask, which keeps three of five values."""
+    """Dropout with a fixed mask, which keeps three of five values, so that the op has only one input."""
 
     def forward(self, A: Array) -> Array:  # type: ignore[override]
         return super().forward(A, np.where(np.arange(A.size).reshape(A.shape) % 5 < 3, 1 / 0.6, 0.0))
 
 
 class _WithTargets:
-    """The op of a loss with fixed smoothed targets, so that it is a function of outputs or logits alone."""
+    """The op of a loss with fixed smoothed targets, so that the op has only one input."""
 
     def __init__(self, op: CrossEntropy | BinaryCrossEntropy | SquaredError) -> None:
         self.op, self.backward = op, op.backward
@@ -210,12 +210,15 @@ OPERATIONS: Final[dict[str, tuple[Callable[[], _Operation], Draw]]] = {
 
 
 def added_activations() -> list[str]:
-    """Return the names of the activations for training that have no op of their own in `reference`."""
+    """Return the names of the activations that training has, but for which `reference` has no op.
+
+    For example, these are activations that a user has added.
+    """
     return [name for name in ACTIVATIONS if name not in reference.ACTIVATIONS]
 
 
 def operations() -> dict[str, tuple[Callable[[], _Operation], Draw]]:
-    """Return `OPERATIONS`, and one more op for each added activation."""
+    """Return the ops to check by name: `OPERATIONS`, and one for each of the `added_activations`."""
     added = {name: partial(FromTable, ACTIVATIONS[name]) for name in added_activations()}
     return OPERATIONS | {name: (make, _away_from_zero) for name, make in added.items()}
 
@@ -282,7 +285,7 @@ class Example:
 
     @property
     def architecture(self) -> core.Architecture:
-        """The network's architecture in the stacked core."""
+        """The architecture in the form that the stacked core, `fnnexp.nn.network`, has."""
         first, last = ("zeros" if self.has_bias[i] else "none" for i in (0, -1))
         return core.Architecture(12, self.hidden, 10, self.activation, first, last, self.slope)
 
@@ -362,7 +365,7 @@ class _Stacked:
         )
 
     def arrays(self, theta: Array) -> list[Array]:
-        """Return views W1 b1 W2 b2 … of θ (2, P), or of its gradient; their first axis is the 2 networks."""
+        """Return views W1 b1 W2 b2 … of the two networks' parameters θ (2, P), or of their gradient."""
         parameters = core.Parameters(self.architecture, theta)
         return interleaved(parameters.W, parameters.b)
 
@@ -465,7 +468,7 @@ REGULARIZED: Final[dict[str, Example]] = {
 
 
 def losses() -> dict[str, Example]:
-    """Return a network for each loss with each output, with and without label smoothing."""
+    """Return networks that check the losses, by name: each loss and output, with and without smoothing."""
     examples = {}
     for loss, outputs in LOSSES.items():
         for output in outputs:
@@ -478,14 +481,14 @@ def losses() -> dict[str, Example]:
 
 
 def architectures() -> dict[str, Example]:
-    """Return `ARCHITECTURES`, and one more architecture for each added activation."""
+    """Return networks that check the architectures, by name: also one for each of the `added_activations`."""
     return ARCHITECTURES | {f"{name}_32_32": Example((32, 32), name) for name in added_activations()}
 
 
 def checks() -> dict[str, Callable[[str], GradientCheck]]:
-    """Return the available checks by name. Those of the engine `numba` need Numba.
+    """Return the available checks by name. Checks of the engine `numba` are among them if Numba is installed.
 
-    Each engine's per-sample checks omit the activations that its per-sample step does not support.
+    The per-sample checks of an engine leave out activations that its per-sample step does not support.
     """
     by_row = architectures()
     examples = by_row | losses()
@@ -515,7 +518,8 @@ def checks() -> dict[str, Callable[[str], GradientCheck]]:
 def run(names: Sequence[str] | None = None) -> list[GradientCheck]:
     """Run the named checks, or all: each op; then each network op by op, in a stack, and row by row.
 
-    All checks should pass except `KNOWN_WRONG`, which should fail. An unknown name raises a ValueError.
+    All checks should pass except those of `KNOWN_WRONG`, which should fail. An unknown name raises a
+    ValueError.
 
     >>> [(check.name, check.passed) for check in run(["log", "stacked tanh_128_as_published"])]
     [('log', True), ('stacked tanh_128_as_published', False)]

@@ -63,7 +63,7 @@ class Relu:
         return np.maximum(Z, 0.0)
 
     def backward(self, dA: Array) -> Array:
-        """Return dZ, the gradient with respect to Z, given dA, that with respect to A = f(Z)."""
+        """Return dZ, the gradient of the loss with respect to Z, given dA, the one with respect to A."""
         return np.where(self.Z > 0.0, dA, 0.0)
 
 
@@ -76,7 +76,7 @@ class Tanh:
         return self.A
 
     def backward(self, dA: Array) -> Array:
-        """Return dZ, the gradient with respect to Z, given dA, that with respect to A = f(Z)."""
+        """Return dZ, the gradient of the loss with respect to Z, given dA, the one with respect to A."""
         return (1.0 - self.A**2) * dA
 
 
@@ -106,7 +106,7 @@ class Sigmoid:
         return self.A
 
     def backward(self, dA: Array) -> Array:
-        """Return dZ, the gradient with respect to Z, given dA, that with respect to A = f(Z)."""
+        """Return dZ, the gradient of the loss with respect to Z, given dA, the one with respect to A."""
         return self.A * (1.0 - self.A) * dA
 
 
@@ -127,7 +127,7 @@ class LeakyRelu:
         return np.where(Z > 0.0, Z, self.slope * Z)
 
     def backward(self, dA: Array) -> Array:
-        """Return dZ, the gradient with respect to Z, given dA, that with respect to A = f(Z)."""
+        """Return dZ, the gradient of the loss with respect to Z, given dA, the one with respect to A."""
         return np.where(self.Z > 0.0, dA, self.slope * dA)
 
 
@@ -140,7 +140,7 @@ class Elu:
         return np.where(Z > 0.0, Z, np.exp(np.minimum(Z, 0.0)) - 1.0)
 
     def backward(self, dA: Array) -> Array:
-        """Return dZ, the gradient with respect to Z, given dA, that with respect to A = f(Z)."""
+        """Return dZ, the gradient of the loss with respect to Z, given dA, the one with respect to A."""
         return np.where(self.Z > 0.0, 1.0, np.exp(np.minimum(self.Z, 0.0))) * dA
 
 
@@ -163,7 +163,7 @@ class Selu:
         return self.scale * np.where(Z > 0.0, Z, self.alpha * (np.exp(np.minimum(Z, 0.0)) - 1.0))
 
     def backward(self, dA: Array) -> Array:
-        """Return dZ, the gradient with respect to Z, given dA, that with respect to A = f(Z)."""
+        """Return dZ, the gradient of the loss with respect to Z, given dA, the one with respect to A."""
         return self.scale * np.where(self.Z > 0.0, 1.0, self.alpha * np.exp(np.minimum(self.Z, 0.0))) * dA
 
 
@@ -176,7 +176,7 @@ class Softplus:
         return np.logaddexp(0.0, Z)
 
     def backward(self, dA: Array) -> Array:
-        """Return dZ, the gradient with respect to Z, given dA, that with respect to A = f(Z)."""
+        """Return dZ, the gradient of the loss with respect to Z, given dA, the one with respect to A."""
         return _sigmoid(self.Z) * dA
 
 
@@ -189,7 +189,7 @@ class Softsign:
         return Z / (1.0 + np.abs(Z))
 
     def backward(self, dA: Array) -> Array:
-        """Return dZ, the gradient with respect to Z, given dA, that with respect to A = f(Z)."""
+        """Return dZ, the gradient of the loss with respect to Z, given dA, the one with respect to A."""
         return dA / (1.0 + np.abs(self.Z)) ** 2
 
 
@@ -207,7 +207,7 @@ class Gelu:
         return Z * self.S
 
     def backward(self, dA: Array) -> Array:
-        """Return dZ, the gradient with respect to Z, given dA, that with respect to A = f(Z)."""
+        """Return dZ, the gradient of the loss with respect to Z, given dA, the one with respect to A."""
         dU = math.sqrt(2.0 / math.pi) * (1.0 + 0.134145 * self.Z**2)
         return (self.S + 2.0 * self.Z * self.S * (1.0 - self.S) * dU) * dA
 
@@ -221,7 +221,7 @@ class Silu:
         return Z * self.S
 
     def backward(self, dA: Array) -> Array:
-        """Return dZ, the gradient with respect to Z, given dA, that with respect to A = f(Z)."""
+        """Return dZ, the gradient of the loss with respect to Z, given dA, the one with respect to A."""
         return self.S * (1.0 + self.Z * (1.0 - self.S)) * dA
 
 
@@ -233,15 +233,14 @@ class Identity:
         return Z
 
     def backward(self, dA: Array) -> Array:
-        """Return dZ, the gradient with respect to Z, given dA, that with respect to A = f(Z)."""
+        """Return dZ, the gradient of the loss with respect to Z, given dA, the one with respect to A."""
         return dA
 
 
 class FromTable:
-    """A = f(Z) and dZ = f′ dA, elementwise, with the functions of training from the table of activations.
+    """The op of an activation that only the table for training has: A = f(Z) and dZ = f′ dA, elementwise.
 
-    This op is for activations that have no op of their own in this module. Finite differences still test
-    their derivatives.
+    It uses the table's f and f′, because this module has no others. Finite differences still test f′.
     """
 
     def __init__(self, activation: Activation) -> None:
@@ -254,7 +253,7 @@ class FromTable:
         return self.A
 
     def backward(self, dA: Array) -> Array:
-        """Return dZ, the gradient with respect to Z, given dA, that with respect to A = f(Z)."""
+        """Return dZ, the gradient of the loss with respect to Z, given dA, the one with respect to A."""
         derivative = np.empty_like(self.A)
         Z = self.Z if self.activation.needs_z else self.A
         self.activation.derivative(Z, self.A, derivative)
@@ -290,7 +289,7 @@ class Softmax:
         return self.P
 
     def backward(self, dP: Array) -> Array:
-        """Return the gradient dZ (B, C) with respect to the logits, given dP, that of the probabilities."""
+        """Return dZ (B, C), the gradient with respect to the logits, given dP, the one with respect to P."""
         mean: Array = (dP * self.P).sum(axis=1, keepdims=True)
         return self.P * (dP - mean)
 
@@ -330,7 +329,10 @@ class CrossEntropy:
         return losses
 
     def backward(self, d_losses: Array) -> Array:
-        """Return the gradient dP (B, C) with respect to the probabilities, given that of each loss (B,)."""
+        """Return dP (B, C), the gradient with respect to the probabilities.
+
+        ``d_losses`` (B,) is the gradient with respect to the loss of each row.
+        """
         return self.log.backward(-self.T * d_losses[:, None])
 
 
@@ -348,7 +350,10 @@ class BinaryCrossEntropy:
         return losses
 
     def backward(self, d_losses: Array) -> Array:
-        """Return the gradient dZ (B, C) with respect to the logits, given that of each row's loss (B,)."""
+        """Return dZ (B, C), the gradient with respect to the logits.
+
+        ``d_losses`` (B,) is the gradient with respect to the loss of each row.
+        """
         return (Sigmoid().forward(self.Z) - self.T) * d_losses[:, None]
 
 
@@ -362,7 +367,10 @@ class SquaredError:
         return losses
 
     def backward(self, d_losses: Array) -> Array:
-        """Return the gradient dA (B, C) with respect to the outputs, given that of each row's loss (B,)."""
+        """Return dA (B, C), the gradient with respect to the outputs.
+
+        ``d_losses`` (B,) is the gradient with respect to the loss of each row.
+        """
         return self.difference * d_losses[:, None]
 
 
@@ -381,7 +389,11 @@ LOSSES: Final[dict[str, str]] = {
 
 
 def targets(y: Indices, classes: int, smoothing: float, answers: int) -> Array:
-    """Return (1 − s) onehot(y) + s / answers in (B, C), for smoothing s (Szegedy et al., 2016, §7)."""
+    """Return the targets (B, C) of rows with labels y: (1 − s) onehot(y) + s / answers.
+
+    This is label smoothing (Szegedy et al., 2016, §7). s is `smoothing`. `answers` is C, or 2 for a loss that
+    separates each class from all others.
+    """
     return (1.0 - smoothing) * np.eye(classes)[y] + smoothing / answers
 
 
@@ -410,12 +422,12 @@ ACTIVATIONS: Final[dict[str, Callable[[], ActivationOp]]] = {
 
 
 def activation_op(name: str, slope: float = 0.01) -> ActivationOp:
-    """Return a new op of an activation, from this module or else from the table of activations for training.
+    """Return a new op of an activation. If this module has none, it is a :class:`FromTable`.
 
     Raises
     ------
     ValueError
-        If neither has the name.
+        If the table of activations for training does not have the name either.
     """
     if name == "leaky_relu":
         return LeakyRelu(slope)
@@ -478,9 +490,9 @@ class Network:
         self.smoothing = smoothing
 
     def forward(self, X: Array, masks: Sequence[Array] | None = None) -> Array:
-        """Return the outputs P (B, C) of the images X (B, D): with softmax, their probabilities.
+        """Return the outputs P (B, C) for the images X (B, D): with softmax, the probabilities.
 
-        With dropout, masks are those of the inputs (B, D) and of each hidden layer (B, H).
+        With dropout, the masks are one for the inputs (B, D) and one for each hidden layer (B, H).
         """
         A = np.asarray(X, dtype=np.float64)
         self.has_masks = masks is not None
@@ -544,7 +556,7 @@ class Regularization:
     l2, l1 : the penalty (l2 / 2) ΣW² + l1 Σ|W| on all weights, added to the mean loss
     clip_norm : the largest norm of the gradient; a longer one is scaled (Pascanu et al., 2013)
     max_norm : the largest norm of a column of W after a step (Srivastava et al., 2014)
-    masks : returns the masks of `Network.forward` for the number of a step, from 1, and of rows
+    masks : masks(step, rows) returns the masks of `Network.forward`; steps are counted from 1
     """
 
     l2: float = 0.0
@@ -558,7 +570,10 @@ class Regularization:
         return sum(self.l2 / 2 * float((W**2).sum()) + self.l1 * float(abs(W).sum()) for W in network.W)
 
     def penalized(self, network: Network, dWs: Sequence[Array], rows: int) -> list[Array]:
-        """Return the gradients dWs of a batch of so many rows, plus those of the penalty."""
+        """Return the gradients dWs plus the gradients of the penalty.
+
+        If a step uses the sum of the gradients of the `rows` of a batch, the penalty is multiplied by `rows`.
+        """
         factor = rows if network.reduction == "sum" else 1
         return [
             dW + factor * (self.l2 * W + self.l1 * np.sign(W)) for W, dW in zip(network.W, dWs, strict=True)
