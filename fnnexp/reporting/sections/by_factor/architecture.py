@@ -32,10 +32,8 @@ TITLE = "By architecture, initializer and batching"
 def section(runs: pd.DataFrame, ranking: Ranking | None = None) -> Section:
     """Return the section on the ranking metric by architecture, initializer and batching.
 
-    If the ranking metric is a loss or a time, the heat map shows an accuracy.
-
-    If other factors vary and these three do not, each table would have one cell, and the leaderboard has all
-    of them. Then the section has no blocks.
+    If the ranking metric is a loss or a time, the heat map shows an accuracy. The section has no blocks if
+    only other factors vary: each table would have one cell, and the leaderboard shows all of them.
     """
     ranking, runs = ranking or ranking_of(runs), averaged(runs)
     metric, cells = matching_accuracy(runs, ranking), table(runs, ranking)
@@ -100,7 +98,8 @@ def _cell(numbers: dict[str, Any], trials: int, best_values: str, ranking: Ranki
 def tables(runs: pd.DataFrame, cells: pd.DataFrame) -> Iterator[Table | Text]:
     """Yield the tables to show, one per combination of the factors other than arch, init and batching.
 
-    At most :data:`MOST_TABLES` are shown, and a sentence has the number of the rest.
+    `cells` is the result of :func:`table`. At most :data:`MOST_TABLES` tables are shown, and a sentence has
+    the number of the rest.
     """
     factors = others(runs)
     levels = [cells.index.get_level_values(name) for name in factors]
