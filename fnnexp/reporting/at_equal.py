@@ -161,9 +161,10 @@ def cost_of_an_epoch(runs: pd.DataFrame, unit: str) -> pd.Series:
 
 
 def _at_epoch(runs: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
-    """Return the runs with the metrics that each trial had, in its curves, at the end of its `epoch`.
+    """Return the runs with each trial's metrics at the end of the epoch in its column `epoch`.
 
-    The best validation accuracy is the best until then. Trials whose `epoch` is missing are unchanged.
+    The metrics are taken from the curves; the best validation accuracy is the best until then. Trials whose
+    `epoch` is missing are unchanged.
     """
     ends = runs.dropna(subset="epoch").astype({"trial": "str"}).set_index("trial")["epoch"]
     end = curves["trial"].map(ends).astype("Int64")

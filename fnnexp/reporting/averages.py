@@ -76,7 +76,7 @@ def carried_forward(
 
 
 def last_epochs(runs: pd.DataFrame) -> pd.Series:
-    """Return the last epoch of each finished trial (float64): where it stopped early, or else all `epochs`.
+    """Return the last epoch of each finished trial (float64): that of stopping early, or else `epochs`.
 
     Frames that have each option only at its best number of epochs (:func:`fnnexp.results.numeric.at_best`)
     call this number `best epochs`. The result is NaN where the last epoch is unknown.
@@ -115,7 +115,7 @@ def of_values(rows: pd.DataFrame, metric: str, axes: Sequence[str]) -> pd.DataFr
 
 
 def of_ends(runs: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Return an accuracy and the training time at the end, means over the finished seeds of each option.
+    """Return the final accuracy and the training time of each option, as means over the finished seeds.
 
     There is a row for each arch, init and batching (labels). The columns `mean`, `low` and `high` are as in
     :func:`of_curves`, and `time` is in seconds.

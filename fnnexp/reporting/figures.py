@@ -86,9 +86,9 @@ def shared_scale(
 def of_the_best(finished: pd.DataFrame, ranking: Ranking) -> tuple[pd.DataFrame, str]:
     """Return the trials of the best options, few enough for a figure, and a sentence on what they are.
 
-    A figure has a panel or a line for each architecture, initializer and batching mode. Of each of these
-    factors, the :data:`MOST_OPTIONS` options whose best trials are best are kept. If no factor has more
-    options, all trials are returned and the sentence is empty.
+    A figure has a panel or a line for each architecture, initializer and batching mode. If there are more
+    than :data:`MOST_OPTIONS` of one kind, only those with the best trials are kept. If there are not, all
+    trials are returned and the sentence is empty.
     """
     notes = []
     goodness = ranking.goodness(finished[ranking.metric])

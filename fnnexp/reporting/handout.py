@@ -171,7 +171,7 @@ def _table(document: Document, most: int) -> list[Block]:
 
 
 def _width(table: Table) -> int:
-    """Return the width of a table in characters: of each column the longest cell, and two for the gap."""
+    """Return the width of a table in characters: the longest cell of each column, and the gaps."""
     rows = [[*table.head], *([cell.text for cell in row] for row in table.rows)]
     return sum(max(map(len, column)) + 2 for column in zip(*rows, strict=True))
 
@@ -192,7 +192,7 @@ def _first(blocks: Sequence[Block], most: int, what: str, where: str) -> list[Bl
 
 
 def _texts(block: Block) -> Iterator[str]:
-    """Yield the text of a block as it takes room on the page; a table or a figure has none."""
+    """Yield the paragraphs of a block, to count their lines; a table or a figure has none."""
     if isinstance(block, Items):
         yield " · ".join(block.texts)
     elif isinstance(block, Text | Code):

@@ -135,14 +135,14 @@ class Comparison:
 
 
 class Check(NamedTuple):
-    """Whether one option also beats the other values at which another option was good in tuning.
+    """The result of a check: whether an option that beats another also beats the other's next-best draws.
 
     Attributes
     ----------
     result
         One of :data:`PASSED`, :data:`FAILED` and :data:`MISSING`, or "" if there was no check.
     p
-        The largest p value of the tests against the other option's draws with these values.
+        The largest p value of the tests against these draws (combinations of values that tuning tried).
     """
 
     result: str
@@ -345,8 +345,8 @@ def with_checks(table: pd.DataFrame, found: Sequence[Comparison]) -> pd.DataFram
 def needed(comparison: Comparison) -> list[tuple[int, int]]:
     """Return the draws whose trials the checks need, as pairs of the indices of a level and of its draw.
 
-    A level that the best level seems to beat needs its contenders, except the chosen draw, which is compared
-    anyway.
+    Of a level that the best level seems to beat, these are the contenders (the best draws in tuning) without
+    the chosen one, which is compared anyway.
     """
     groups = _groups(comparison)
     if len(groups) < 2:
@@ -404,7 +404,7 @@ def _against_others(by_name: Mapping[str, pd.DataFrame], ranking: Ranking) -> li
 
 
 def _check(comparison: Comparison, winner: int, loser: int) -> Check:
-    """Return whether the level `winner` also beats the other contenders of `loser` than its chosen draw."""
+    """Return whether the level `winner` also beats the contenders of `loser` that tuning did not choose."""
     own, p_values = comparison.own(winner), [0.0]
     own = own[own["status"] == "finished"]
     for draw in comparison.levels[loser].contenders(comparison.ranking)[1:]:
@@ -459,7 +459,7 @@ def expected_best(values: Sequence[float] | np.ndarray, count: int) -> float:
 def end_of_range(level: Level, key: str) -> str:
     """Return "lowest tried" or "highest tried" if tuning chose this value of the key, else "".
 
-    Then a value beyond those that were tried may be better.
+    In that case, a value beyond those that were tried may be better.
     """
     tried = level.draws[key]
     if level.chosen is None or is_bool_dtype(tried) or not is_numeric_dtype(tried) or tried.nunique() < 3:

@@ -64,7 +64,7 @@ def _shares(pixels: int, parts: int) -> NDArray[np.float64]:
 def points(x: Numbers, labels: NDArray[np.uint8]) -> list[str]:
     """Return lines of text that draw points x (n, 2) in the plane, with the ends of both axes.
 
-    A character shows the class of most points at its place; see :data:`NAMES`.
+    A character stands for the class that most points at its place have: 0 to 9, then a to z.
     """
     columns, lines = CANVAS
     low, high = x.min(axis=0).astype(float), x.max(axis=0).astype(float)

@@ -188,7 +188,7 @@ class DataSet:
         return scaled
 
     def _rows(self) -> list[str]:
-        """Return lines that show rows: images or points, or else the ranges of inputs."""
+        """Return lines of text that show rows as images or points, or else the ranges of the inputs."""
         if self.side is not None:
             titles = [class_title(self.class_names, label) for label in self.y[self.samples].tolist()]
             return characters.images(self._images(), titles)
@@ -203,7 +203,7 @@ class DataSet:
 
 
 def show(command: Command, notes: Sequence[str] = ()) -> DataSet:
-    """Return the data set that a command trains on, as a trial would have it.
+    """Return the data set that the trials of a command train on.
 
     If the command says nothing about the scale and the default does not fit, the data is shown with a scale
     that does, and a note says so.
@@ -321,7 +321,7 @@ def _wrapped(text: str, name: str) -> list[str]:
 
 
 def _table(classes: pd.DataFrame, names: Sequence[str]) -> list[str]:
-    """Return the lines of the table of classes, with a bar for each number of training rows."""
+    """Return the lines of a table of how many rows each class has, with a bar for its training rows."""
     titles = [
         cut(f"{number} {printable(names[number])}", MOST_TITLE) if names else f"class {number}"
         for number in range(min(len(classes), MOST_CLASSES))

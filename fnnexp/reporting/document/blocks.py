@@ -72,7 +72,7 @@ class Table(NamedTuple):
     Attributes
     ----------
     title, head, rows
-        The content.
+        The title, the headings of the columns, and the rows of cells.
     names
         The number of leading columns that contain names; they are left-aligned.
     folds

@@ -114,7 +114,7 @@ def _anchors(titles: Sequence[str]) -> list[str]:
 
 
 def _column_classes(table: Table) -> list[Markup]:
-    """Return the HTML class of the cells of each column: that of numbers, of verdicts, or none."""
+    """Return the class attribute of the cells of each column."""
     number, verdict, neither = Markup(" class='n'"), Markup(" class='verdict'"), Markup("")
     return [
         number if table.is_number(i) else verdict if name == "verdict" else neither
@@ -133,7 +133,7 @@ def _table_class(table: Table) -> Markup:
 
 
 def _cell_html(cell: Cell) -> Markup:
-    """Return the content of a table cell as HTML. A number has its exact value, by which the page sorts."""
+    """Return the content of a table cell as HTML. A number gets its exact value, by which the page sorts."""
     if cell.value is None or math.isnan(cell.value):
         return Markup.escape(cell.text)
     return Markup("<data value='{}'>{}</data>").format(repr(float(cell.value)), cell.text)
@@ -201,7 +201,7 @@ def _steps(blocks: Iterable[Block]) -> Steps:
 
 
 def _marks(figure: Figure, steps: Steps) -> Markup:
-    """Return the marks of a figure as JSON for a script element. `<` is escaped, because it could end it.
+    """Return the marks of a figure as JSON for a script element, which an unescaped `<` could end.
 
     A mark is a list of the index of its kind (its quantity, the names of its numbers and its size), the index
     of its options, one index each for its x, its y and each of its numbers, and its seed if it is a single

@@ -41,7 +41,7 @@ UNIFORM_LOSS = math.log(10)  # cross-entropy of a uniform guess over ten classes
 
 
 def curves(runs: pd.DataFrame, curves: pd.DataFrame, metric: str, *, across: int = COLUMNS) -> Picture | None:
-    """Return a figure of a metric by epoch: a line per initializer, means over seeds with 95% intervals.
+    """Return a figure of a metric's curves, the means over seeds with their 95% intervals.
 
     There is one panel per architecture and batching mode. Two or three batching modes are the columns of a
     grid whose rows are the architectures; otherwise the panels fill rows.

@@ -88,7 +88,8 @@ def by_epoch(points: pd.DataFrame, title: str, *, log: bool) -> Picture | None:
     Parameters
     ----------
     points
-        The columns `arch layer batching init epoch mean low high`, the names as categories.
+        The columns `arch layer batching init epoch mean low high`, of which `arch`, `batching` and `init` are
+        categorical.
     title
         The title of the y axis.
     log

@@ -79,8 +79,8 @@ def lines(rows: pd.DataFrame, metric: str, axis: str) -> Picture | None:
     Returns
     -------
     Picture or None
-        Means over the finished seeds with their 95% intervals. A circle marks the best value of a line. A
-        cross at the bottom of a panel marks a value at which trials diverged. None if no trial finished.
+        Means over the finished seeds with their 95% intervals. A circle is around the best value of a line; a
+        cross at the bottom of a panel a value at which trials diverged. None if no trial finished.
     """
     at, best = f"at {axis}", f"best {axis}"
     points = averages.of_values(rows, metric, [at, best])

@@ -178,8 +178,8 @@ def _texts(figure: Figure) -> Iterator[tuple[Text, Artist | None]]:
 def _placed(figure: Figure, each: Drawn, option: int) -> blocks.Mark:
     """Return a mark for the page, with its data coordinates converted to those of the SVG.
 
-    They count from the top left corner, and points beyond the axes are moved to their edge. `option` is the
-    index of the mark's options.
+    These count from the top left corner. Points beyond the axes are moved to the edge of the axes. `option`
+    is the index of the mark's options.
     """
     each.ax.get_xlim(), each.ax.get_ylim()  # Matplotlib computes the limits only in these calls
     unit = SVG_DPI / figure.dpi
@@ -238,7 +238,10 @@ def svg(figure: Figure, label: str) -> str:
 
 
 def _with_palette(found: re.Match[str]) -> str:
-    """Return a PNG, found as base 64 in an SVG, with a palette if it has few colours and so gets smaller."""
+    """Return a PNG in base 64, made smaller by a palette if it has at most 256 colours.
+
+    `found` is the match of a pattern that finds the PNG in an SVG.
+    """
     image = Image.open(io.BytesIO(base64.b64decode(found[0]))).convert("RGBA")
     colours, places = np.unique(np.asarray(image).reshape(-1, 4), axis=0, return_inverse=True)
     if len(colours) > 256:

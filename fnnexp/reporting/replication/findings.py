@@ -315,7 +315,8 @@ def _figure(name: str, caption: str, panels: Sequence[Panel]) -> Figure:
 def which(rows: pd.DataFrame, experiment: str) -> str:
     """Return sentences on which of two versions of a program computed the published numbers.
 
-    It is told if few rows are apart from our results with one version, and many with the other.
+    It is clear if at most a tenth of the published rows have the verdict `apart` with one version, and at
+    least half of them with the other.
     """
     by_program = {
         row["program"]: row for row in summary(rows[rows["experiment"] == experiment]).to_dict("records")

@@ -35,7 +35,7 @@ BORNE_OUT, IN_PART, NOT_BORNE_OUT, OPEN = "borne out", "in part", "not borne out
 """The verdicts. A difference of accuracies is open if its 95% interval contains 0."""
 
 MOST, FEW = 0.5, 0.1
-"""A layer counts as saturated if at least the share MOST of its activations are; if at most FEW are, not."""
+"""A layer counts as saturated if at least the share MOST of its activations are, as free if at most FEW."""
 
 FOLD = 2.0
 """A standard deviation that changes by less than this factor from first to last layer counts as kept."""

@@ -24,7 +24,7 @@ TITLE = "Curves"
 
 
 def section(runs: pd.DataFrame, curves: pd.DataFrame, ranking: Ranking | None = None) -> Section:
-    """Return the section with the curves of accuracy and loss, on the split of the ranking metric.
+    """Return the section with the curves of accuracy and loss on the rows by which trials are ranked.
 
     Curves of one epoch are a table instead of figures of single points.
     """

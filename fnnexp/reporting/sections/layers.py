@@ -296,9 +296,9 @@ def _idle_in_percent(points: pd.DataFrame) -> pd.DataFrame:
 
 
 def _drawn_layers(points: pd.DataFrame) -> pd.Series:
-    """Return whether to draw each point: of the first, middle and last layer, or of all if these are few.
+    """Return whether each point is drawn.
 
-    Few are at most :data:`LAYERS`.
+    If a network has more than :data:`LAYERS` layers, only its first, its middle and its last layer are.
     """
     keys = [points["arch"], points["quantity"]]
     first = points["layer"].groupby(keys, observed=True).transform("min")

@@ -117,7 +117,7 @@ def stopped_early(runs: pd.DataFrame) -> list[str]:
 
 
 def pruned(runs: pd.DataFrame) -> list[str]:
-    """Return sentences on the trials that a search pruned: how many, when, and what this does to answers."""
+    """Return sentences on the trials that a search pruned: how many, when, and what this means."""
     if "pruned_epoch" not in runs or runs["pruned_epoch"].isna().all():
         return []
     counts = runs["pruned_epoch"].value_counts().sort_index()
@@ -225,7 +225,7 @@ DOUBTS = {
         "sweep ran. Trials of one stack share its time, so ± does not show how much times vary."
     ),
 }
-"""Caveats about a metric, given what its rows are called. The key is the first word of the metric's name."""
+"""Caveats about a metric, {0} being the noun for its rows. The key is the first word of the metric's name."""
 
 
 def followers(runs: pd.DataFrame) -> list[str]:

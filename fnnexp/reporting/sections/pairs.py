@@ -173,7 +173,7 @@ def section(runs: pd.DataFrame, findings: Findings) -> Section:
 
 
 def weaker_pairs(runs: pd.DataFrame) -> list[str]:
-    """Return a note if some initializers draw from different distributions, so that seeds pair them less."""
+    """Return a note if some initializers draw from different distributions, which a seed pairs less well."""
     kinds = seeds.unpaired_draws(runs)
     if not kinds:
         return []

@@ -116,9 +116,9 @@ def section(
 ) -> Section:
     """Return the section that answers the questions of `compare` or `until` and names the best configuration.
 
-    `runs` and `findings` are those that :func:`questions.rows_and_findings` returns. `asked` has the answers
-    to these questions, if any were asked. `notes` say what is compared. `tuned` are the keys that were tuned
-    for each option; `runs` have no columns of these keys. The terminal does not show the evidence.
+    `runs` and `findings` are those that :func:`questions.rows_and_findings` returns. `notes` say what is
+    compared. `tuned` are the keys that were tuned for each option, which these rows lack. The terminal does
+    not show the evidence.
     """
     answered = asked is not None and asked.covers(findings.configurations)
     figure = None if _only_seeds(findings.configurations) else from_leader.from_leader(findings)
@@ -136,7 +136,7 @@ def section(
 
 
 def sentences(runs: pd.DataFrame, findings: Findings, *, tuned: Sequence[str] = ()) -> list[str]:
-    """Return the whole answer in sentences: which options are best, what limits this, and the evidence.
+    """Return the sentences that say which options are best, and the sentences with evidence.
 
     `findings` is the result of :func:`fnnexp.results.comparisons.findings` for the same trials; `tuned` is as
     for :func:`section`.
@@ -302,7 +302,7 @@ def _by_factor(runs: pd.DataFrame, findings: Findings) -> dict[str, OfFactor]:
         if not (pairs["cells"] == number).all():
             where = "On average over the combinations that both finished, "
         text = _best(runs, ranked, findings._replace(with_leader=pairs), where=where, brief=True)
-        if factor != "init":  # which has an answer in every combination
+        if factor != "init":  # init has an answer for each combination, made by _by_cell
             wins = _wins(ranked[0], runs, options, findings)
             count = "each" if wins == number else str(wins)
             text += f" {ranked[0].name} has the best mean in {count} of {number} combinations."
@@ -653,10 +653,10 @@ def _few(names: Sequence[str]) -> str:
 def _by_cell(
     cells: pd.DataFrame, finished: Sequence[Configuration], tried: Sequence[Configuration]
 ) -> list[str]:
-    """Return a sentence on how many combinations of the other factors each initializer leads in.
+    """Return a sentence that counts the combinations of the other factors in which each initializer is best.
 
-    It says in how many of them the lead is significant. Combinations do not count if nothing learned or if no
-    two initializers share a seed.
+    It also counts those in which its lead is significant. Combinations do not count if nothing learned or if
+    no two initializers share a seed.
     """
     cells = cells[cells["seeds"] > 0]
     others = [str(name) for name in cells.columns[: list(cells.columns).index("a")]]

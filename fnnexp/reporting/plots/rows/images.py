@@ -143,7 +143,8 @@ def _tiled(
 ) -> tuple[Picture, float]:
     """Return a figure of square images (n, S, S, 3) on a grid, and the height at which its last row ends.
 
-    Inches: an image is `tile` wide, `gap` is between columns and between rows, and `below` the last row.
+    In inches, an image is `tile` wide, `gap` is the space between columns and between rows, and `below` the
+    space under the last row.
     `about` is a noun for an image, and the values that the page shows of each. All images are drawn as one
     transparent image, so a hundred images take no longer than one.
     """

@@ -38,7 +38,7 @@ REST = "The rest compares all configurations with each other, which takes more s
 ALL = (
     "The tables and figures below test the same pairs as a report of any sweep does, which takes more seeds."
 )
-"""The sentence before the rest of the report, if the questions are some of all pairs, or all of them."""
+"""The sentence before the rest of the report: ALL if the questions were about all pairs, otherwise REST."""
 
 
 class Answers(NamedTuple):
