@@ -128,9 +128,9 @@ def _facts(document: Document, runs: pd.DataFrame) -> list[Block]:
 
 
 def _title_of_table(document: Document) -> str:
-    """Return the title above the table: that of the section of the first table that the terminal shows.
+    """Return the title above the table: that of the section from which the table comes.
 
-    If this is a table of the answer, it lists the questions that were asked, and its title says so.
+    A table from the answer lists the questions that were asked, so its title is :data:`QUESTIONS`.
     """
     within = (
         section.title

@@ -265,7 +265,7 @@ def spreads(
     bins
         The ends of the bins.
     signed
-        Whether values have their sign; otherwise their absolute values are meant.
+        Whether values count with their sign; otherwise their absolute values count.
 
     Returns
     -------

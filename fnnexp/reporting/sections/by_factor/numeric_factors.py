@@ -121,9 +121,9 @@ def _best_values(runs: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
 
 
 def _together(best: pd.DataFrame, axes: Sequence[str]) -> str:
-    """Return sentences on where the first few rows of `best` (see :func:`_best_values`) are best.
+    """Return sentences on the values of the numeric factors at which a few combinations of others are best.
 
-    A row is a combination of the other factors, and its sentence has the best value of each numeric factor.
+    Each of the first few rows of `best` (see :func:`_best_values`) gets a sentence.
     """
     texts = []
     for cell in best.head(MOST_NAMED).to_dict("records"):
@@ -141,7 +141,7 @@ def _file(*axes: str) -> str:
 
 
 def sentences(axis: str, optima: Sequence[Optimum]) -> list[str]:
-    """Return sentences on the best values of a factor, one optimum for each combination of other factors.
+    """Return sentences on the best values of a factor in each combination of the other factors.
 
     They say which values may be as good, where the best one is at the end of the tried range, so that a value
     beyond it may be better, and at which values trials diverged.
