@@ -32,8 +32,10 @@ TITLE = "By architecture, initializer and batching"
 def section(runs: pd.DataFrame, ranking: Ranking | None = None) -> Section:
     """Return the section on the ranking metric by architecture, initializer and batching.
 
-    If the ranking metric is a loss or a time, the heat map shows an accuracy. The section has no blocks if
-    only other factors vary: each table would have one cell, and the leaderboard shows all of them.
+    If the ranking metric is a loss or a time, the heat map shows an accuracy.
+
+    If other factors vary and these three do not, each table would have one cell, and the leaderboard has all
+    of them. Then the section has no blocks.
     """
     ranking, runs = ranking or ranking_of(runs), averaged(runs)
     metric, cells = matching_accuracy(runs, ranking), table(runs, ranking)
