@@ -34,17 +34,17 @@ UNKNOWN = {
 
 
 class AtEqual(NamedTuple):
-    """Trials with their results at the epochs at which their batching modes had cost the same.
+    """Trials as they were when their batching modes had cost the same, and these costs.
 
     Attributes
     ----------
     runs
-        The frame that :func:`at_equal` returns.
+        The trials: a frame of runs with the metrics at these epochs, as :func:`at_equal` returns it.
     costs
-        A row for each batching mode in each cell (combination of the other factors). The columns are the
-        other factors; `batching`; `cost`, of an epoch; `epochs`, the number that were trained; `budget`
-        (float64, NaN if unknown); `epoch` (Int64), at which the mode was cut, 0 if no epoch ended within the
-        budget.
+        A row for each batching mode in each combination of the other factors. The columns are the other
+        factors; `batching`; `cost`, of one epoch; `epochs`, the number that were trained; `budget`, the cost
+        up to which the modes are compared (float64, NaN if unknown); `epoch` (Int64), the last epoch within
+        the budget, 0 if there is none.
     """
 
     runs: pd.DataFrame
@@ -53,18 +53,19 @@ class AtEqual(NamedTuple):
 
 @validate_frames
 def at_equal(runs: pd.DataFrame, curves: pd.DataFrame, unit: str) -> pd.DataFrame:
-    """Return the trials as they were when their batching modes had cost the same.
+    """Return the trials with the metrics that they had when their batching modes had cost the same.
 
-    In each cell (combination of the other factors), the budget is the total cost of the mode that was trained
-    least. Each mode is compared at its last epoch within the budget, the same epoch for all its seeds.
+    In each cell (combination of the other factors), the budget is the total cost of the mode that cost least.
+    Each mode is compared at its last epoch within the budget, the same epoch for all its seeds.
 
     Parameters
     ----------
     runs, curves
         The frames of :func:`fnnexp.runs` and :func:`fnnexp.curves` for one experiment, or some of their rows.
     unit
-        `epochs`, `updates` (steps of the optimizer) or `seconds` (`seconds_per_epoch`, averaged over seeds,
-        which includes evaluation and was measured while the trial trained in a stack with other trials).
+        How cost is counted: `epochs`, `updates` (steps of the optimizer) or `seconds`. Seconds are the means
+        of `seconds_per_epoch` over seeds. They include evaluation, and were measured while trials trained
+        together in stacks.
 
     Returns
     -------
@@ -109,12 +110,12 @@ def at_equal(runs: pd.DataFrame, curves: pd.DataFrame, unit: str) -> pd.DataFram
 
 
 def batching_varies(runs: pd.DataFrame) -> bool:
-    """Return whether these trials have several batching options that do not all train identically."""
+    """Return whether batching is a factor of these trials: several options that train differently."""
     return len(runs) > 0 and "batching" in comparisons.levels(filters.once(runs))
 
 
 def cut_at_equal_cost(runs: pd.DataFrame, curves: pd.DataFrame, unit: str) -> AtEqual:
-    """Return trials of several batching modes at equal cost, as :func:`at_equal` does, and the costs."""
+    """Return the trials as :func:`at_equal` does, and the costs by which their epochs were chosen."""
     runs = filters.once(runs)
     options = comparisons.levels(runs)
     factors = [str(name) for name in options.columns]
@@ -145,7 +146,7 @@ def cut_at_equal_cost(runs: pd.DataFrame, curves: pd.DataFrame, unit: str) -> At
 
 
 def cost_of_an_epoch(runs: pd.DataFrame, unit: str) -> pd.Series:
-    """Return the cost of an epoch of each trial (float64), NaN if it is unknown.
+    """Return what one epoch of each trial costs in a unit of :data:`UNITS` (float64), NaN if unknown.
 
     >>> runs = pd.DataFrame({"batching.mode": ["full", "mini", "sample"], "batching.size": [None, 128, None]})
     >>> cost_of_an_epoch(runs.assign(train_images=55_000), "updates").tolist()
@@ -160,7 +161,11 @@ def cost_of_an_epoch(runs: pd.DataFrame, unit: str) -> pd.Series:
 
 
 def _at_epoch(runs: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
-    """Return the runs with the metrics at each trial's `epoch`; trials without an `epoch` are unchanged."""
+    """Return the runs with each trial's metrics at the end of the epoch in its column `epoch`.
+
+    The metrics are taken from the curves; the best validation accuracy is the best until then. Trials whose
+    `epoch` is missing are unchanged.
+    """
     ends = runs.dropna(subset="epoch").astype({"trial": "str"}).set_index("trial")["epoch"]
     end = curves["trial"].map(ends).astype("Int64")
     of_best = (curves["metric"] == "val_accuracy") & (curves["epoch"] < end)
@@ -194,7 +199,11 @@ def amount(value: float, unit: str) -> str:
 
 
 def omitted_modes(costs: pd.DataFrame, unit: str) -> list[str]:
-    """Return a sentence for each batching mode that some combination of factors lacks at equal cost."""
+    """Return a sentence for each batching mode that cannot be compared at equal cost, and why.
+
+    It says in how many combinations of the other factors, if not in all. `costs` is that of
+    :class:`AtEqual`.
+    """
     names = [str(name) for name in costs.columns[: list(costs.columns).index("batching")]]
     texts = []
     for option in dict.fromkeys(costs["batching"]):
@@ -211,7 +220,10 @@ def omitted_modes(costs: pd.DataFrame, unit: str) -> list[str]:
 
 
 def _reason(row: pd.Series, cell: pd.DataFrame, unit: str) -> str:
-    """Return why no epoch of a batching mode ended within its budget of epochs, updates or seconds."""
+    """Return why no epoch of a batching mode ended within its budget of epochs, updates or seconds.
+
+    `row` has the costs of the mode, and `cell` those of all modes in the same combination of factors.
+    """
     if math.isnan(row["epochs"]):
         return "the curves contain none of its epochs"
     if math.isnan(row["cost"]):

@@ -14,11 +14,12 @@ if TYPE_CHECKING:
 
 
 def of_curves(runs: pd.DataFrame, curves: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Return a metric's `mean`, `low` and `high` over seeds for each arch, init and batching label and epoch.
+    """Return a metric's mean over seeds with its 95% interval, a row for each option and epoch.
 
-    A trial that stopped early keeps its last value (:func:`carried_forward`). `low` and `high` are the ends
-    of Student's 95% interval, because thousands of points are too many to resample. The interval is cut at 0
-    and, for an accuracy, at 1. With one seed both ends equal the mean.
+    The columns are `arch`, `batching` and `init` (labels), `epoch`, `mean`, and the ends of the interval,
+    `low` and `high`. It is Student's interval, because thousands of points are too many to resample. It is
+    cut at 0 and, for an accuracy, at 1. With one seed both ends equal the mean. A trial that stopped early
+    keeps its last value (:func:`carried_forward`).
     """
     runs = filters.once(runs)
     joined = carried_forward(of_trials(runs, curves, metric), runs, AXES, ["trial"])
@@ -28,7 +29,11 @@ def of_curves(runs: pd.DataFrame, curves: pd.DataFrame, metric: str) -> pd.DataF
 
 
 def of_trials(runs: pd.DataFrame, curves: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Return a metric's curves: `trial`, `seeds` (text), arch, init and batching label, `epoch`, `value`."""
+    """Return the curve of one metric for each trial, a row for each epoch.
+
+    The columns are `trial`; `arch`, `init` and `batching` (labels); `seeds`, a text such as `seed 0`; `epoch`
+    and `value`.
+    """
     runs = filters.once(runs)
     labels = runs[["trial"]].assign(**{axis: labels_of(runs, axis) for axis in AXES})
     seeds = [name for name in ("seed", *frames.SEEDS) if name in runs]
@@ -43,10 +48,10 @@ def of_trials(runs: pd.DataFrame, curves: pd.DataFrame, metric: str) -> pd.DataF
 def carried_forward(
     points: pd.DataFrame, runs: pd.DataFrame, line: Sequence[str], curve: Sequence[str]
 ) -> pd.DataFrame:
-    """Return points with the last values of trials that stopped early repeated to the end of their lines.
+    """Return points of curves in which trials that stopped early keep their last value to the end.
 
-    A mean over the trials that remain would jump where another trial stops. With the last values repeated, a
-    line ends at the mean by which its trials are ranked.
+    A line of a figure shows means over trials. If a trial left the mean where it stops, the line would jump
+    there. With its last value repeated, the line ends at the mean by which the trials are ranked.
 
     Parameters
     ----------
@@ -55,8 +60,8 @@ def carried_forward(
     runs
         The trials.
     line, curve
-        The columns whose values distinguish the lines of a figure, and those whose values distinguish the
-        curves of single trials. A line ends at the last epoch of its trials.
+        The columns whose values tell the lines of a figure apart, such as `init`, and those that tell the
+        curves of single trials apart. A line ends at the last epoch that any of its trials has.
     """
     stopped = runs.loc[runs["stopped_epoch"].notna(), "trial"] if "stopped_epoch" in runs else ()
     if not points["trial"].isin(stopped).any():
@@ -71,10 +76,10 @@ def carried_forward(
 
 
 def last_epochs(runs: pd.DataFrame) -> pd.Series:
-    """Return the last epoch of each finished trial (float64): where it stopped early, or else `epochs`.
+    """Return the last epoch of each finished trial (float64): that of stopping early, or else `epochs`.
 
-    In a frame of :func:`fnnexp.results.numeric.at_best`, `epochs` can be the column `best epochs`. The result
-    is NaN where the last epoch is unknown.
+    Frames that have each option only at its best number of epochs (:func:`fnnexp.results.numeric.at_best`)
+    call this number `best epochs`. The result is NaN where the last epoch is unknown.
     """
     unknown = pd.Series(float("nan"), runs.index)
     epochs = next((runs[column] for column in ("epochs", "best epochs") if column in runs), unknown)
@@ -82,23 +87,23 @@ def last_epochs(runs: pd.DataFrame) -> pd.Series:
 
 
 def of_values(rows: pd.DataFrame, metric: str, axes: Sequence[str]) -> pd.DataFrame:
-    """Return `mean`, `low` and `high` over the finished seeds for each arch, init, batching and value.
+    """Return a metric's mean over seeds with its 95% interval, for each option and value of some factors.
 
     Parameters
     ----------
     rows
-        Trials along some axes, as returned by :func:`fnnexp.results.numeric.along`.
+        Trials with values of these factors, as returned by :func:`fnnexp.results.numeric.along`.
     metric
         The column to average.
     axes
-        The columns with the trials' values on these axes.
+        The columns of the numeric factors, such as `optimizer.lr`.
 
     Returns
     -------
     DataFrame
-        Options are labels. Further columns are `count`, the number of finished seeds, and `diverged`, the
-        number of diverged trials. The mean is NaN where no trial finished. The interval is that of
-        :func:`of_curves`.
+        A row for each arch, init and batching (labels) and each value on the axes. The columns `mean`, `low`
+        and `high` are as in :func:`of_curves`, over the finished seeds; the mean is NaN if there are none.
+        `count` is the number of finished seeds, and `diverged` the number of diverged trials.
     """
     labels = {axis: labels_of(rows, axis) for axis in AXES}
     value = rows[metric].where(rows["status"] == "finished")
@@ -110,9 +115,10 @@ def of_values(rows: pd.DataFrame, metric: str, axes: Sequence[str]) -> pd.DataFr
 
 
 def of_ends(runs: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Return `mean`, `low` and `high` of an accuracy, and `time`, for each arch, init and batching (labels).
+    """Return the final accuracy and the training time of each option, as means over the finished seeds.
 
-    All are over the finished seeds. `time` is the mean training time in seconds.
+    There is a row for each arch, init and batching (labels). The columns `mean`, `low` and `high` are as in
+    :func:`of_curves`, and `time` is in seconds.
     """
     runs = filters.once(runs)
     labels = {axis: labels_of(runs, axis) for axis in AXES}

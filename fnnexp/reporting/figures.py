@@ -31,7 +31,10 @@ MOST_OPTIONS = 24
 
 
 class Drawing(NamedTuple):
-    """A figure to draw: its name, its caption, and the function to call, which returns None without data."""
+    """A figure to draw: its name, its caption, and a function that draws it from trials.
+
+    The function returns None if these trials have nothing to draw.
+    """
 
     name: str
     caption: str
@@ -46,7 +49,10 @@ def for_each(
     most: int,
     media: Medium = FILES,
 ) -> Iterator[Figure]:
-    """Yield the figures of the first `most` combinations of the factors, with the combination as heading."""
+    """Draw each of the drawings once for each combination of the factors, and yield these figures.
+
+    The heading of a figure names its combination. Only the first `most` combinations are drawn.
+    """
     for i, (values, group) in enumerate(islice(groups(rows, factors), most), start=1):
         about = {name: as_text(value) for name, value in zip(factors, values, strict=True)}
         heading = ", ".join(f"{name}={text}" for name, text in about.items())
@@ -60,14 +66,17 @@ def for_each(
 def shared_scale(
     rows: pd.DataFrame, factors: Sequence[str], means: Callable[[pd.DataFrame], pd.Series]
 ) -> tuple[float, float] | None:
-    """Return the least and the largest of the means that the figures of :func:`for_each` show, if any.
+    """Return the range of the means that several figures show, so that all can have the same colours.
+
+    It is the least and the largest mean of the first :data:`MOST_COMBINATIONS` combinations, or None if there
+    are no means.
 
     Parameters
     ----------
     rows, factors
-        As for :func:`for_each`, whose first :data:`MOST_COMBINATIONS` figures share the scale.
+        As for :func:`for_each`.
     means
-        A function that returns the means that a figure shows of its rows.
+        A function that returns the means that a figure shows, given the figure's rows.
     """
     first = islice(groups(rows, factors), MOST_COMBINATIONS)
     known = [mean for _, group in first for mean in means(group).dropna()]
@@ -75,10 +84,11 @@ def shared_scale(
 
 
 def of_the_best(finished: pd.DataFrame, ranking: Ranking) -> tuple[pd.DataFrame, str]:
-    """Return the trials of the best architectures, initializers and batching modes, and a sentence on them.
+    """Return the trials of the best options, few enough for a figure, and a sentence on what they are.
 
-    A figure has a panel or a line for each of these options. If there are at most :data:`MOST_OPTIONS`, all
-    trials are returned and the sentence is empty. The best options have the best trials.
+    A figure has a panel or a line for each architecture, initializer and batching mode. If there are more
+    than :data:`MOST_OPTIONS` of one kind, only those with the best trials are kept. If there are not, all
+    trials are returned and the sentence is empty.
     """
     notes = []
     goodness = ranking.goodness(finished[ranking.metric])
@@ -95,10 +105,10 @@ def of_the_best(finished: pd.DataFrame, ranking: Ranking) -> tuple[pd.DataFrame,
 def of_finished_trials(
     runs: pd.DataFrame, drawings: Sequence[Drawing], ranking: Ranking | None = None
 ) -> list[Block]:
-    """Return the figures for the page, with a sentence if there are none or if some are omitted.
+    """Return the figures of the finished trials for the page, and sentences on what they show and omit.
 
-    Each option is drawn at its best values of the numeric factors. Other figures show these factors as axes
-    (:mod:`fnnexp.reporting.sections.by_factor.numeric_factors`).
+    If numeric factors such as `optimizer.lr` vary, each option is drawn at its own best values of them. Other
+    figures show all values (:mod:`fnnexp.reporting.sections.by_factor.numeric_factors`).
     """
     runs = numeric.at_best(runs, ranking)
     finished, factors = runs[runs["status"] == "finished"], others(runs)

@@ -49,11 +49,12 @@ QUESTIONS, HOW = "The questions", "How it was run"
 
 
 def of_report(document: Document, runs: pd.DataFrame) -> Document:
-    """Return the handout of a report on some trials.
+    """Return the handout of a report: its answer, one or two figures, a table, and how the trials were run.
 
-    The answer and the table are those that the terminal shows. The figure is that of the answer; if the
-    answer has none, the first of the curves, or else the first of the report. If the layers were measured,
-    the figure of the untrained networks is added, or replaces it if only one fits.
+    `runs` are the trials of the report. The answer and the table are those that the terminal shows. The
+    figure is that of the answer. If the answer has no figure, it is the first of the curves, or else the
+    first of the report. If the layers were measured, the figure of the untrained networks is added; if only
+    one figure fits, this is the one.
     """
     headlines = [
         Text(block.text)
@@ -79,7 +80,10 @@ def of_report(document: Document, runs: pd.DataFrame) -> Document:
 def _that_fit(
     document: Document, tables: Sequence[Sequence[Block]], room: float
 ) -> tuple[Sequence[Figure], Sequence[Block]]:
-    """Return the figures (see :func:`of_report`) and the first of some tables that fit into `room` inches."""
+    """Return one or two figures (see :func:`of_report`) and a table that fit together into `room` inches.
+
+    `tables` are versions of the same table, the longest first.
+    """
     found = [*document.section(summary.TITLE).figures, *document.section(curves.TITLE).figures]
     usual = [_brief(figure) for figure in [*found, *document.figures][:1]]
     of_layers = [_brief(figure) for figure in document.section(layers.TITLE).figures[:1]]
@@ -92,7 +96,10 @@ def _that_fit(
 
 
 def _brief(figure: Figure) -> Figure:
-    """Return a figure with the sentences of its caption that fit, without those that name a file."""
+    """Return a figure with a caption of :data:`CAPTION` lines at most, without sentences that name a file.
+
+    The sentences at the end are left out, but never the first.
+    """
     sentences = re.split(r"(?<=\.) (?=[A-Z])", figure.caption)
     kept = [sentence for sentence in sentences if ".csv" not in sentence]
     ends = accumulate(len(sentence) + 1 for sentence in kept)
@@ -101,7 +108,7 @@ def _brief(figure: Figure) -> Figure:
 
 
 def _height(figure: Figure) -> float:
-    """Return how many inches a figure and its caption take, at the width of the page at most."""
+    """Return how many inches a figure and its caption take; a figure wider than the page is shrunk to it."""
     box = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', figure.svg)
     width, height = (float(points) / 72 for points in box.groups()) if box else (WIDTH, WIDTH)
     return height * min(1.0, WIDTH / width) + LINE * (_lines(figure.caption) + 1)
@@ -121,7 +128,10 @@ def _facts(document: Document, runs: pd.DataFrame) -> list[Block]:
 
 
 def _title_of_table(document: Document) -> str:
-    """Return the title of the section that the terminal's first table is in."""
+    """Return the title above the table: that of the section from which the table comes.
+
+    A table from the answer lists the questions that were asked, so its title is :data:`QUESTIONS`.
+    """
     within = (
         section.title
         for section in document.sections
@@ -133,7 +143,11 @@ def _title_of_table(document: Document) -> str:
 
 
 def _table(document: Document, most: int) -> list[Block]:
-    """Return the terminal's first table, cut to `most` lines, and the sentence on the ranking metric."""
+    """Return the first table that the terminal shows, cut to `most` lines, and remarks below it.
+
+    The remarks say by which metric the trials are ranked, and if test and validation accuracy differ.
+    Wide columns and notes are left out if the table does not fit otherwise.
+    """
     tables = [
         block
         for section in document.sections
@@ -157,13 +171,16 @@ def _table(document: Document, most: int) -> list[Block]:
 
 
 def _width(table: Table) -> int:
-    """Return the number of characters of the longest cells of all columns, with room between them."""
+    """Return the width of a table in characters: the longest cell of each column, and the gaps."""
     rows = [[*table.head], *([cell.text for cell in row] for row in table.rows)]
     return sum(max(map(len, column)) + 2 for column in zip(*rows, strict=True))
 
 
 def _first(blocks: Sequence[Block], most: int, what: str, where: str) -> list[Block]:
-    """Return as many of the first blocks as fit into `most` lines, and a remark on how many are left out."""
+    """Return as many of the first blocks as fit into `most` lines, and a remark on how many are left out.
+
+    `what` and `where` are words of this remark: "The report has 2 more sentences of the answer."
+    """
     ends = accumulate(sum(map(_lines, _texts(block))) for block in blocks)
     count = sum(end <= most for end in ends)
     if count == len(blocks):
@@ -175,7 +192,7 @@ def _first(blocks: Sequence[Block], most: int, what: str, where: str) -> list[Bl
 
 
 def _texts(block: Block) -> Iterator[str]:
-    """Yield the paragraphs of a block."""
+    """Yield the paragraphs of a block, to count their lines; a table or a figure has none."""
     if isinstance(block, Items):
         yield " · ".join(block.texts)
     elif isinstance(block, Text | Code):
@@ -188,6 +205,6 @@ def _lines(text: str) -> int:
 
 
 def _cut(text: str) -> str:
-    """Return a fact, cut if it is too long."""
+    """Return a fact about how the trials were run, cut after :data:`FACT` lines."""
     longest = FACT * LETTERS
     return text if len(text) <= longest else f"{text[: longest - 22]} … (the report has all)"

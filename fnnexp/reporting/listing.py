@@ -35,7 +35,7 @@ def show(tracking_uri: str | None, console: Console) -> None:
     Raises
     ------
     FnnexpError
-        If the store does not exist, or it contains nothing of fnnexp.
+        If the store does not exist, or nothing in it was written by fnnexp.
     """
     # A server sends all runs, which may take seconds.
     with while_doing("reading the experiments", console):
@@ -68,7 +68,7 @@ def show(tracking_uri: str | None, console: Console) -> None:
 
 
 def content_of(summary: reader.ExperimentSummary) -> str:
-    """Return what an experiment has, in words.
+    """Return how many trials, maps and range tests an experiment has, in words.
 
     >>> content_of(reader.ExperimentSummary("halved", 60, 3, 57, 0, 0, 0, "digits"))
     '60 trials: 3 done, 57 pruned'

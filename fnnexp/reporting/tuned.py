@@ -1,15 +1,15 @@
 """Tuned comparisons: what tuning chose for each option, and which option is best once each is tuned.
 
-The options are the levels, and the configurations that every level tried are the draws. A level's choice is
-its draw with the best mean of the ranking metric over the tuning seeds. The trials that are compared have
-that draw and fresh seeds, which chose nothing; they are paired by seed and tested as in any comparison
-(:mod:`fnnexp.results.comparisons`).
+In this module, a level is an option that was tuned, and a draw is a combination of values that tuning tried.
+Tuning chooses for each level the draw with the best mean of the ranking metric over the tuning seeds. The
+levels are then compared with their chosen draws on fresh seeds, which chose nothing. These trials are paired
+by seed and tested as in any comparison (:mod:`fnnexp.results.comparisons`).
 
-Luck in tuning may leave a level with a draw that is not its best, and fresh seeds would show that another
-level's draw is better, although the levels are equally good once each has its best. So a level is better than
-another only if it beats each of the other's :data:`CONTENDERS` best draws on the fresh seeds: the check. The
-best draw of the other level is almost surely among them, and against that draw no test finds a difference
-between equally good levels more often than it may (`benchmarks/tuned.py`).
+Tuning has few seeds, so luck may choose a draw that is not a level's best. On fresh seeds another level would
+look better, although both are equally good at their best draws. So a level is called better than another only
+if it also passes a check: on the fresh seeds it must beat each of the other's :data:`CONTENDERS` best draws.
+The other's truly best draw is almost surely among these. Against that draw, an equally good level passes no
+more often than its error rate allows (`benchmarks/tuned.py`).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ FEW = 4
 """If there are more options than this, a sentence counts them instead of naming them."""
 
 CONTENDERS = 3
-"""The number of a level's draws, the best in tuning, that another level must beat to be called better."""
+"""A level that is called better than another beats so many of the other's draws, the best in tuning."""
 
 PASSED, FAILED, MISSING = "passed", "failed", "not trained"
 """The results of a check: the winner beats all contenders of the other level, or does not; not all of their
@@ -69,11 +69,12 @@ class Level:
     name
         The option's name.
     draws
-        A row for each draw (a configuration that tuning tried), sorted by its values: the tuned keys;
-        `trials`, the ids of its tuning trials; `epochs_trained`, how many epochs they trained; `diverged`,
-        how many diverged; `mean`, of the ranking metric, NaN unless it finished with all tuning seeds.
+        A row for each draw (a combination of values that tuning tried), sorted by the values. The columns are
+        the tuned keys; `trials`, the ids of the draw's tuning trials; `epochs_trained`, the number of epochs
+        of all these trials; `diverged`, how many of them diverged; `mean`, that of the ranking metric, NaN
+        unless the trials of all tuning seeds finished.
     chosen
-        The row of the best draw; of several, the first. None if no draw has a mean.
+        The index of the best draw; of equally good ones, the first. None if no draw has a mean.
     """
 
     name: str
@@ -81,14 +82,14 @@ class Level:
     chosen: int | None
 
     def contenders(self, ranking: Ranking) -> list[int]:
-        """Return the rows of the :data:`CONTENDERS` draws (tried values) with the best means, best first."""
+        """Return the indices of the :data:`CONTENDERS` draws with the best means in tuning, in order."""
         goodness = ranking.goodness(self.draws["mean"]).dropna()
         return [int(row) for row in goodness.sort_values(ascending=False, kind="stable").index[:CONTENDERS]]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A comparison of options (the levels) that were each tuned first, and its trials.
+    """A comparison of options (the levels), each of which was tuned first.
 
     Attributes
     ----------
@@ -99,10 +100,11 @@ class Comparison:
     levels
         The levels that were tuned.
     rows
-        The trials that have one of the draws and no tuning seed; the columns `level` and `draw` are the
-        numbers of the level, and of its draw.
+        The trials with fresh seeds and the values of some draw. Their column `level` is the index of the
+        level in `levels`, and `draw` the index of the draw in the level's `draws`.
     where
-        The other params, such as `epochs=4`, in which this comparison differs from others of the experiment.
+        The settings, such as `epochs=4`, in which this comparison differs from other tuned comparisons of the
+        same experiment; "" if there is only this one.
     """
 
     asked: Tuned
@@ -113,34 +115,34 @@ class Comparison:
 
     @property
     def keys(self) -> list[str]:
-        """The tuned keys that are params of the trials."""
+        """The keys that were tuned, such as `optimizer.lr`, if the trials have params of these names."""
         return [key for key in self.asked.tune if key in self.levels[0].draws]
 
     def values(self, level: int) -> dict[str, Any]:
-        """Return the values of the tuned keys that tuning chose for a level (an option)."""
+        """Return the values that tuning chose for a level, by tuned key; {} if it chose none."""
         chosen = self.levels[level].chosen
         draws = self.levels[level].draws
         return {} if chosen is None else {key: draws[key].iloc[chosen] for key in self.keys}
 
     def at(self, level: int, draw: int | None) -> pd.DataFrame:
-        """Return the trials of a level (an option) with one draw (tried values), one for each seed."""
+        """Return a level's trials with fresh seeds and the values of one draw; none if `draw` is None."""
         of_level = self.rows["level"] == level
         return self.rows[of_level & (self.rows["draw"] == (-1 if draw is None else draw))]
 
     def own(self, level: int) -> pd.DataFrame:
-        """Return the trials of a level (an option) with the values that tuning chose for it."""
+        """Return a level's trials with fresh seeds and the values that tuning chose for this level."""
         return self.at(level, self.levels[level].chosen)
 
 
 class Check(NamedTuple):
-    """Whether a level (an option) beats the contenders of another: its best draws (values that tuning tried).
+    """The result of a check: whether an option that beats another also beats the other's next-best draws.
 
     Attributes
     ----------
     result
         One of :data:`PASSED`, :data:`FAILED` and :data:`MISSING`, or "" if there was no check.
     p
-        The largest p value of the tests against these draws.
+        The largest p value of the tests against these draws (combinations of values that tuning tried).
     """
 
     result: str
@@ -151,14 +153,17 @@ class Check(NamedTuple):
 
 
 def all_of(runs: pd.DataFrame, ranking: Ranking) -> list[Comparison]:
-    """Return all comparisons of tuned options to which trials of a frame of runs belong."""
+    """Return the comparisons of tuned options that a frame of runs contains."""
     texts = sorted(runs["tuning"].dropna().unique()) if "tuning" in runs else []
     names = dict.fromkeys(name for text in texts for name in str(text).split(AND))
     return [found for asked in filter(None, map(parsed, names)) for found in of(runs, asked, ranking)]
 
 
 def of(runs: pd.DataFrame, asked: Tuned, ranking: Ranking) -> list[Comparison]:
-    """Return the tuned comparisons that `asked` describes, one for each combination of the other settings."""
+    """Return the comparisons with the compared and tuned keys of `asked` that a frame of runs contains.
+
+    There is one for each combination of the settings that were neither compared nor tuned, such as `epochs`.
+    """
     runs = filters.once(runs)
     params = params_of(runs)
     by_level = [*(key for key in params if is_of_level(asked, key)), PIECES]
@@ -190,13 +195,13 @@ def of(runs: pd.DataFrame, asked: Tuned, ranking: Ranking) -> list[Comparison]:
 
 
 def _texts(frame: pd.DataFrame, keys: Sequence[str]) -> pd.Series:
-    """Return a text for each row, made of its values in some columns."""
+    """Return a text for each row, equal for rows with the same values in these columns."""
     present = frame[[key for key in keys if key in frame]].astype("str")
     return pd.Series(["\0".join(map(str, row)) for row in tuples_of(present)], frame.index, dtype="str")
 
 
 def _level(rows: pd.DataFrame, asked: Tuned, keys: Sequence[str], ranking: Ranking) -> Level:
-    """Return a :class:`Level` (an option), given the trials that tuned it."""
+    """Return what tuning tried and chose for one option, given its tuning trials and the tuned keys."""
     rows = rows.sort_values([*keys, "seed"], kind="stable")
     finished, metric = rows["status"] == "finished", rows[ranking.metric].astype("float64")
     rows = rows.assign(epochs_trained=_epochs(rows), value=metric.where(finished))
@@ -226,7 +231,7 @@ def _epochs(rows: pd.DataFrame) -> pd.Series:
 
 
 def _distinct(levels: Sequence[Level]) -> list[Level]:
-    """Return the levels (options) with different names: levels that share a name are numbered."""
+    """Return the levels with different names: levels with the same name get numbers, as in `he (2)`."""
     names = [level.name for level in levels]
     return [
         level if names.count(level.name) == 1 else Level(f"{level.name} ({i})", level.draws, level.chosen)
@@ -237,9 +242,9 @@ def _distinct(levels: Sequence[Level]) -> list[Level]:
 def parts(runs: pd.DataFrame, found: Sequence[Comparison]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the trials that a report compares, and those that it shows over the values of numeric factors.
 
-    Trials that were trained to tune options are not compared. If all others belong to comparisons of tuned
-    options, those with the chosen values are compared, and the trials that tuned are shown over the values.
-    Otherwise both are the same frame.
+    Tuning trials are never compared. If all other trials belong to comparisons of tuned options, those with
+    the chosen values are compared, and the tuning trials are shown over the values. Otherwise both frames are
+    the same: all trials that did not tune.
     """
     compared = filters.compared(runs)
     rows = [comparison.rows["trial"] for comparison in found]
@@ -251,12 +256,15 @@ def parts(runs: pd.DataFrame, found: Sequence[Comparison]) -> tuple[pd.DataFrame
 
 
 def keys(found: Sequence[Comparison]) -> list[str]:
-    """Return the keys that were tuned. Among the chosen values they follow from the options."""
+    """Return the keys that were tuned in any of these comparisons.
+
+    Among the trials with the chosen values they are no factors, because each option determines its values.
+    """
     return list(dict.fromkeys(key for comparison in found for key in comparison.keys))
 
 
 def answers(found: Sequence[Comparison]) -> list[str]:
-    """Return the sentences of all comparisons, each after its name if there are several."""
+    """Return the answers of all comparisons in sentences; if there are several, each after its name."""
     texts = []
     for comparison in found:
         texts += [name_of(comparison)] if len(found) > 1 else []
@@ -265,7 +273,10 @@ def answers(found: Sequence[Comparison]) -> list[str]:
 
 
 def name_of(comparison: Comparison) -> str:
-    """Return what a comparison asked, and where it differs from the others of the experiment."""
+    """Return the name of a comparison, such as `compare=init tune=optimizer.lr epochs=4`.
+
+    It ends with the settings in which the comparison differs from others of the experiment.
+    """
     return f"{comparison.asked} {comparison.where}".strip()
 
 
@@ -305,10 +316,10 @@ def pairs(comparison: Comparison) -> pd.DataFrame:
 
 
 def checked(findings: Findings, found: Sequence[Comparison]) -> Findings:
-    """Return the findings with `open` for `better` on pairs of tuned options that did not pass their check.
+    """Return the findings, but with the verdict `open` where `better` was not confirmed by the check.
 
-    The options have the same names in the findings and in the comparisons. Findings about other trials are
-    returned as they are.
+    This concerns pairs of tuned options (:class:`Check`), which are found by their names; other findings stay
+    as they are.
     """
     return findings._replace(
         with_leader=with_checks(findings.with_leader, found),
@@ -317,7 +328,7 @@ def checked(findings: Findings, found: Sequence[Comparison]) -> Findings:
 
 
 def with_checks(table: pd.DataFrame, found: Sequence[Comparison]) -> pd.DataFrame:
-    """Return a frame of pairs with `open` for `better` where tuned options did not pass their check."""
+    """Return a table of pairs with the verdict `open` where `better` was not confirmed by the check."""
     doubtful = {
         frozenset((row["a"], row["b"]))
         for comparison in found
@@ -332,9 +343,10 @@ def with_checks(table: pd.DataFrame, found: Sequence[Comparison]) -> pd.DataFram
 
 
 def needed(comparison: Comparison) -> list[tuple[int, int]]:
-    """Return the numbers of the options (levels) and draws (tried values) whose trials the checks need.
+    """Return the draws whose trials the checks need, as pairs of the indices of a level and of its draw.
 
-    These are the contenders, without the chosen draw, of each level that the best level seems to beat.
+    Of a level that the best level seems to beat, these are the contenders (the best draws in tuning) without
+    the chosen one, which is compared anyway.
     """
     groups = _groups(comparison)
     if len(groups) < 2:
@@ -360,9 +372,9 @@ def best(comparison: Comparison) -> str | None:
 
 
 def _groups(comparison: Comparison) -> dict[str, int]:
-    """Return the numbers of the options (levels) with results on fresh seeds, by name.
+    """Return the index of each level that has results on fresh seeds, by the level's name.
 
-    Numerically identical options share a name such as `sqrtmax = xavier`, and have the number of the first.
+    Numerically identical levels have one entry, with a name such as `sqrtmax = xavier` and the first index.
     """
     by_training: dict[frozenset[tuple[Any, Any]], list[int]] = {}
     for level in range(len(comparison.levels)):
@@ -392,7 +404,7 @@ def _against_others(by_name: Mapping[str, pd.DataFrame], ranking: Ranking) -> li
 
 
 def _check(comparison: Comparison, winner: int, loser: int) -> Check:
-    """Compare the option (level) `winner` with each contender of `loser` except its chosen values."""
+    """Return whether the level `winner` also beats the contenders of `loser` that tuning did not choose."""
     own, p_values = comparison.own(winner), [0.0]
     own = own[own["status"] == "finished"]
     for draw in comparison.levels[loser].contenders(comparison.ranking)[1:]:
@@ -410,14 +422,14 @@ def _check(comparison: Comparison, winner: int, loser: int) -> Check:
 
 
 def best_found(comparison: Comparison) -> pd.DataFrame:
-    """Return the best mean that tuning is expected to find with fewer tuning trials, for each option.
+    """Return how good a result tuning would have found with fewer trials, for each option.
 
     Returns
     -------
     DataFrame
-        `level`, the option; `trials`, the number of tuning trials; `best`: the best mean among so many
-        trials, averaged over all orders of the draws (tried values). A draw that diverged counts as the worst
-        that did not.
+        `level`, the name of the option; `trials`, the number of tuning trials; `best`, the best mean that so
+        many trials are expected to find, if the draws are tried in random order. A draw without a mean counts
+        as the worst that has one.
     """
     rows = []
     for level in comparison.levels:
@@ -445,7 +457,10 @@ def expected_best(values: Sequence[float] | np.ndarray, count: int) -> float:
 
 
 def end_of_range(level: Level, key: str) -> str:
-    """Return "lowest tried" or "highest tried" if tuning chose an end of a key's tried values, else ""."""
+    """Return "lowest tried" or "highest tried" if tuning chose this value of the key, else "".
+
+    In that case, a value beyond those that were tried may be better.
+    """
     tried = level.draws[key]
     if level.chosen is None or is_bool_dtype(tried) or not is_numeric_dtype(tried) or tried.nunique() < 3:
         return ""
@@ -454,13 +469,13 @@ def end_of_range(level: Level, key: str) -> str:
 
 
 def marks(level: Level, keys: Sequence[str]) -> str:
-    """Return which of the values that tuning chose for an option are at an end of the tried values."""
+    """Return a note on the keys for which tuning chose the lowest or the highest value that it tried."""
     ends = {key: mark for key in keys if (mark := end_of_range(level, key))}
     return ", ".join(ends.values() if len(keys) == 1 else (f"{key}: {mark}" for key, mark in ends.items()))
 
 
 def sentences(comparison: Comparison, table: pd.DataFrame) -> list[str]:
-    """Return the answer in sentences, given the result of :func:`pairs`."""
+    """Return the answer of a comparison in sentences; `table` is the result of :func:`pairs`."""
     ranking, leader = comparison.ranking, best(comparison)
     place = f"{comparison.where} and " if comparison.where else ""
     tuned_for = f"With {place}{listed(comparison.asked.tune)} tuned for each option"
@@ -501,7 +516,10 @@ def _unequal(comparison: Comparison) -> list[str]:
 
 
 def _others(part: pd.DataFrame, ranking: Ranking) -> str:
-    """Return the options that the leader is compared with, and by how much it is ahead."""
+    """Return, in words, the other options of some pairs and by how much the leader is ahead of them.
+
+    If there are more than :data:`FEW`, they are counted instead of named.
+    """
     if len(part) > FEW:
         low, high = (points(end, ranking) for end in (part["difference"].min(), part["difference"].max()))
         return f"{len(part)} others (by {low} to {high})"
@@ -509,7 +527,7 @@ def _others(part: pd.DataFrame, ranking: Ranking) -> str:
 
 
 def _other(row: Mapping[Any, Any], ranking: Ranking) -> str:
-    """Return the name of an option that the leader is compared with, and by how much it is behind."""
+    """Return the name of the other option of a pair, and by how much it is behind the leader."""
     interval = between(row["low"], row["high"], ranking)
     seeds = f"95% interval {interval}" if row["seeds"] > 1 else "in one seed"
     unsure = row["verdict"] == "open" and row["low"] > 0 and not row["check"]

@@ -289,7 +289,7 @@ def report(
 
 @contextmanager
 def _stages(console: Console) -> Iterator[Callable[[str], None]]:
-    """Yield a function that shows the current stage, on a terminal only."""
+    """Yield a function that shows a text, the current stage of the work; it does so only on a terminal."""
     if not console.is_terminal:
         yield lambda stage: None
         return
@@ -305,7 +305,10 @@ def _selected(whole: frames.ExperimentFrames, where: Mapping[str, str]) -> frame
 def _about_longest(
     runs: pd.DataFrame, kept: pd.DataFrame, command: Callable[..., str], options: Sequence[str]
 ) -> list[str]:
-    """Return sentences on the trials that were trained for more epochs, and how to report on the others."""
+    """Return a note that only the trials with more epochs are reported, with commands to report on others.
+
+    `runs` are all trials, and `kept` those that are reported.
+    """
     left_out = sorted(runs.loc[~runs["trial"].isin(kept["trial"]), "epochs"].unique())
     shorter = command([*options, f"epochs={','.join(map(str, left_out))}"])
     both = command(options, ranked=ranking_options(None, None, ["epochs"]))
@@ -364,7 +367,10 @@ def _sections(
     asked: Asked | None,
     notes: Sequence[str],
 ) -> tuple[pd.DataFrame, list[Section]]:
-    """Return the runs as the report shows them, and its sections except the user's and the last."""
+    """Return the runs of a report, and its sections except the user's own and the last (how to reproduce it).
+
+    The arguments are those of :func:`make`.
+    """
     whole = whole._replace(runs=by_version(whole.runs))
     if (level := level_of(metric)) is not None:
         whole = whole._replace(runs=seconds_to(whole.runs, whole.curves, level))
@@ -404,7 +410,7 @@ def _sections(
 
 
 def _with_runs(whole: frames.ExperimentFrames, runs: pd.DataFrame) -> frames.ExperimentFrames:
-    """Return the frames of some of the trials."""
+    """Return the frames with these runs, and with the rows of other frames that belong to these runs."""
     if len(runs) == len(whole.runs):
         return whole._replace(runs=runs)
     others = (filters.part(frame, frame["trial"].isin(runs["trial"])) for frame in whole[1:])
@@ -414,9 +420,10 @@ def _with_runs(whole: frames.ExperimentFrames, runs: pd.DataFrame) -> frames.Exp
 def write_files(
     document: Document, folder: Path, name: str, pages: Mapping[str, str] | None = None
 ) -> list[Path]:
-    """Write a document as `name`.html and `name`.md, with its data, its figures and other pages next to them.
+    """Write a document as `name`.html and `name`.md, its data, its figures and other pages; return all paths.
 
-    All files are complete before the first of them replaces that of an earlier report.
+    `pages` are the texts of the other pages by file name. All files are complete before the first of them
+    replaces a file of an earlier report.
 
     Raises
     ------
@@ -448,7 +455,7 @@ def write_files(
 
 
 def for_spreadsheets(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the frame with an apostrophe before every text and column name that is a formula.
+    """Return the frame with an apostrophe before every text and column name that looks like a formula.
 
     Spreadsheets evaluate text that begins with =, +, - or @, and names in a store can be any text. Numbers
     are unchanged. Control characters and line breaks are escaped.
@@ -461,7 +468,10 @@ def for_spreadsheets(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _each_harmless(column: pd.Series) -> pd.Series:
-    """Return a column with harmless texts. A text that occurs in many rows is looked at once."""
+    """Return a column with its texts made harmless, as :func:`for_spreadsheets` says.
+
+    A text that occurs in many rows is converted once, which is faster.
+    """
     if column.dtype == object:  # pd.factorize needs hashable values
         return column.map(_harmless)
     codes, values = pd.factorize(column)
@@ -497,10 +507,10 @@ def log_files(
 
 
 def record_look(experiment: str, uri: str | None, runs: pd.DataFrame, when: int) -> list[str]:
-    """Record in the store that results were seen at a time in milliseconds, if any of them are new.
+    """Record in the store that these results have been seen, if some of them are seen for the first time.
 
-    Tests of seeds that are added later depend on it. Return the lines to print: none, or one line with the
-    reason if this could not be recorded.
+    `when` is the time in milliseconds. If seeds are added later, the tests account for this look at the
+    results. Return the lines to print: none, or one that says why this could not be recorded.
     """
     if not (runs["look"].isna() & (runs["status"] == "finished")).any():
         return []

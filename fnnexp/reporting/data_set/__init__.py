@@ -1,4 +1,4 @@
-"""A data set as a trial has it, to look at before anything trains.
+"""What a trial would train on: a data set, to look at before anything trains.
 
 - ``facts``: functions of rows: counts by class, ranges of inputs, duplicates, rows to look at.
 - ``characters``: images and points drawn with characters.

@@ -25,7 +25,9 @@ NAMES = string.digits + string.ascii_lowercase
 
 
 def images(pixels: NDArray[np.uint8], titles: Sequence[str]) -> list[str]:
-    """Return lines of text that show images (n, S, S), each below its title and with its own brightness.
+    """Return lines of text that draw images (n, S, S) in characters, each below its title.
+
+    The lightest part of each image has the lightest character.
 
     >>> images(np.array([[[255, 0], [0, 0]]], np.uint8), ["7"])
     ['7', '@@', '']
@@ -49,7 +51,10 @@ def _image(image: NDArray[np.uint8], lines: int) -> list[str]:
 
 
 def _shares(pixels: int, parts: int) -> NDArray[np.float64]:
-    """Return the weights (parts, pixels) that average a line of pixels over equal parts of its length."""
+    """Return a matrix (parts, pixels) that shrinks a line of pixels: each part is the mean of its pixels.
+
+    A pixel on the edge of two parts belongs to both, in proportion.
+    """
     edges = np.linspace(0, pixels, parts + 1)
     covered = np.clip(edges[:, None] - np.arange(pixels), 0, 1)  # how much of each pixel is before each edge
     shares: NDArray[np.float64] = np.diff(covered, axis=0) * (parts / pixels)
@@ -57,7 +62,10 @@ def _shares(pixels: int, parts: int) -> NDArray[np.float64]:
 
 
 def points(x: Numbers, labels: NDArray[np.uint8]) -> list[str]:
-    """Return lines of text that show points x (n, 2): in each place, the most frequent class of points."""
+    """Return lines of text that draw points x (n, 2) in the plane, with the ends of both axes.
+
+    A character stands for the class that most points at its place have: 0 to 9, then a to z.
+    """
     columns, lines = CANVAS
     low, high = x.min(axis=0).astype(float), x.max(axis=0).astype(float)
     place = (x - low) / np.where(high > low, high - low, 1) * (np.array(CANVAS) - 1)

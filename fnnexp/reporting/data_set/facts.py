@@ -20,7 +20,10 @@ ROWS_AT_ONCE = 4096
 
 
 def class_counts(splits: Mapping[str, Split], classes: int, names: Sequence[str] = ()) -> pd.DataFrame:
-    """Return the number of rows (int64) by class, named or from 0, and by split."""
+    """Return how many rows each class has in each split (int64).
+
+    The index has the names of the classes, or their numbers if they have no names. A column is a split.
+    """
     counts = {
         name: np.bincount(np.asarray(split.labels), minlength=classes) for name, split in splits.items()
     }
@@ -79,7 +82,7 @@ def duplicates(splits: Mapping[str, Split]) -> Duplicates:
 
 
 def rows_of_each_class(labels: NDArray[np.uint8], count: int) -> NDArray[np.intp]:
-    """Return the indices of `count` rows to look at: the first of each class, then each second, and so on.
+    """Return the indices of `count` rows to show: the first of each class, then the second, and so on.
 
     >>> rows_of_each_class(np.array([1, 1, 0, 1, 0], np.uint8), 3).tolist()
     [2, 0, 4]

@@ -1,4 +1,4 @@
-"""What ``fnnexp data`` prints and ``fnnexp.show_data`` returns: a data set as a trial would have it."""
+"""What ``fnnexp data`` prints and ``fnnexp.show_data`` returns: a data set as a trial would train on it."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ SPLITS = {"train": "train", "val": "validation", "test": "test"}
 
 @dataclass(frozen=True, eq=False, repr=False)
 class DataSet:
-    """A data set as a trial would have it. Printed, it is a text; in a notebook, a table and a picture.
+    """A data set as a trial would train on it. Printed, it is a text; in a notebook, a table and a picture.
 
     Attributes
     ----------
@@ -141,7 +141,7 @@ class DataSet:
 
     @property
     def facts(self) -> dict[str, str]:
-        """Sentences on the values, the scaling, and what may be wrong, by name."""
+        """Sentences on the data by topic, such as `values`, `scaling`, `duplicates` and `guessing`."""
         column, row = column_name(self.X), row_name(self.X)
         kind = "real numbers" if is_real(self.X) else "bytes"
         values = f"{kind} from {number(self.least, '.4g')} to {number(self.most, '.4g')}"
@@ -160,7 +160,11 @@ class DataSet:
 
     @cached_property
     def figure(self) -> Picture:
-        """A figure of the numbers of rows by class, and of rows: images, points, or histograms of inputs."""
+        """A figure of how many rows each class has, beside some rows as images, or points, or histograms.
+
+        Rows with two inputs are points in the plane. Other rows that are no images get a histogram of each
+        input.
+        """
         from fnnexp.reporting.plots.rows import samples
 
         counts = self.classes.rename(columns=SPLITS)
@@ -178,13 +182,13 @@ class DataSet:
         return f"{name}, the most frequent in training, is right in {share:.1%} of the test rows"
 
     def _images(self) -> NDArray[np.uint8]:
-        """Return the images to show (n, S, S), with their brightest pixel at 255."""
+        """Return the images to show (n, S, S), scaled so that the data's largest value becomes 255."""
         images = self.X[self.samples].reshape(len(self.samples), self.side or 0, -1)
         scaled: NDArray[np.uint8] = np.rint(images * (255 / max(self.most, 1))).astype(np.uint8)
         return scaled
 
     def _rows(self) -> list[str]:
-        """Return lines that show rows: images or points, or else the ranges of inputs."""
+        """Return lines of text that show rows as images or points, or else the ranges of the inputs."""
         if self.side is not None:
             titles = [class_title(self.class_names, label) for label in self.y[self.samples].tolist()]
             return characters.images(self._images(), titles)
@@ -199,7 +203,7 @@ class DataSet:
 
 
 def show(command: Command, notes: Sequence[str] = ()) -> DataSet:
-    """Return the data set that a command trains on, as a trial would have it.
+    """Return the data set that the trials of a command train on.
 
     If the command says nothing about the scale and the default does not fit, the data is shown with a scale
     that does, and a note says so.
@@ -317,7 +321,7 @@ def _wrapped(text: str, name: str) -> list[str]:
 
 
 def _table(classes: pd.DataFrame, names: Sequence[str]) -> list[str]:
-    """Return the lines of the table of classes, with a bar for each number of training rows."""
+    """Return the lines of a table of how many rows each class has, with a bar for its training rows."""
     titles = [
         cut(f"{number} {printable(names[number])}", MOST_TITLE) if names else f"class {number}"
         for number in range(min(len(classes), MOST_CLASSES))

@@ -72,7 +72,7 @@ class Table(NamedTuple):
     Attributes
     ----------
     title, head, rows
-        The content.
+        The title, the headings of the columns, and the rows of cells.
     names
         The number of leading columns that contain names; they are left-aligned.
     folds
@@ -80,7 +80,7 @@ class Table(NamedTuple):
     file
         The name of the file that has all rows.
     wide
-        The columns that the terminal omits.
+        The names of columns for which the terminal has no room.
     total
         The number of rows of the whole table, if `rows` are only the first of them.
     """
@@ -102,7 +102,7 @@ class Table(NamedTuple):
 
     @property
     def rest(self) -> str:
-        """A sentence on how many rows of the whole table `rows` has, "" if it has all."""
+        """A sentence that only the first rows are shown, and which file has all; "" if all are shown."""
         if self.size == len(self.rows):
             return ""
         return f"The first {len(self.rows):,} of {self.size:,} rows are shown; {self.file} has all."
@@ -127,7 +127,7 @@ class Mark(NamedTuple):
     Attributes
     ----------
     option
-        The index in :attr:`Figure.options` of the options that the mark shows.
+        Which options of factors the mark stands for, as an index of :attr:`Figure.options`.
     quantity
         The name of the quantity, such as `val_accuracy`.
     x, y
@@ -152,8 +152,9 @@ class Mark(NamedTuple):
 class Figure(NamedTuple):
     """A figure: the name of its files, its caption, its content and the heading above it.
 
-    `options` are options by factor, such as ``{"arch": "relu_100", "init": "he"}``. In `svg`, the attribute
-    `data-o` of an element is the index of its options, and `data-name` marks texts that name an option.
+    `options` are options by factor, such as ``{"arch": "relu_100", "init": "he"}``. The page can highlight
+    the parts of a figure that show them: in `svg`, the attribute `data-o` of an element is the index of its
+    options, and `data-name` marks texts that name an option.
     """
 
     name: str
@@ -167,7 +168,7 @@ class Figure(NamedTuple):
 
     @property
     def data(self) -> pd.DataFrame:
-        """The values of all marks except single trials, with a row for each point."""
+        """The values of all marks, a row for each point, without the curves of single trials."""
         parts = [
             pd.DataFrame({**mark.numbers}).assign(**self.options[mark.option], quantity=mark.quantity)
             for mark in self.marks
@@ -181,7 +182,7 @@ Block = Text | Code | Items | Links | Table | Figure
 
 @dataclass(frozen=True)
 class Section:
-    """A title, blocks, and the data that the blocks show, as {name of the CSV file: frame}."""
+    """A section: its title, its blocks, and the data that they show, as {name of the CSV file: frame}."""
 
     title: str
     blocks: Sequence[Block]
@@ -231,7 +232,10 @@ VALUES = "figures"
 
 
 def _values(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Return the values of all figures; the figure, its options and the quantity are the first columns."""
+    """Return the values of all figures as one frame.
+
+    Its first columns are the figure, the options and the quantity. `parts` are the values of each figure.
+    """
     values = pd.concat(parts, ignore_index=True)
     numbers = [column for column in values.columns if is_numeric_dtype(values[column].dtype)]
     names = [column for column in values.columns if column not in ("figure", "quantity", *numbers)]

@@ -41,9 +41,10 @@ MOST_THINNED = 20
 
 
 class Steps(NamedTuple):
-    """How points are thinned: one in `means` points of means is kept, and one in `trials` of single trials.
+    """How many points of figures have exact values on the page, which keeps the page small.
 
-    If `trials` is 0, no points of single trials are kept.
+    Every `means`-th point of a mean has them, and every `trials`-th point of a single trial's curve; if
+    `trials` is 0, there are no such curves.
     """
 
     means: int
@@ -132,18 +133,18 @@ def _table_class(table: Table) -> Markup:
 
 
 def _cell_html(cell: Cell) -> Markup:
-    """Return the content of a cell, with its exact value as a data attribute."""
+    """Return the content of a table cell as HTML. A number gets its exact value, by which the page sorts."""
     if cell.value is None or math.isnan(cell.value):
         return Markup.escape(cell.text)
     return Markup("<data value='{}'>{}</data>").format(repr(float(cell.value)), cell.text)
 
 
 def _drawing(figure: Figure, letters: set[str], styles: dict[str, str]) -> Markup:
-    """Return the SVG of a figure for the page, with about half of its characters.
+    """Return the SVG of a figure for the page, shortened to about half of its characters.
 
-    Numbers are rounded, the ids of groups, which nothing uses, are removed, and `style` attributes become
-    classes, which are added to `styles`. The shape of a letter that an earlier figure of the page defines is
-    omitted; `letters` has the shapes so far.
+    Numbers are rounded. The ids of groups are removed, because nothing uses them. `style` attributes become
+    classes, which are added to `styles`. The shapes of letters that an earlier figure of the page has defined
+    are omitted; those of this figure are added to `letters`.
     """
     svg = re.sub(r"<g id=\"[A-Za-z]+[\w.]*_\d+\">", "<g>", re.sub(r">\s+<", "><", figure.svg))
     svg = re.sub(r'(?<= d=")[^"]*', _short_path, svg)
@@ -172,7 +173,7 @@ def _short(number: re.Match[str]) -> str:
 
 
 def _short_path(path: re.Match[str]) -> str:
-    """Return the data of an SVG path, rounded and without the L commands that SVG implies."""
+    """Return the `d` attribute of an SVG path, rounded and without the L commands that SVG implies."""
     digits = 1 if len(path[0]) > LONG_PATH else 2
     text = re.sub(NUMBER, lambda number: f"{float(number[0]):.{digits}f}".rstrip("0").rstrip("."), path[0])
     parts, before = [], ""
@@ -200,11 +201,12 @@ def _steps(blocks: Iterable[Block]) -> Steps:
 
 
 def _marks(figure: Figure, steps: Steps) -> Markup:
-    """Return the marks of a figure as JSON for a script element, with < escaped, which could end the element.
+    """Return the marks of a figure as JSON for a script element, which an unescaped `<` could end.
 
-    A mark is a list: the index of its kind (its quantity, the names of its numbers and its size), the index
-    of its options, the indices of its x, y and numbers, and its seed if it is a single trial. x, y and
-    numbers are indices of lists of values, because several marks share some lists, such as the epochs.
+    A mark is a list of the index of its kind (its quantity, the names of its numbers and its size), the index
+    of its options, one index each for its x, its y and each of its numbers, and its seed if it is a single
+    trial. x, y and numbers are indices of lists of values, because many marks have the same list, such as
+    that of the epochs.
     """
     lists: dict[str, int] = {}
 
@@ -231,5 +233,5 @@ def _marks(figure: Figure, steps: Steps) -> Markup:
 
 
 def _json_value(value: Any) -> Any:
-    """Return a value for JSON, which has no NaN and no infinities."""
+    """Return a value as JSON can have it: None for NaN and for the infinities."""
     return None if isinstance(value, float) and not math.isfinite(value) else value

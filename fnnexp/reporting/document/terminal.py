@@ -73,9 +73,10 @@ def _show_table(console: Console, table: Table, lines: int) -> int:
 
 
 def _fitted(console: Console, table: Table) -> tuple[Table, bool]:
-    """Return a table that fits on a line, and whether its heads are broken into lines for that.
+    """Return a table that fits the width of the terminal, and whether its headings need several lines.
 
-    If broken heads are not enough, columns are omitted from the right, but no names, verdicts and notes.
+    If several lines are not enough, columns of numbers are left out from the right. Names, verdicts and notes
+    stay.
     """
     for broken in (False, True):
         if _width(table, broken) <= console.width:
@@ -89,7 +90,10 @@ def _fitted(console: Console, table: Table) -> tuple[Table, bool]:
 
 
 def _width(table: Table, broken: bool) -> int:
-    """Return the least width of a table in characters: only names are broken at spaces."""
+    """Return the least width that a table needs, in characters.
+
+    Names can be broken at spaces, and headings too if `broken`; numbers cannot.
+    """
     widths = []
     for i, name in enumerate(table.head):
         texts = [in_a_line(row[i].text) for row in table.rows]
@@ -106,7 +110,7 @@ def _width(table: Table, broken: bool) -> int:
 
 
 def _broken(head: str, texts: Sequence[str]) -> str:
-    r"""Return a head whose words are on several lines if it is wider than the texts below it.
+    r"""Return the heading of a column, broken into several lines if it is wider than the texts below it.
 
     >>> _broken("tuning trials", ["12"]), _broken("95% interval", ["97.1 to 98.2"])
     ('tuning\ntrials', '95% interval')
@@ -116,7 +120,7 @@ def _broken(head: str, texts: Sequence[str]) -> str:
 
 
 def _with_notes(table: Table, rows: int, broken: bool) -> list[RichTable | RichText]:
-    """Return the first rows of a table, their notes, and a line with the number of omitted rows."""
+    """Return what to print of a table: its first rows, then their notes and the number of omitted rows."""
     title = RichText(in_a_line(table.title)) if table.title else None
     shown = RichTable(
         title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)

@@ -133,7 +133,7 @@ def rows_of(runs: pd.DataFrame) -> str:
 
 
 def after_stopping(runs: pd.DataFrame) -> str:
-    """Return the sentence that captions of means by epoch end with if trials stopped early, else ""."""
+    """Return a sentence for captions of curves, on trials that stopped early; "" if there are none."""
     if "stopped_epoch" not in runs or runs["stopped_epoch"].isna().all():
         return ""
     return " A trial that stopped early keeps its last value to the end of its line."

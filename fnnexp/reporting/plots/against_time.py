@@ -24,10 +24,11 @@ FILLS = ("none", "full", "bottom", "left", "top", "right")  # the fill of a mark
 
 
 def against_time(runs: pd.DataFrame, metric: str) -> Picture | None:
-    """Return a figure of each configuration's mean, with its interval, against its training time in seconds.
+    """Return a figure with a point for each configuration: its mean accuracy at its training time in seconds.
 
-    The marker shows the initializer, as in all figures; its fill shows the batching mode. Return None if no
-    finished trial has a recorded time.
+    A bar shows the 95% interval of the mean. The marker shows the initializer, as in all figures, and its
+    fill shows the batching mode. There is a panel for each architecture. Return None if no finished trial has
+    a recorded time.
     """
     means = averages.of_ends(runs, metric).dropna(subset="time")
     means = means[means["time"] > 0]

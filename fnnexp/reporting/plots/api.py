@@ -35,7 +35,7 @@ ACROSS, WIDEST = 2, 6.5
 
 @validate_frames
 def plot_curves(runs: pd.DataFrame, curves: pd.DataFrame, metric: str | None = None) -> Picture:
-    """Draw the mean curves over seeds with 95% intervals, one panel per architecture and batching mode.
+    """Draw a metric by epoch, means over seeds with 95% intervals: one panel per arch and batching mode.
 
     A trial that stopped early keeps its last value to the end of its line.
 
@@ -207,7 +207,7 @@ def _not_empty(figure: Picture | None, metric: str) -> Picture:
 
 
 def _refuse(runs: pd.DataFrame, factor: str) -> NoReturn:
-    """Raise since one figure cannot show a factor in which trials differ."""
+    """Raise, because the trials differ in a factor that one figure cannot show."""
     value = next(iter(runs[factor].dropna()), None)
     raise FnnexpError(
         f"these trials differ in {factor}, which one figure cannot show; draw one value at a time: "

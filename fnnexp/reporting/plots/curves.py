@@ -49,12 +49,12 @@ def curves(runs: pd.DataFrame, curves: pd.DataFrame, metric: str, *, across: int
     Parameters
     ----------
     runs
-        The trials to draw, with one combination of the factors other than arch, init and batching.
+        The trials to draw, which differ in no other factors than arch, init and batching.
     curves
         The curves of these trials; curves of other trials are ignored.
     metric
-        One of `run_format.METRICS`. A loss axis is cut where a few curves would flatten the rest; curves that
-        end above it are listed.
+        A metric that is recorded in each epoch, such as `val_loss`. A loss axis is cut where a few curves
+        would flatten the rest; curves that end above it are listed.
     across
         The largest number of panels in a row, unless the columns are batching modes.
 
@@ -82,7 +82,10 @@ MOST_OF_TRIALS = 100_000
 
 
 def _mark_trials(axes: list[Axes], groups: list[pd.DataFrame], trials: pd.DataFrame, metric: str) -> None:
-    """Record the curve of each trial, for the page to draw on demand. A line with one seed needs none."""
+    """Record the curve of each trial, so that the page can draw it when a reader asks for it.
+
+    `axes` and `groups` are the panels and their points. A line of one trial needs no further curve.
+    """
     panel_of = {
         (options["arch"], options["batching"]): ax
         for ax, options in zip(axes, map(options_of, groups), strict=True)
@@ -118,7 +121,9 @@ def by_arch_and_batching(
     y_label: str,
     across: int = COLUMNS,
 ) -> Grouped:
-    """Return a figure with one panel per architecture and batching mode, in the layout of :func:`curves`.
+    """Return a figure with an empty panel for each architecture and batching mode, and the points of each.
+
+    The panels are arranged as :func:`curves` says.
 
     Parameters
     ----------
@@ -157,7 +162,10 @@ def axis_title(metric: str) -> str:
 
 
 def loss_limit(points: pd.DataFrame) -> float:
-    """Return the upper limit of the loss axis: above the loss of guessing and the end of most lines."""
+    """Return an upper limit of the loss axis that cuts lines which end far above most others.
+
+    It is not below the loss of guessing among ten classes, and not above the highest point.
+    """
     last = points.sort_values("epoch").groupby(["arch", "batching", "init"], observed=True)["mean"].last()
     return float(min(1.05 * points["high"].max(), max(1.5 * UNIFORM_LOSS, 2 * last.median())))
 
@@ -200,11 +208,12 @@ def best_found(points: pd.DataFrame, metric: str, factor: str = "") -> Picture:
     Parameters
     ----------
     points
-        The columns `level` (a tuned option, which gets a line), `trials` and `best`.
+        The columns `level` (the name of a tuned option, which gets a line), `trials` (the number of tuning
+        trials) and `best` (the best mean that they find).
     metric
         The ranking metric.
     factor
-        The factor whose options were tuned; "" if a level combines options of several factors.
+        The factor whose options were tuned; "" if several factors were compared together.
     """
     drawn = styles(list(dict.fromkeys(points["level"])))
     figure, (ax,) = panels(
@@ -225,7 +234,10 @@ def best_found(points: pd.DataFrame, metric: str, factor: str = "") -> Picture:
 
 
 def learning_rates(lines: Mapping[str, tuple[float, Schedule, int]]) -> Picture:
-    """Return a figure of learning rates by epoch; `lines` has initial rate, schedule and epochs by label."""
+    """Return a figure of learning rates by epoch.
+
+    `lines` has the initial rate, the schedule and the number of epochs of each line, by its label.
+    """
     figure, (ax,) = panels([(0, 0)], [""], 2 * len(lines), y_label="learning rate")
     entries = {}
     for i, (label, (lr, schedule, epochs)) in enumerate(lines.items()):

@@ -32,9 +32,9 @@ SHADES = (
 
 
 class Cells(NamedTuple):
-    """A panel: its title, its means by row and column (NaN if missing), and the cell of the best mean.
+    """A panel of a heat map: its title and its means by row and column (NaN if missing).
 
-    `options` are the options that all cells of the panel share, by factor.
+    The cell at `best` (row, column) gets a frame. `options` are the options that all cells share, by factor.
     """
 
     title: str
@@ -44,7 +44,7 @@ class Cells(NamedTuple):
 
 
 class Names(NamedTuple):
-    """The factor of the columns or of the rows of every panel, and the names of its options."""
+    """What the columns of all panels stand for, or their rows: a factor and the names of its options."""
 
     factor: str
     options: Sequence[str]
@@ -55,8 +55,8 @@ def heat_map(
 ) -> Picture | None:
     """Return a heat map of the mean over seeds by arch and init, one panel per batching mode.
 
-    `runs` have one combination of the factors other than arch, init and batching. A row of panels is at most
-    `widest` inches wide. `scale` is as for :func:`cell_panels`. Return None if no trial finished.
+    `runs` differ in no other factors than arch, init and batching. A row of panels is at most `widest` inches
+    wide. `scale` is as for :func:`cell_panels`. Return None if no trial finished.
     """
     means = averages.of_ends(runs, metric)
     if means.empty:
@@ -86,7 +86,9 @@ def cell_panels(
     scale: tuple[float, float] | None = None,
     widest: float = WIDEST,
 ) -> Picture:
-    """Return a figure of panels whose cells are shaded by the logits of accuracies, on a common scale.
+    """Return a figure of heat maps of accuracies, with the same shades in all panels.
+
+    The shade is linear in the logit of the accuracy, so differences near 100% can be seen.
 
     Parameters
     ----------

@@ -36,7 +36,7 @@ MOST_PANELS = 36
 
 
 class Quantity(NamedTuple):
-    """A quantity of untrained networks: its name in the data, its title, and whether its axis is log."""
+    """A quantity of untrained networks: its name in the data, its title, and if its axis is logarithmic."""
 
     name: str
     title: str
@@ -88,7 +88,8 @@ def by_epoch(points: pd.DataFrame, title: str, *, log: bool) -> Picture | None:
     Parameters
     ----------
     points
-        The columns `arch layer batching init epoch mean low high`, the names as categories.
+        The columns `arch layer batching init epoch mean low high`, of which `arch`, `batching` and `init` are
+        categorical.
     title
         The title of the y axis.
     log
@@ -161,9 +162,10 @@ def _titles(parts: Collection[tuple[str, str]]) -> list[str]:
 
 
 def _share_y_axis(axes: Sequence[Axes], lines: pd.DataFrame, log: bool) -> None:
-    """Give all panels the same y axis: logarithmic over the positive values, or from 0 to a round percentage.
+    """Give all panels the same y axis.
 
-    Without positive values a logarithmic axis stays linear.
+    If `log`, it is logarithmic and shows the positive values; it stays linear if there are none. Otherwise it
+    goes from 0 to a round percentage.
     """
     if not log:
         top = next(each for each in TOPS if each >= min(float(lines["high"].max()), TOPS[-1]))
@@ -200,14 +202,17 @@ TITLES = {"a": "output", "dz": "size of the gradient"}
 
 
 def histograms(options: Mapping[str, Shares], quantity: str, *, widest: float = 11.0) -> Picture | None:
-    """Return a figure of the distribution of a quantity by epoch: a row of panels per option, one per layer.
+    """Return a figure of how the values of each layer are distributed, by epoch.
+
+    It has a row of panels for each option, and in it a panel for each layer.
 
     Parameters
     ----------
     options
         The average histograms of each option, by its name.
     quantity
-        `a`, drawn for the hidden layers only; or `dz`, whose sign is not drawn.
+        `a`, the outputs, which are drawn for hidden layers only; or `dz`, the gradients, drawn without their
+        sign.
     widest
         The width of the figure in inches.
 
@@ -256,17 +261,17 @@ def spreads(
     Parameters
     ----------
     shares
-        The share of each bin (epochs, bins).
+        The share of the values that is in each bin (epochs, bins).
     bins
         The ends of the bins.
     signed
-        Whether negative values are below positive ones; otherwise all values are taken without their sign.
+        Whether values count with their sign; otherwise their absolute values count.
 
     Returns
     -------
     dict
-        `epoch`, the share of exact `zeros`, and the values `p10`, `median` and `p90`, below which a tenth, a
-        half and nine tenths are. These are interpolated within a bin.
+        Lists with an item for each epoch: `epoch`; `zeros`, the share of values that are exactly 0; `p10`,
+        `median` and `p90`, the quantiles 10%, 50% and 90%, interpolated within a bin.
     """
     both = np.array([bins.low, bins.high]) if signed else np.sort(np.abs([bins.low, bins.high]), axis=0)
     (low, high), own = np.unique(both, axis=1, return_inverse=True)
@@ -299,11 +304,11 @@ def spread(count: int, most: int) -> list[int]:
 
 
 class _Axis(NamedTuple):
-    """The rows of a histogram's image, from the bottom: negative values, zeros, positive values.
+    """The y axis of a histogram that is drawn as an image: which values each row of the image shows.
 
-    ``edges`` are the ends of the rows of positive values. Zeros have ``zeros`` rows, all of them equal; if
-    ``zeros`` is 0, the first row of positive values includes them. ``negative`` is the number of rows of
-    negative values. ``rows`` has the weight of each bin in each row (bins, rows).
+    From the bottom, it has ``negative`` rows of negative values, ``zeros`` equal rows of zeros, and rows of
+    positive values, which end at ``edges``. If ``zeros`` is 0, zeros are in the first row of positive values.
+    ``rows`` (bins, rows) has the weight of each bin in each row.
     """
 
     edges: NDArray[np.float64]
@@ -312,7 +317,7 @@ class _Axis(NamedTuple):
     rows: NDArray[np.float64]
 
     def rows_of(self, shares: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the values of the image's rows (epochs, layers, rows) for shares (epochs, layers, bins)."""
+        """Return the image (epochs, layers, rows) of the shares of values in bins (epochs, layers, bins)."""
         drawn: NDArray[np.float64] = shares @ self.rows
         return drawn
 
@@ -344,7 +349,10 @@ def _drawn_shares(
 
 
 def _axis_of(parts: Sequence[NDArray[np.float64]], bins: Shares, quantity: str) -> _Axis:
-    """Return the axis that shows the shares of all panels: linear for outputs between −1 and 1, else log."""
+    """Return one y axis for all panels: linear if they show outputs between −1 and 1, else logarithmic.
+
+    `parts` are the shares of values in the bins of each row of panels, and `bins` has the ends of the bins.
+    """
     each = np.concatenate([part.reshape(-1, part.shape[-1]) for part in parts])
     size = np.maximum(np.abs(bins.low), np.abs(bins.high))  # the end of a bin that is farther from 0
     is_zero, is_negative = size == 0, bins.low < 0
@@ -381,7 +389,10 @@ QUARTERS = (0.2, 0.3, 0.55)
 
 
 def _draw_histograms(ax: Axes, epochs: NDArray[np.int32], image: NDArray[np.float64], axis: _Axis) -> None:
-    """Draw one layer's distributions (epochs, rows)."""
+    """Draw how one layer's values are distributed: an image (epochs, rows), with epochs along x.
+
+    The larger a share, the more opaque it is.
+    """
     alpha = np.sqrt(np.clip(image.T / MOST_SHARE, 0, 1))
     pixels = np.concatenate([np.broadcast_to(HUE, (*alpha.shape, 3)), alpha[..., None]], axis=-1)
     ax.imshow(

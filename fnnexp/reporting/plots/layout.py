@@ -95,7 +95,7 @@ def panels(
 
 
 def in_rows(panels: int, columns: int) -> list[tuple[int, int]]:
-    """Return the (row, column) positions of a number of panels that fill rows.
+    """Return the (row, column) of each of a number of panels that fill one row after the other.
 
     >>> in_rows(3, 2)
     [(0, 0), (0, 1), (1, 0)]
@@ -104,7 +104,7 @@ def in_rows(panels: int, columns: int) -> list[tuple[int, int]]:
 
 
 def columns_for(panels: int) -> int:
-    """Return the number of columns for a number of panels."""
+    """Return how many panels are side by side: all, but at most :data:`COLUMNS`, and of four panels two."""
     return 2 if panels == 4 else min(COLUMNS, panels)
 
 
@@ -146,8 +146,8 @@ def draw_band(
     Parameters
     ----------
     quantity, at
-        What the page shows under the mouse pointer: the name of the drawn quantity, and the columns of `line`
-        with the position of each point, by the name to show.
+        What the page shows under the mouse pointer beside the mean: the name of the drawn quantity, and for
+        each point the numbers in some columns of `line`, given as {name to show: column}.
     bars
         Whether to draw a marker and a bar for each point instead of a band. A single point always has a bar.
     within
@@ -156,7 +156,7 @@ def draw_band(
     Returns
     -------
     list
-        The artists that were drawn. The page highlights artists that the caller appends together with them.
+        The artists that were drawn, which the page highlights together. The caller can append others.
     """
     y, low, high = (line[column].to_numpy(float) for column in ("mean", "low", "high"))
     values = {name: line[column].tolist() for name, column in at.items()} | {"mean": y.tolist()}
@@ -175,7 +175,10 @@ def draw_band(
 
 
 def options_of(rows: pd.DataFrame) -> dict[str, str]:
-    """Return those of arch, init and batching that are columns, with the option that all rows share."""
+    """Return the option of arch, init and batching that all rows share, by factor.
+
+    A factor that is no column is left out.
+    """
     return {axis: str(rows[axis].iloc[0]) for axis in AXES if axis in rows}
 
 

@@ -69,8 +69,8 @@ def lines(rows: pd.DataFrame, metric: str, axis: str) -> Picture | None:
     Parameters
     ----------
     rows
-        Trials along the axis (:func:`fnnexp.results.numeric.along`), with one combination of the factors
-        other than arch, init and batching.
+        Trials with their values of this factor, as returned by :func:`fnnexp.results.numeric.along`, which
+        differ in no other categorical factors than arch, init and batching.
     metric
         An accuracy.
     axis
@@ -110,16 +110,17 @@ def dots(rows: pd.DataFrame, metric: str, axis: str) -> Picture | None:
     Parameters
     ----------
     rows
-        Trials with the values of their numeric factors (:func:`fnnexp.results.numeric.at_all_values`), with
-        one combination of the factors other than arch, init and batching.
+        Trials with their values of all numeric factors, as returned by
+        :func:`fnnexp.results.numeric.at_all_values`, which differ in no other categorical factors than arch,
+        init and batching.
     metric, axis
         As for :func:`lines`.
 
     Returns
     -------
     Picture or None
-        Means over the finished seeds. A circle is around the best configuration of an initializer. None if
-        no trial finished.
+        Means over the finished seeds. A circle marks the best configuration of an initializer. None if no
+        trial finished.
     """
     all_at = [str(column) for column in rows if str(column).startswith("at ")]
     all_best = [column.replace("at ", "best ", 1) for column in all_at]
@@ -185,7 +186,7 @@ def plane(
     Parameters
     ----------
     rows, metric
-        As for :func:`lines`, with trials along both axes.
+        As for :func:`lines`, with the trials' values of both factors.
     x, y
         The names of the factors.
     scale
@@ -209,7 +210,7 @@ def plane(
 
 
 def of_plane(rows: pd.DataFrame, metric: str, x: str, y: str) -> pd.DataFrame:
-    """Return the means over seeds that :func:`plane` shows."""
+    """Return the means over seeds that :func:`plane` shows, a row for each option and pair of values."""
     points = averages.of_values(rows, metric, [f"at {x}", f"at {y}", f"best {x}", f"best {y}"])
     return points[points["mean"].notna()]
 

@@ -38,7 +38,7 @@ _LOCK = threading.Lock()
 
 
 class Drawn(NamedTuple):
-    """Points or a cell that were drawn on axes, by their data coordinates; see :class:`blocks.Mark`."""
+    """What :func:`mark` records: points or a cell on some axes, in data coordinates, and what they show."""
 
     ax: Axes
     artists: Sequence[Artist]
@@ -94,7 +94,7 @@ def block(
     label
         The text for screen readers; by default the name and the heading.
     about
-        The options, by factor, that the whole figure is about.
+        The options, by factor, that all trials in the figure share.
     """
     label = label or f"{name} {heading}".replace("_", " ").strip()
     file = name if number is None else f"{name}_{number}"
@@ -119,7 +119,9 @@ def mark(
     single: str = "",
     names: Sequence[Artist] = (),
 ) -> None:
-    """Record what artists stand for, for the page: the options of factors, and the exact values of points.
+    """Record what some artists show: options of factors, and the exact values of points.
+
+    With these, the page highlights an option in all figures, and shows values under the mouse pointer.
 
     Parameters
     ----------
@@ -137,7 +139,11 @@ def mark(
 
 
 def _tagged(figure: Figure, drawn: Sequence[Drawn]) -> list[dict[str, str]]:
-    """Return the options of all marks, and give their artists and texts ids with the index in this list."""
+    """Return the different options of all marks, and number the artists and texts that show them.
+
+    The number, in an artist's id, is an index of the returned list. Titles, labels and legends that are names
+    of options get a number too.
+    """
     options: list[dict[str, str]] = []
     for each in drawn:
         if each.options not in options:
@@ -159,7 +165,7 @@ def _tagged(figure: Figure, drawn: Sequence[Drawn]) -> list[dict[str, str]]:
 
 
 def _texts(figure: Figure) -> Iterator[tuple[Text, Artist | None]]:
-    """Yield the texts of a figure; those of a legend with the symbol beside them, all others with None."""
+    """Yield each text of a figure with the symbol beside it, if it is in a legend, or else with None."""
     for legend in figure.legends:
         yield from zip(legend.get_texts(), legend.legend_handles, strict=True)
     for ax in figure.axes:
@@ -170,7 +176,11 @@ def _texts(figure: Figure) -> Iterator[tuple[Text, Artist | None]]:
 
 
 def _placed(figure: Figure, each: Drawn, option: int) -> blocks.Mark:
-    """Return a mark with its coordinates in the SVG, from the top left corner, within its axes."""
+    """Return a mark for the page, with its data coordinates converted to those of the SVG.
+
+    These count from the top left corner. Points beyond the axes are moved to the edge of the axes. `option`
+    is the index of the mark's options.
+    """
     each.ax.get_xlim(), each.ax.get_ylim()  # Matplotlib computes the limits only in these calls
     unit = SVG_DPI / figure.dpi
     high = SVG_DPI * figure.get_figheight()
@@ -198,7 +208,7 @@ def png(figure: Figure, dpi: int = 150) -> bytes:
 
 
 def svg_file(svg: str) -> str:
-    """Return the text of an SVG file from an inline SVG, with dark lines on white in any viewer."""
+    """Return the page's SVG element as the text of an SVG file, dark on white in light and dark viewers."""
     style = "<style>:root { color: #1c2127; background: #fff }</style>"
     svg = re.sub(r"<style data-shades.*?</style>", "", svg)
     svg = re.sub(r"var\(--\w+, (#[0-9a-f]{6})\)", r"\1", re.sub(r' data-\w+="\d*"', "", svg))
@@ -228,7 +238,10 @@ def svg(figure: Figure, label: str) -> str:
 
 
 def _with_palette(found: re.Match[str]) -> str:
-    """Return a PNG in base 64, with a palette if it has few colours, which makes it a fraction as large."""
+    """Return a PNG in base 64, made smaller by a palette if it has at most 256 colours.
+
+    `found` is the match of a pattern that finds the PNG in an SVG.
+    """
     image = Image.open(io.BytesIO(base64.b64decode(found[0]))).convert("RGBA")
     colours, places = np.unique(np.asarray(image).reshape(-1, 4), axis=0, return_inverse=True)
     if len(colours) > 256:
@@ -252,7 +265,10 @@ REVERSED = (
 
 
 def _with_shades(text: str) -> str:
-    """Return an SVG with CSS variables for shades, which are reversed on a dark page: light is best there."""
+    """Return an SVG whose shades are reversed on a dark page, so that the best cells stand out there too.
+
+    To this end, the colours in :data:`SHADES` become CSS variables.
+    """
     used: dict[str, str] = {}
 
     def variable(found: re.Match[str]) -> str:

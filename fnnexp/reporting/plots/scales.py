@@ -34,7 +34,7 @@ LEAST_LOSS = 1e-4
 
 
 class Scale(NamedTuple):
-    """A Matplotlib scale, its transform and inverse, and candidate ticks, the most important first."""
+    """A scale of Matplotlib: its name, its transform, the inverse, and the ticks to try, the best first."""
 
     name: str
     transform: Callable[..., Any]
@@ -71,7 +71,7 @@ ROOM_UP, ROOM_ACROSS = 0.09, 0.15
 """The least distance of two ticks of a y axis and of an axis of seconds, as a share of the axis."""
 
 FEW, LONGEST = 10, 6
-"""If a factor has at most so many values, none with more characters than this, all are candidate ticks."""
+"""If a factor has at most `FEW` values, none with more than `LONGEST` characters, these can be the ticks."""
 
 LETTER = 0.024
 """The width of a character of a tick, as a share of the axis of a panel."""
@@ -118,8 +118,8 @@ def share_time_axis(axes: Sequence[Axes], seconds: pd.Series) -> None:
 def share_value_axis(axes: Sequence[Axes], values: Sequence[float], which: Literal["x", "y"] = "x") -> None:
     """Give all panels the same axis for a factor, logarithmic if its values are spaced by ratios.
 
-    A logarithmic axis can include 0 (:func:`_log_beside_zero`). If there are few values, all of them are
-    ticks if they are short, else the ticks are round numbers.
+    A logarithmic axis can include 0 (:func:`_log_beside_zero`). The ticks are the values themselves if these
+    are few and short, else round numbers.
     """
     from matplotlib.ticker import MaxNLocator
 
@@ -144,13 +144,19 @@ def share_value_axis(axes: Sequence[Axes], values: Sequence[float], which: Liter
 
 
 def _powers_between(low: float, high: float) -> list[float]:
-    """Return round values from below `low` to above `high`, the most important first."""
+    """Return round values (1, 3, 2 and 5 times powers of ten) around `low` to `high`, for ticks.
+
+    The most important come first.
+    """
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     return [float(f"{digit}e{power}") for digit in (1, 3, 2, 5) for power in powers]
 
 
 def _ticks(ends: NDArray[np.float64], scale: Scale, room: float = ROOM_UP) -> list[float]:
-    """Return round values on an axis, not too close to each other; `ends` are its transformed limits."""
+    """Return round values as ticks of an axis, not too close to each other.
+
+    `ends` are the transformed limits of the axis, and `room` the least distance of ticks as a share of it.
+    """
     from matplotlib.ticker import MaxNLocator
 
     return _apart((*scale.wanted, *MaxNLocator(4).tick_values(*scale.back(ends))), ends, scale, room)
@@ -159,7 +165,10 @@ def _ticks(ends: NDArray[np.float64], scale: Scale, room: float = ROOM_UP) -> li
 def _apart(
     values: Iterable[float], ends: NDArray[np.float64], scale: Scale, room: float = ROOM_UP
 ) -> list[float]:
-    """Return the values that are on the axis and not too close to a value before them; see :func:`_ticks`."""
+    """Return the values that are within the axis, without any that is too close to an earlier value.
+
+    `ends` and `room` are as for :func:`_ticks`.
+    """
     ticks: list[float] = []
     low, high = scale.back(ends)
     room *= ends[1] - ends[0]

@@ -27,7 +27,7 @@ COLOURS = (
     "#0084e4", "#c07824", "#0c9c6c", "#e45460", "#786ca8", "#787848", "#d8189c", "#307884",
     "#00780c", "#2460f0", "#849090", "#cc2424", "#a8486c", "#a884c0", "#8448c0", "#606c6c",
 )  # fmt: skip
-GREY = "#747b85"  # of what stands for no option
+GREY = "#747b85"  # the colour of lines and bars that stand for no option
 MARKERS: tuple[Any, ...] = (
     "o", "s", "^", "D", "v", "p", "X", "*", "<", ">", "d", "P", "h", "8", "H",
     (4, 1, 0), (3, 1, 0), (6, 1, 0), (3, 1, 60), (5, 1, 180),
@@ -47,7 +47,7 @@ DARK = 0.65  # cells darker than this (0 lightest, 1 darkest) have white numbers
 
 
 class Style(NamedTuple):
-    """The style of an initializer in all figures."""
+    """The colour, the marker and the dashes of an initializer, the same in all figures."""
 
     color: str
     marker: Any

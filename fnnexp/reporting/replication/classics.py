@@ -59,7 +59,7 @@ def _network(ours: Ours, tables: pd.DataFrame, preset: str) -> str:
 
 
 def standing(ours: Ours, tables: pd.DataFrame, preset: str) -> str:
-    """Return sentences on where the last published accuracy of a network stands among ours."""
+    """Return sentences that compare the last published accuracy of a network with those of our seeds."""
     row = tables[tables["experiment"] == preset].iloc[-1]
     values, epoch = _ours_at_end(ours, row, preset)
     text, value = str(row["accuracy"]), float(row["accuracy"])
@@ -82,7 +82,7 @@ def standing(ours: Ours, tables: pd.DataFrame, preset: str) -> str:
 
 
 def best_of_reaches(seeds: int, above: int, of: int = BEST_OF) -> float:
-    """Return the probability that `of` seeds, drawn from `seeds`, include one of the `above` best seeds.
+    """Return the probability that `of` seeds, drawn from `seeds`, include any of the `above` best seeds.
 
     >>> best_of_reaches(4, 1), best_of_reaches(4, 0)
     (0.75, 0.0)
@@ -91,7 +91,10 @@ def best_of_reaches(seeds: int, above: int, of: int = BEST_OF) -> float:
 
 
 def unlearnt(ours: Ours, preset: str) -> dict[int, list[int]]:
-    """Return, by seed, the classes that its final network has not learnt, for seeds with any such class."""
+    """Return the classes that the final network of each seed has not learnt, without seeds that learnt all.
+
+    A network has learnt a class if it recognizes at least the share :data:`LEARNT` of its test images.
+    """
     part = ours.recalls[(ours.recalls["preset"] == preset) & (ours.recalls["recall"] < LEARNT)]
     return {seed: sorted(part.loc[part["seed"] == seed, "class"]) for seed in sorted(part["seed"].unique())}
 
@@ -119,7 +122,7 @@ def never_learnt(ours: Ours, preset: str) -> str:
 
 
 def _others(ours: Ours, preset: str, failed: list[int]) -> str:
-    """Return a sentence on the accuracies of the seeds that have learnt every digit."""
+    """Return a sentence on the test accuracies of the seeds that have learnt every digit, "" without any."""
     ends = ours.ends(preset, "test_accuracy")
     ends = ends[~ends.index.isin(failed)]
     if ends.empty:
@@ -128,11 +131,10 @@ def _others(ours: Ours, preset: str, failed: list[int]) -> str:
 
 
 def gap(ours: Ours, tables: pd.DataFrame, preset: str) -> str:
-    """Return sentences on how far a printed highest validation accuracy is from those of our seeds.
+    """Return sentences on how far the published validation accuracy is from the mean of our seeds.
 
-    The unit of the distance is the standard deviation over the seeds of a program. Some experiments have a
-    second program with half the weight decay: it takes (λ/2n) w for the gradient of (λ/2n) Σw², which is
-    (λ/n) w.
+    The distance is in standard deviations over our seeds. Some experiments are also run with half the weight
+    decay, as by a program that takes (λ/2n) w for the gradient of (λ/2n) Σw², which is (λ/n) w.
     """
     row = tables[tables["experiment"] == preset].iloc[-1]
     sentences = []
@@ -157,7 +159,11 @@ def _split(tables: pd.DataFrame, preset: str) -> str:
 
 
 def _ours_at_end(ours: Ours, row: pd.Series, program: str) -> tuple[pd.Series, int]:
-    """Return our accuracies by seed at a published row's epoch, or our last if earlier, and that epoch."""
+    """Return our accuracies by seed, and the epoch that they belong to.
+
+    It is the epoch of the published row, or our last one if we trained fewer. A validation accuracy is the
+    highest until this epoch.
+    """
     part = ours.of(program, f"{METRICS[row['split']]}_accuracy")
     if part.empty:
         return part["value"], 0
@@ -171,7 +177,10 @@ def _ours_at_end(ours: Ours, row: pd.Series, program: str) -> tuple[pd.Series, i
 
 
 def _table(ours: Ours, tables: pd.DataFrame, presets: list[str]) -> Table:
-    """Return the distribution of each network's last published accuracy over our seeds."""
+    """Return a table of how the accuracies of our seeds are distributed, beside the published accuracy.
+
+    There is a row for each network and program, at the epoch of the last published number.
+    """
     rows = []
     for preset, program in [(name, program) for name in presets for program in PROGRAMS[name]]:
         row = tables[tables["experiment"] == preset].iloc[-1]

@@ -24,7 +24,7 @@ CHUNK = 5000  # rows per forward pass, to limit memory
 
 
 def drift(trial: Trial, arrays: Arrays) -> pd.DataFrame:
-    """Return how far apart programs that round differently are after a number of training samples.
+    """Return how far apart two correct programs are, which round differently, after 1, 2, 5, … samples.
 
     Parameters
     ----------
@@ -90,12 +90,15 @@ def vanished(trial: Trial, arrays: Arrays) -> float:
 
 
 def _scaled(trial: Trial, X: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Return scaled inputs X. The scale is `unit` or `raw`, which do not depend on other rows."""
+    """Return inputs X scaled as for the trial: by `unit` or `raw`, which do not depend on other rows."""
     return scaling(trial.recipe.scale, X).scaled(X, np.empty(X.shape))
 
 
 def _network(trial: Trial, theta: NDArray[np.float64], first: float = 1.0) -> reference.Network:
-    """Return the reference network with parameters θ (1, P), and its first layer multiplied by `first`."""
+    """Return the op-by-op reference network of a trial, with parameters θ (1, P).
+
+    The weights of its first layer are multiplied by `first`.
+    """
     recipe = trial.recipe
     parameters = Parameters(recipe.architecture, theta)
     W = [np.array(W_i[0], dtype=np.float64) for W_i in parameters.W]

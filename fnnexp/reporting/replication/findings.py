@@ -52,7 +52,10 @@ class Ours(NamedTuple):
         return last.sort_index()
 
     def line(self, preset: str, metric: str, name: str, since: int = 0) -> Line:
-        """Return the mean, minimum and maximum by epoch over the seeds that finished the last epoch."""
+        """Return a metric's mean by epoch as a line to draw, with a band from minimum to maximum over seeds.
+
+        Only seeds that finished the last epoch count. The line begins at the epoch `since`.
+        """
         part = self.of(preset, metric)
         part = part[part["seed"].isin(self.ends(preset, metric).index)]
         by = part[part["epoch"] >= since].groupby("epoch")["value"].agg(["mean", "min", "max"])
@@ -70,7 +73,7 @@ def printed(tables: pd.DataFrame, experiment: str, split: str, quantity: str, ru
 
 
 def sections(ours: Ours, tables: pd.DataFrame, rows: pd.DataFrame) -> list[Section]:
-    """Return a section for each published program with a finding of its own, if it was trained.
+    """Return a section for each of the published programs about which there is a finding, if it was trained.
 
     Parameters
     ----------
@@ -310,7 +313,11 @@ def _figure(name: str, caption: str, panels: Sequence[Panel]) -> Figure:
 
 
 def which(rows: pd.DataFrame, experiment: str) -> str:
-    """Return sentences on which of two programs computed the published numbers, by their verdicts."""
+    """Return sentences on which of two versions of a program computed the published numbers.
+
+    It is clear if at most a tenth of the published rows have the verdict `apart` with one version, and at
+    least half of them with the other.
+    """
     by_program = {
         row["program"]: row for row in summary(rows[rows["experiment"] == experiment]).to_dict("records")
     }
@@ -327,7 +334,7 @@ def which(rows: pd.DataFrame, experiment: str) -> str:
 
 
 def _reached(ours: Ours, preset: str, loss: float) -> str:
-    """Return, in words, the first epoch of each seed with a training loss as low as a published loss."""
+    """Return, in words, in which epoch each of our seeds first had a training loss of `loss` or less."""
     part = ours.of(preset, "train_loss")
     part = part[part["seed"].isin(ours.ends(preset, "train_loss").index)]
     seeds = part["seed"].nunique()

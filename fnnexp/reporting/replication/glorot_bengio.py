@@ -35,7 +35,7 @@ BORNE_OUT, IN_PART, NOT_BORNE_OUT, OPEN = "borne out", "in part", "not borne out
 """The verdicts. A difference of accuracies is open if its 95% interval contains 0."""
 
 MOST, FEW = 0.5, 0.1
-"""A layer is saturated if at least MOST of its activations are, and free if at most FEW are."""
+"""A layer counts as saturated if at least the share MOST of its activations are, as free if at most FEW."""
 
 FOLD = 2.0
 """A standard deviation that changes by less than this factor from first to last layer counts as kept."""
@@ -133,7 +133,7 @@ def setting(ours: Ours, layers: Layers) -> str:
 
 
 def summary(claims: list[Claim]) -> str:
-    """Return a sentence with the number of claims by verdict, and those that are not borne out."""
+    """Return sentences on how many claims are borne out, and on each other claim with what was measured."""
     held = [claim for claim in claims if claim.verdict == BORNE_OUT]
     rest = [f"{claim.verdict}: {claim.text} ({claim.measured})" for claim in claims if claim not in held]
     return f"{len(held)} of {plural(len(claims), 'claim')} are borne out." + "".join(
@@ -285,7 +285,10 @@ CLAIMS: tuple[Callable[[Layers], Claim], ...] = (
 
 
 def _top_and_others(layers: Layers, epoch: int) -> tuple[pd.Series, pd.Series]:
-    """Return the saturated share of the sigmoid network's top hidden layer, and the largest of the others."""
+    """Return the share of the sigmoid network's top hidden layer that is saturated, by seed.
+
+    The second result is the largest such share of its other hidden layers.
+    """
     shares = layers.hidden("sigmoid", "saturated", epoch)
     return shares.iloc[:, -1], shares.iloc[:, :-1].max(axis="columns")
 
@@ -308,7 +311,7 @@ def _verdict(holds: bool) -> str:
 
 
 def _sign(gain: pd.Series) -> str:
-    """Return the verdict on the claim that a difference is positive."""
+    """Return the verdict on the claim that a difference is positive, by the 95% interval of its mean."""
     interval = statistics.mean_interval(gain, within=statistics.DIFFERENCE)
     if interval.low > 0:
         return BORNE_OUT
@@ -375,7 +378,10 @@ def _figures(layers: Layers) -> Iterator[Figure]:
 
 
 def _at_start(layers: Layers) -> pd.DataFrame:
-    """Return the untrained layers in the form that :func:`fnnexp.reporting.plots.layers.at_start` takes."""
+    """Return the means over seeds of the untrained layers, with their range, for a figure.
+
+    The columns are those that :func:`fnnexp.reporting.plots.layers.at_start` draws.
+    """
     start = layers.diagnostics[layers.diagnostics["epoch"] == 0]
     by = ["network", "quantity", "layer"]
     start = start.groupby(by)["value"].agg(mean="mean", low="min", high="max").reset_index()

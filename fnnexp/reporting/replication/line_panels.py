@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Line(NamedTuple):
-    """A line with an optional band from `low` to `high`. With `alone`, its points are not joined."""
+    """A line with an optional band from `low` to `high`. If it is `alone`, its points are not joined."""
 
     name: str
     x: Sequence[float]
@@ -25,7 +25,7 @@ class Line(NamedTuple):
 
 
 class Panel(NamedTuple):
-    """A panel with lines of one quantity. `title` is the quantity, `log` the logarithmic axes, e.g. "xy"."""
+    """A panel with lines of the quantity `title`. The axes named in `log`, such as "xy", are logarithmic."""
 
     title: str
     lines: Sequence[Line]

@@ -63,7 +63,7 @@ READING = (
 
 
 def verdicts_table(rows: pd.DataFrame) -> Table:
-    """Return a table of how many rows have each verdict, for each published table and program."""
+    """Return a table of how many published rows have each verdict, by published table and program."""
     counted = summary(rows)
     verdicts = [verdict for verdict in VERDICTS if verdict in VERDICTS[:3] or counted[verdict].any()]
     lines = []
@@ -79,7 +79,7 @@ def verdicts_table(rows: pd.DataFrame) -> Table:
 
 
 def _end(chosen: pd.DataFrame) -> list[Cell]:
-    """Return cells with the last published accuracy that was compared, and the range of our accuracies."""
+    """Return two cells of a table: the last published accuracy that was compared, and the range of ours."""
     chosen = chosen[chosen["accuracy_published"] != ""]
     if chosen.empty:
         return [Cell("–"), Cell("–")]
@@ -90,7 +90,10 @@ def _end(chosen: pd.DataFrame) -> list[Cell]:
 
 
 def rows_table(rows: pd.DataFrame, title: str) -> Table:
-    """Return rows of :func:`compare` as a table to show: published values, ours, and the rank among ours."""
+    """Return a table to show: published values, ours, and how many of ours are below the published one.
+
+    `rows` are rows that :func:`compare` returns.
+    """
     lines = []
     for row in rows.to_dict("records"):
         line = [Cell(str(row["epoch"])), Cell(row["split"])]
@@ -122,7 +125,10 @@ def _numbers(row: Mapping[Hashable, Any], quantity: str) -> list[Cell]:
 
 
 def verdicts(rows: pd.DataFrame) -> list[str]:
-    """Return a sentence per published table on its comparison with the program that should produce it."""
+    """Return a sentence for each published table on how many of its rows agree with our seeds.
+
+    The seeds are those of the program that is expected to give the published numbers.
+    """
     sentences = []
     for each in summary(rows).to_dict("records"):
         if each["program"] != next(iter(PROGRAMS[each["experiment"]])):
@@ -198,7 +204,10 @@ def _tables_of_rows(rows: pd.DataFrame) -> Iterator[Table]:
 
 
 def _layers(diagnostics: pd.DataFrame, presets: Mapping[str, str]) -> pd.DataFrame:
-    """Return the diagnostics of the presets' trials: `preset seed epoch layer quantity value`."""
+    """Return the diagnostics of the trials in `presets`, which has each trial's preset by its id.
+
+    The columns are `preset seed epoch layer quantity value`.
+    """
     named = diagnostics.assign(preset=diagnostics["trial"].astype("str").map(presets)).dropna(subset="preset")
     named = named.astype({"seed": "int64", "epoch": "int64", "layer": "int64", "quantity": "str"})
     return named[["preset", "seed", "epoch", "layer", "quantity", "value"]]

@@ -15,9 +15,9 @@ EXPERIMENT = "reproduce"
 
 
 class Share(NamedTuple):
-    """Some seeds of a preset, with the overrides in `changed`.
+    """The trials of one preset that `fnnexp reproduce` runs: some seeds, with the overrides in `changed`.
 
-    `part` names this part of the preset if the page compares several, such as activations, with each other.
+    If the page compares variants of a preset, such as its activations, `part` is the name of this variant.
     """
 
     preset: str
@@ -27,7 +27,7 @@ class Share(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The name of the trials on the page: the preset and, if there is one, the part."""
+        """The name of these trials on the page: the preset and the variant, if it has variants."""
         return f"{self.preset} {self.part}".rstrip()
 
 
@@ -86,7 +86,7 @@ LEFT_OUT = (
 
 
 def experiments(shares: Sequence[Share]) -> list[str]:
-    """Return the names of the experiments whose presets are among these shares, in the order of the page."""
+    """Return the names of the published experiments to which these shares belong, each once, in order."""
     names = [experiment_of(share.preset) for share in shares]
     return list(dict.fromkeys(names))
 
@@ -103,7 +103,7 @@ def experiment_of(preset: str) -> str:
 
 
 def chosen(names: Sequence[str], *, quick: bool) -> list[Share]:
-    """Return the shares of the experiments of these names, or all shares without names.
+    """Return the trials to run: those of the experiments with these names, or all if no names are given.
 
     Raises
     ------

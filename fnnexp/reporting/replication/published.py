@@ -171,7 +171,7 @@ def place(printed: str, ours: ArrayLike) -> Place:
 
 
 def compare(tables: pd.DataFrame, ours: pd.DataFrame) -> pd.DataFrame:
-    """Return the comparison of each published row with each program.
+    """Compare each published row with our seeds, once for each program that may have computed it.
 
     Parameters
     ----------
@@ -224,10 +224,10 @@ def worst(verdicts: Sequence[str]) -> str:
 
 
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the numbers of rows by verdict, with one row per published table and program.
+    """Return how many published rows have each verdict, in a row for each published table and program.
 
-    The columns are `experiment run program`, `seeds` (the minimum over the rows that were run), `rows`, and
-    one column per verdict.
+    The columns are `experiment run program`, `seeds` (the fewest that a compared row has), `rows`, and one
+    column per verdict.
     """
     counted = []
     for (experiment, run, program), part in rows.groupby(["experiment", "run", "program"], sort=False):
@@ -241,7 +241,10 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def labelled(curves: pd.DataFrame, presets: Mapping[str, str]) -> pd.DataFrame:
-    """Return the points of the presets' trials, sorted by seed: `trial preset seed epoch metric value`."""
+    """Return the points of the curves of the trials in `presets`, which has each trial's preset by its id.
+
+    The columns are `trial preset seed epoch metric value`; the rows are sorted by seed.
+    """
     points = curves[["trial", "seed", "epoch", "metric", "value"]].astype({"trial": "str", "metric": "str"})
     points = points.assign(preset=points["trial"].map(presets))
     points = points.dropna(subset="preset").astype({"epoch": "int64", "seed": "int64"})

@@ -23,7 +23,7 @@ COLUMNS = ["preset", "seed", "class", "recall"]
 def of_test_images(
     trials: Mapping[str, Sequence[Trial]], runs: Mapping[str, str], uri: str | None = None
 ) -> pd.DataFrame:
-    """Return the share of the test images of each class that a trial's final network recognizes.
+    """Return, for each trial and class, the share of the class's test images that the network recognizes.
 
     Parameters
     ----------

@@ -24,7 +24,7 @@ TITLE = "Curves"
 
 
 def section(runs: pd.DataFrame, curves: pd.DataFrame, ranking: Ranking | None = None) -> Section:
-    """Return the section with the curves of accuracy and loss, on the split of the ranking metric.
+    """Return the section with the curves of accuracy and loss on the rows by which trials are ranked.
 
     Curves of one epoch are a table instead of figures of single points.
     """
@@ -49,9 +49,9 @@ def section(runs: pd.DataFrame, curves: pd.DataFrame, ranking: Ranking | None = 
 
 
 def _of_one_epoch(runs: pd.DataFrame, curves: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
-    """Return the means of metrics over the seeds of finished trials if all have one and the same epoch.
+    """Return the means of metrics over seeds, if the curves of all finished trials have one common epoch.
 
-    Otherwise return no rows. There is a row for each combination of all factors.
+    There is a row for each combination of all factors. If the curves have several epochs, there are no rows.
     """
     finished = runs[runs["status"] == "finished"]
     factors = others(runs)

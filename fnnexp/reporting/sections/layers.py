@@ -67,7 +67,8 @@ def section(
     runs, diagnostics
         The frame of :func:`fnnexp.runs` or some of its rows, and the frame of :func:`fnnexp.diagnostics`.
     read
-        Returns the histograms of runs, given their ids: :func:`fnnexp.results.networks.histograms.of_runs`.
+        A function that returns the histograms of runs, given their ids, such as
+        :func:`fnnexp.results.networks.histograms.of_runs`. If None, no histograms are drawn.
     """
     runs = numeric.at_best(filters.once(runs), ranking)
     points = _points(runs, diagnostics)
@@ -119,8 +120,9 @@ def at_start(runs: pd.DataFrame, points: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row per combination of the factors that affect an untrained network × arch × init × layer ×
-        quantity, with the number of `seeds` and their `mean`, minimum (`low`) and maximum (`high`).
+        A row for each arch, init, layer and quantity, and for each combination of the other factors that
+        affect an untrained network. The columns are these; `seeds`, their number; `mean`; `low`, the minimum;
+        and `high`, the maximum.
     """
     factors = [factor for factor in others(runs) if factor.partition(".")[0] not in AFTER_THE_START]
     by = [*factors, "arch", "init", "layer", "quantity"]
@@ -294,7 +296,10 @@ def _idle_in_percent(points: pd.DataFrame) -> pd.DataFrame:
 
 
 def _drawn_layers(points: pd.DataFrame) -> pd.Series:
-    """Return which points to draw: of all layers, or of the first, middle and last (:data:`LAYERS`)."""
+    """Return whether each point is drawn.
+
+    If a network has more than :data:`LAYERS` layers, only its first, its middle and its last layer are.
+    """
     keys = [points["arch"], points["quantity"]]
     first = points["layer"].groupby(keys, observed=True).transform("min")
     last = points["layer"].groupby(keys, observed=True).transform("max")
@@ -355,7 +360,10 @@ SHARES = ("layer", "quantity", "epoch", "low", "high", "share")
 
 
 def _shares_frame(shares: Shares, about: Mapping[str, Any]) -> pd.DataFrame:
-    """Return the nonzero shares as a frame: columns with the values `about` them, then :data:`SHARES`."""
+    """Return the shares of values in the bins of histograms as a frame, a row for each share above 0.
+
+    The first columns have the values in `about`, such as the initializer; those in :data:`SHARES` follow.
+    """
     epoch, layer, quantity, column = np.nonzero(shares.shares)
     names = np.array(COUNTED)
     values = (layer + 1, names[quantity], shares.epochs[epoch], shares.low[column], shares.high[column])

@@ -54,7 +54,7 @@ BESIDE = {
         "training accuracy is averaged over the last epoch, each row before the step that uses it"
     ),
 }
-"""The columns that rank nothing, and what they mean; the table shows those that are known."""
+"""Columns that do not rank the configurations, and what they mean. The table shows those that have values."""
 
 TRAIN_VAL = "train − val"
 """The title of the column `gap`."""
@@ -105,7 +105,7 @@ def leaderboard(runs: pd.DataFrame, *, metric: str | None = None) -> pd.DataFram
 
 
 def _board(runs: pd.DataFrame, ranking: Ranking) -> pd.DataFrame:
-    """Return the frame of :func:`leaderboard` for a ranking."""
+    """Return one row per configuration, with the columns of :func:`leaderboard`, the best first."""
     runs = filters.once(averaged(runs))
     metrics = list(dict.fromkeys([ranking.metric, "test_accuracy"]))
     factors = factors_of(runs)
@@ -124,10 +124,10 @@ def _board(runs: pd.DataFrame, ranking: Ranking) -> pd.DataFrame:
 
 
 def _beside(runs: pd.DataFrame, number: pd.Series) -> pd.DataFrame:
-    """Return the means over seeds that a leaderboard shows beside its scores (:data:`BESIDE`).
+    """Return `parameters` and the means over seeds of `updates` and `gap`, a row for each configuration.
 
-    `number` is each trial's configuration. A value is NaN where the frame has no such column, for example
-    because an older version made it.
+    `number` has the number of each trial's configuration. A value is NaN where the frame has no such column,
+    for example because an older version made it.
     """
     unknown = pd.Series(np.nan, runs.index)
     columns = [
@@ -154,16 +154,17 @@ def _about_interval(board: pd.DataFrame) -> list[str]:
 
 
 def _known(board: pd.DataFrame) -> list[str]:
-    """Return those of the columns :data:`BESIDE` that have a value in some row."""
+    """Return the names of the columns in :data:`BESIDE` that have a value in some row."""
     return [name for name in BESIDE if name in board and board[name].notna().any()]
 
 
 def over_seeds(
     runs: pd.DataFrame, number: pd.Series, metrics: Sequence[str], ranking: Ranking
 ) -> list[dict[str, Any]]:
-    """Return the statistics of each group of trials, by column name of :func:`leaderboard`.
+    """Return the statistics of each group of trials: counts, means, standard deviations and an interval.
 
-    `number` has the number of each trial's group, from 0 (:func:`group_numbers`).
+    They have the names of the columns of :func:`leaderboard`. The interval is that of the first metric.
+    `number` has the number of each trial's group, counted from 0.
     """
     rows = means_over_seeds(runs, number, metrics)
     for row, values in zip(rows, _values_of_groups(runs, number, metrics), strict=True):
@@ -240,7 +241,10 @@ def _difference(i: int, j: int, texts: Mapping[str, Sequence[str]]) -> str:
 
 
 def table(runs: pd.DataFrame, board: pd.DataFrame, ranking: Ranking | None = None) -> Table:
-    """Return the first rows of the leaderboard. Labels include their params; notes list missing trials."""
+    """Return the first rows of the leaderboard as a table to show.
+
+    The labels of options include their params that vary. Notes say how many trials did not finish.
+    """
     ranking = ranking or ranking_of(runs)
     metrics = list(dict.fromkeys([ranking.metric, "test_accuracy"]))
     factors = factors_of(runs)
@@ -275,7 +279,7 @@ def _cell(record: Any, metric: str, ranking: Ranking) -> Cell:
 
 
 def _cell_beside(name: str, value: Any) -> Cell:
-    """Return the cell of a column :data:`BESIDE`: accuracies in points, counts as whole numbers."""
+    """Return the cell of a column in :data:`BESIDE`: `gap` in percentage points, counts as whole numbers."""
     if pd.isna(value):
         return Cell("–")
     return Cell(plain(value) if name == "gap" else f"{value:,.0f}", float(value))

@@ -70,7 +70,7 @@ class Evaluation(NamedTuple):
 
     @property
     def things(self) -> str:
-        """What the text calls the images: rows, if they are no square images."""
+        """The noun for the inputs in sentences: images, or rows if they are not square images."""
         return f"{row_name(self.images)}s"
 
     @property
@@ -84,7 +84,7 @@ TITLE = "Mistakes"
 
 
 def section(runs: pd.DataFrame, findings: Findings, uri: str | None = None) -> Section:
-    """Return the section on the best trial of a frame of runs, or on why that trial cannot be evaluated."""
+    """Return the section on the mistakes of the best trial, or one that says why they cannot be shown."""
     best = best_trial(runs, findings)
     if best is None:
         return Section(TITLE, [Text("No trial has finished, so there are no mistakes to show.")])

@@ -50,8 +50,8 @@ TOO_MANY = "There is no curves.csv, because the curves have {:,} points. fnnexp.
 def section(runs: pd.DataFrame, curves: pd.DataFrame, ranking: Ranking | None = None) -> Section:
     """Return the section on what was run: numbers of trials, the ranking metric, and the shared parameters.
 
-    Its data are the frames of runs and curves of the whole report. More than :data:`MOST_POINTS` points of
-    curves are omitted.
+    Its CSV files are the runs and the curves of the whole report. The curves are left out if they have more
+    than :data:`MOST_POINTS` points.
     """
     omitted = [Text(TOO_MANY.format(len(curves)))] if len(curves) > MOST_POINTS else []
     sentences = [
@@ -91,7 +91,10 @@ def counts(runs: pd.DataFrame) -> str:
 
 
 def _stopped(runs: pd.DataFrame) -> pd.Series:
-    """Return which trials stopped early: none in frames of older versions, which lack `stopped_epoch`."""
+    """Return whether each trial stopped early.
+
+    Frames that an older version made have no column `stopped_epoch`; in these, no trial stopped early.
+    """
     column = runs.get("stopped_epoch")
     return runs["status"].isna() if column is None else column.notna()
 
@@ -114,7 +117,7 @@ def stopped_early(runs: pd.DataFrame) -> list[str]:
 
 
 def pruned(runs: pd.DataFrame) -> list[str]:
-    """Return sentences on the trials that a search stopped: how many at which epoch, and what follows."""
+    """Return sentences on the trials that a search pruned: how many, when, and what this means."""
     if "pruned_epoch" not in runs or runs["pruned_epoch"].isna().all():
         return []
     counts = runs["pruned_epoch"].value_counts().sort_index()
@@ -222,7 +225,7 @@ DOUBTS = {
         "sweep ran. Trials of one stack share its time, so ± does not show how much times vary."
     ),
 }
-"""Caveats about a metric, given what its rows are called. The key is the first word of the metric's name."""
+"""Caveats about a metric, {0} being the noun for its rows. The key is the first word of the metric's name."""
 
 
 def followers(runs: pd.DataFrame) -> list[str]:
@@ -243,7 +246,10 @@ def followers(runs: pd.DataFrame) -> list[str]:
 
 
 def followed(runs: pd.DataFrame) -> dict[str, str | None]:
-    """Return each setting that arch, init or batching determines, with which; None if only all three do."""
+    """Return the settings that arch, init or batching determines, and which of the three it is.
+
+    A setting that only several of them determine together has None.
+    """
     independent = others(runs)
     return {
         factor: next((axis for axis in AXES if not varies_within(runs, [axis], factor)), None)
@@ -253,21 +259,26 @@ def followed(runs: pd.DataFrame) -> dict[str, str | None]:
 
 
 def together(runs: pd.DataFrame) -> list[pd.DataFrame]:
-    """Return the options of the factors that vary together: one row for each combination that was run.
+    """Return each set of factors that vary together, as a frame with a row for each combination that was run.
 
-    Their effects cannot be told apart, as after ``zip=[[init,optimizer.lr]]``. Omitted are presets, which
-    stand for all their settings, the default learning rates of the batching modes, and drawn numbers.
+    Their effects cannot be told apart, as after ``zip=[[init,optimizer.lr]]``. Three cases are left out:
+    presets, which stand for all their settings; the default learning rates of batching modes; and numbers
+    that were drawn at random.
     """
     return [options for options in _alike(runs) if not _are_drawn(options)]
 
 
 def has_drawn_numbers(runs: pd.DataFrame) -> bool:
-    """Return whether several numeric factors look drawn at random: they determine each other in no order."""
+    """Return whether several numeric factors look as if their values were drawn at random, by a search."""
     return any(map(_are_drawn, _alike(runs)))
 
 
 def _alike(runs: pd.DataFrame) -> list[pd.DataFrame]:
-    """Return the options of each set of factors that determine each other: one row for each combination."""
+    """Return each set of factors in which the option of one determines those of all others.
+
+    It is a frame with a column for each factor and a row for each combination that was run. Presets and the
+    default learning rates of batching modes are left out.
+    """
     alike: dict[bytes, list[str]] = {}
     for factor in factors_of(runs):
         if factor not in (*frames.SEEDS, frames.CHECKSUM, frames.PIECES):

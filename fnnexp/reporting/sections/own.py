@@ -25,7 +25,10 @@ def sections(runs: pd.DataFrame) -> list[Section]:
 
 
 def _section(i: int, title: str, function: Any, runs: pd.DataFrame) -> Section:
-    """Return the i-th of the user's sections; its files have names that no other section's files have."""
+    """Return the section that a user's function makes of a frame of runs.
+
+    The number `i` gives its files other names than those of any other section.
+    """
     blocks: list[Block] = []
     data: dict[str, pd.DataFrame] = {}
     name = f"own_{i}_{re.sub(r'[^a-z0-9]+', '_', title.lower()).strip('_')}".rstrip("_")
@@ -44,7 +47,7 @@ def _section(i: int, title: str, function: Any, runs: pd.DataFrame) -> Section:
 
 
 def _blocks(part: Any, file: str) -> list[Block]:
-    """Return a text as paragraphs, or a figure."""
+    """Return the blocks of a text (a paragraph each) or of a figure; raise for anything else."""
     if isinstance(part, str):
         paragraphs = re.split(r"\n\s*\n", part.strip())
         return [Text(" ".join(paragraph.split())) for paragraph in paragraphs]

@@ -120,7 +120,7 @@ def compare(
     if factor is None:
         return tuned.with_checks(comparisons.with_leader(rows, ranking), found)
     factors = [list(comparisons.levels(frame.reset_index(drop=True)).columns) for frame in (rows, runs)]
-    # Factors that vary together are compared as one, which the name of any of them selects.
+    # Factors that vary together are compared as one factor; the name of any of them selects it.
     varied = list(dict.fromkeys([*factors[0], *factors[1]]))
     factor = next((name for name in varied if factor in name.split(comparisons.WITH)), factor)
     compared = rows if factor in factors[0] else runs
@@ -138,9 +138,10 @@ def compare(
 def _tuned_apart(
     runs: pd.DataFrame, ranking: Ranking, factor: str | None
 ) -> tuple[pd.DataFrame, list[Comparison]]:
-    """Return the rows that a report compares, and the comparisons of tuned options to which they belong.
+    """Return the trials to compare, and the comparisons of tuned options to which they belong.
 
-    A factor that was tuned is compared on all trials with fresh seeds, as if nothing had been tuned.
+    If options were tuned, the trials are those with the values that tuning chose, as in a report. But if
+    `factor` is itself a tuned key, all trials with fresh seeds are compared, as if nothing had been tuned.
     """
     found = tuned.all_of(runs, ranking)
     compared, over_values = tuned.parts(runs, found)
@@ -172,7 +173,7 @@ def section(runs: pd.DataFrame, findings: Findings) -> Section:
 
 
 def weaker_pairs(runs: pd.DataFrame) -> list[str]:
-    """Return a sentence on pairs of initializers that draw from different distributions, if there are any."""
+    """Return a note if some initializers draw from different distributions, which a seed pairs less well."""
     kinds = seeds.unpaired_draws(runs)
     if not kinds:
         return []

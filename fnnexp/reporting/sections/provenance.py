@@ -46,7 +46,8 @@ def section(
     Parameters
     ----------
     command
-        :func:`fnnexp.config.commands.report_command` for this experiment and its store.
+        A function that returns the command of a report on some trials of this experiment, as
+        :func:`fnnexp.config.commands.report_command` does.
     where
         The options that select the reported trials.
     runs

@@ -39,9 +39,9 @@ def sections(runs: pd.DataFrame) -> list[Section]:
 
 
 def learning_rates_of(runs: pd.DataFrame) -> dict[str, tuple[float, Schedule, int]]:
-    """Return the distinct learning rates by label: the initial rate, the schedule and the epochs.
+    """Return the different courses of the learning rate: initial rate, schedule and epochs, by a label.
 
-    Schedules that this version does not know, and trials without training, are omitted.
+    Trials without training are left out, and so are schedules that this version does not know.
     """
     found: dict[tuple[float, Schedule, int], None] = {}
     keys = [*KEYS, *(str(key) for key in runs if str(key).startswith("schedule."))]

@@ -158,12 +158,12 @@ def headlines(
     answered: bool = False,
     tuned: Sequence[str] = (),
 ) -> list[Text]:
-    """Return the answer of each factor, and the overall answer.
+    """Return the answer on each factor, and the overall answer on all configurations.
 
-    `factors` are the answers of :func:`_by_factor`; if there are none, the overall answer leads, and the best
-    initializer in each combination follows. A terminal has room for the evidence of the first factor alone,
-    beside the leaderboard. There is nothing to say if the questions that were asked have `answered` all of
-    this. `tuned` is as for :func:`section`.
+    `factors` has the answers on factors that :func:`_by_factor` returns. If it is empty, the overall answer
+    comes first, and the best initializer in each combination follows. The terminal shows only the answer on
+    the first factor in full, to leave room for the leaderboard. Nothing is returned if the questions that
+    were asked have `answered` all of this. `tuned` is as for :func:`section`.
     """
     finished = [configuration for configuration in findings.configurations if len(configuration.metric)]
     if not finished:
@@ -188,7 +188,7 @@ def headlines(
 
 
 def caveats(runs: pd.DataFrame, findings: Findings) -> list[str]:
-    """Return what limits the answers of :func:`headlines`, and which configurations have no result."""
+    """Return sentences on what limits the answer, such as seeds that did not learn or trials that failed."""
     finished = [configuration for configuration in findings.configurations if len(configuration.metric)]
     if not finished:
         return []
@@ -215,14 +215,14 @@ def caveats(runs: pd.DataFrame, findings: Findings) -> list[str]:
 RATE = "optimizer.lr"
 
 RATED = {*CHOICES} - {"data"}
-"""The choices whose comparison holds at one learning rate."""
+"""The choices whose comparison may have another result at another learning rate."""
 
 
 def _shared(runs: pd.DataFrame, findings: Findings) -> list[str]:
-    """Return a sentence on the learning rate that all compared options had, and the number of epochs.
+    """Return a sentence on the learning rate and the number of epochs of all compared options.
 
-    There is none if the learning rate is a factor, if it was tuned, or if nothing is compared on which it
-    bears. The default rate of a batching mode or an optimizer is named with it.
+    If the rate depends on the batching mode or the optimizer, as the default rates do, each rate is named.
+    There is no sentence if the rate varies otherwise, if it was tuned, or if only data sets are compared.
     """
     factors = [factor for each in findings.configurations[:1] for factor in each.levels]
     kinds = {name.partition(".")[0] for factor in factors for name in factor.split(comparisons.WITH)}
@@ -242,7 +242,7 @@ def _shared(runs: pd.DataFrame, findings: Findings) -> list[str]:
 
 
 def _at_best(runs: pd.DataFrame, finished: Sequence[Configuration]) -> list[str]:
-    """Return the values of the numeric factors at which the options are best."""
+    """Return a sentence with the values of the numeric factors at which the first configurations are best."""
     axes, best_values = numeric.axes_at_best(runs), []
     if not axes:
         return []
@@ -275,10 +275,10 @@ class OfFactor(NamedTuple):
 def _by_factor(runs: pd.DataFrame, findings: Findings) -> dict[str, OfFactor]:
     """Return which option of each factor is best, averaged over the combinations of the other factors.
 
-    Only a grid of several factors and seeds has such answers, if all of its combinations were run: options
-    that were tried in other combinations cannot be averaged. Factors that say what the data is are no choice,
-    numeric factors have a section of their own, and those with more than :data:`comparisons.MOST_OPTIONS`
-    options are omitted.
+    Only a grid of several factors and seeds has such answers, and only if all of its combinations were run,
+    because averages over different combinations cannot be compared. Three kinds of factors are left out:
+    those of the data, which are not chosen; numeric ones, which have a section of their own; and those with
+    more than :data:`comparisons.MOST_OPTIONS` options.
     """
     runs = filters.once(runs)
     options = comparisons.levels(runs)
@@ -302,7 +302,7 @@ def _by_factor(runs: pd.DataFrame, findings: Findings) -> dict[str, OfFactor]:
         if not (pairs["cells"] == number).all():
             where = "On average over the combinations that both finished, "
         text = _best(runs, ranked, findings._replace(with_leader=pairs), where=where, brief=True)
-        if factor != "init":  # which has an answer in every combination
+        if factor != "init":  # init has an answer for each combination, made by _by_cell
             wins = _wins(ranked[0], runs, options, findings)
             count = "each" if wins == number else str(wins)
             text += f" {ranked[0].name} has the best mean in {count} of {number} combinations."
@@ -313,7 +313,10 @@ def _by_factor(runs: pd.DataFrame, findings: Findings) -> dict[str, OfFactor]:
 def _options_of(
     factor: str, runs: pd.DataFrame, options: pd.Series, findings: Findings
 ) -> list[Configuration]:
-    """Return the options of a factor that have a result as configurations of that factor, the best first."""
+    """Return the options of a factor that have a result, the best first, each as one configuration.
+
+    `options` has each trial's option. An option's configuration has the results of all of its trials.
+    """
     done = (runs["status"] == "finished") & runs[findings.metric].notna()
     failed, look = comparisons.failed_to_learn(runs, findings.ranking), np.zeros(0, np.int64)
     found = []
@@ -326,7 +329,10 @@ def _options_of(
 
 
 def _pairs_of(factor: str, ranked: Sequence[Configuration], findings: Findings) -> pd.DataFrame:
-    """Return the pairs of a factor's best option with each other option, the closest to it first."""
+    """Return the pairs of a factor's best option with each of the others, in the order of `ranked`.
+
+    `ranked` are the factor's options, the best first (:func:`_options_of`).
+    """
     names = {each.levels[factor]: each.name for each in ranked}
     pairs = findings.of_options[findings.of_options["factor"] == factor]
     pairs = pairs.assign(a=pairs["a"].map(names), b=pairs["b"].map(names))
@@ -337,7 +343,7 @@ def _pairs_of(factor: str, ranked: Sequence[Configuration], findings: Findings) 
 
 
 def _wins(option: Configuration, runs: pd.DataFrame, options: pd.DataFrame, findings: Findings) -> int:
-    """Return in how many combinations of the other factors an option of a factor has the best mean."""
+    """Return in how many combinations of the other factors this option has the best mean of its factor."""
     ((factor, name),) = option.levels.items()
     values = runs[findings.metric].where(runs["status"] == "finished").astype("float64")
     goodness = findings.ranking.goodness(values)
@@ -365,7 +371,8 @@ def _best(
     where
         The introduction of the sentence; by default what all trials share.
     brief
-        Whether to say it in one sentence, if the best one cannot be told; then :func:`_nearest` has the rest.
+        Whether one sentence must do if the best cannot be told apart from others. Then :func:`_nearest`
+        returns the sentence that is left out.
     """
     leader, pairs = finished[0], findings.with_leader
     where = where or ("" if len(leader.levels) > 1 else _where(runs))
@@ -477,7 +484,10 @@ def _did_not_learn(names: Sequence[str]) -> str:
 
 
 def _own_settings(runs: pd.DataFrame, leader: Configuration) -> list[str]:
-    """Return the settings that the compared options determine, except those of batching modes (defaults)."""
+    """Return the settings that depend on the compared option alone, such as a rate for each initializer.
+
+    Settings that depend on the batching mode are left out, because these are defaults.
+    """
     if not leader.levels:
         return []
     axis, *more = leader.levels
@@ -504,12 +514,15 @@ def _margin(ranking: Ranking) -> str:
 
 
 def _begin(where: str, text: str) -> str:
-    """Return the sentence after an introduction, or capitalized if the introduction is empty."""
+    """Return a text with an introduction before it, or capitalized if the introduction is empty."""
     return f"{where}{text}" if where else text[0].upper() + text[1:]
 
 
 def _too_few_seeds(pairs: pd.DataFrame) -> str:
-    """Return the end of a sentence on how many seeds it takes, if there are too few to separate any pair."""
+    """Return the end of a sentence with the number of seeds that are needed to tell any pair apart.
+
+    It is "" if there are enough seeds for some pair.
+    """
     if not comparisons.inseparable(pairs).all():
         return ""
     needed = statistics.fewest_for_signs(int(pairs["family"].iloc[0]))
@@ -581,7 +594,10 @@ def _gap(pair: pd.Series, leader: Configuration, ranking: Ranking) -> str:
 
 
 def _unsettled(pair: pd.Series) -> str:
-    """Return why a pair is open although its interval excludes 0: the interval is of this pair alone."""
+    """Return why a pair is open although its interval excludes 0; "" for other pairs.
+
+    The interval is of this pair alone, and the p value is corrected for all pairs.
+    """
     if pair.verdict != "open" or pair.low <= 0 <= pair.high:
         return ""
     if _lacks_check(pair):
@@ -592,7 +608,7 @@ def _unsettled(pair: pd.Series) -> str:
 
 
 def _lacks_check(pair: pd.Series) -> bool:
-    """Return whether a pair is significant but open, since it did not pass the check of tuned options."""
+    """Return whether a significant pair is open because its tuned options did not pass their check."""
     return bool(pair.verdict == "open" and pair.p_corrected <= comparisons.ERROR_RATE)
 
 
@@ -637,9 +653,10 @@ def _few(names: Sequence[str]) -> str:
 def _by_cell(
     cells: pd.DataFrame, finished: Sequence[Configuration], tried: Sequence[Configuration]
 ) -> list[str]:
-    """Return in how many combinations of the other factors each initializer leads, and how surely.
+    """Return a sentence that counts the combinations of the other factors in which each initializer is best.
 
-    Combinations do not count if nothing learned or if no two initializers share a seed.
+    It also counts those in which its lead is significant. Combinations do not count if nothing learned or if
+    no two initializers share a seed.
     """
     cells = cells[cells["seeds"] > 0]
     others = [str(name) for name in cells.columns[: list(cells.columns).index("a")]]
@@ -671,7 +688,7 @@ def _by_cell(
 
 
 def _tried_in_few(cells: pd.DataFrame, configurations: Sequence[Configuration]) -> str:
-    """Return a sentence on the initializers that only some of the combinations have, "" if there are none."""
+    """Return a sentence on the initializers that were tried in only some combinations, "" without any."""
     shown = set(tuples_of(cells.astype("str")))
     tried: dict[str, set[tuple[str, ...]]] = {}
     for each in configurations:
@@ -763,10 +780,11 @@ def _looked_at(findings: Findings) -> list[str]:
 def details(
     runs: pd.DataFrame, findings: Findings, *, answered: bool = False, brief: bool = False
 ) -> list[str]:
-    """Return sentences on the leader's accuracy and errors, its comparisons, and the shares of factors.
+    """Return the evidence in sentences: the leader's accuracy, its comparisons, and how factors matter.
 
-    If the questions that were asked have `answered` the comparisons, they are omitted. If the overall answer
-    was `brief`, they begin with the closest configuration that cannot be told apart from the leader.
+    The comparisons are left out if the questions that were asked have `answered` them. They begin with the
+    closest configuration that cannot be told apart from the leader if the overall answer was too `brief` to
+    name it.
     """
     finished = [configuration for configuration in findings.configurations if len(configuration.metric)]
     if not finished:
@@ -818,7 +836,10 @@ def _leader(leader: Configuration, ranking: Ranking, chosen: bool) -> str:
 
 
 def _tested(runs: pd.DataFrame, leader: Configuration, by_test: bool, findings: Findings) -> list[str]:
-    """Return the leader's test accuracy with its standard errors. No other test accuracy is reported."""
+    """Return sentences on the leader's test accuracy, and on its error because the test set is finite.
+
+    No other test accuracy is reported. `by_test` says whether the leader was chosen by it.
+    """
     trials = comparisons.finished_trials(runs, leader)
     test = statistics.mean(trials["test_accuracy"])
     things = rows_of(runs)
@@ -853,16 +874,17 @@ def _tested(runs: pd.DataFrame, leader: Configuration, by_test: bool, findings: 
 
 
 APART = "Validation accuracy is"
-"""How the sentence begins that says that validation and test accuracy differ."""
+"""The beginning of the sentence which says that validation and test accuracy differ."""
 
 EXPLAINED = 1.96
 """So many standard errors explain a difference of two accuracies, in 95 of 100 pairs of finite sets."""
 
 
 def _apart(trials: pd.DataFrame, gap: float, error: float) -> list[str]:
-    """Return a sentence if validation and test accuracy differ by more than both finite sets explain.
+    """Return a sentence if validation and test accuracy differ by more than chance in the rows explains.
 
-    `trials` are those of one configuration, `gap` is the difference, and `error` its standard error.
+    `trials` are those of one configuration, `gap` is the difference, and `error` its standard error, which
+    comes from the finite numbers of rows.
     """
     if math.isnan(error) or abs(gap) <= EXPLAINED * error:
         return []
@@ -881,7 +903,7 @@ def _apart(trials: pd.DataFrame, gap: float, error: float) -> list[str]:
 
 
 def _uncounted(runs: pd.DataFrame) -> list[str]:
-    """Return a sentence on trials that are not counted."""
+    """Return a sentence on trials that do not count, because another has the same configuration and seed."""
     counted = filters.once(runs)
     uncounted = runs["trial"].nunique() - counted["trial"].nunique()
     if not uncounted:

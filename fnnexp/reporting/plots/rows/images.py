@@ -38,9 +38,9 @@ LEVELS = 24
 
 
 def confusion_matrix(counts: NDArray[np.int64], things: str = "rows", names: Sequence[str] = ()) -> Picture:
-    """Return a figure of the counts (C, C), with real classes as rows, and with shaded mistakes.
+    """Return a figure of a confusion matrix: counts (C, C), a row per real class, with shaded mistakes.
 
-    `things` is what is counted, and `names` are those of the classes, if they have any.
+    `things` is a noun for what is counted. `names` are the names of the classes, if they have names.
     """
     n = len(counts)
     labels: list[str] = classes.titles(names, n, NAME)
@@ -90,7 +90,7 @@ def gallery(
 ) -> Picture:
     """Return a figure of images (n, S, S) on white, with a title of one or two lines above each.
 
-    The page shows the `values` of an image: lists of n by name.
+    The page shows the `values` of an image under the mouse pointer; `values` has lists of n items by name.
     """
     tiles = np.repeat((255 - images)[..., None], 3, axis=3)
     gap = (0.24, 0.3 + LINE * max(title.count("\n") for title in titles))
@@ -141,11 +141,12 @@ def _tiled(
     titles: Sequence[str] = (),
     below: float = 0.1,
 ) -> tuple[Picture, float]:
-    """Return a figure of square images (n, S, S, 3), each `tile` inches wide, and where the last row ends.
+    """Return a figure of square images (n, S, S, 3) on a grid, and the height at which its last row ends.
 
-    `about` says what an image is, and has the values that the page shows of each.
-
-    All images are drawn as one transparent image, so a hundred images take no longer than one.
+    In inches, an image is `tile` wide, `gap` is the space between columns and between rows, and `below` the
+    space under the last row.
+    `about` is a noun for an image, and the values that the page shows of each. All images are drawn as one
+    transparent image, so a hundred images take no longer than one.
     """
     n, side = tiles.shape[:2]
     columns = min(columns, n)

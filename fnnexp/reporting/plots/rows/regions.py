@@ -69,7 +69,7 @@ def boundaries(panels: Sequence[tuple[str, str, Regions]]) -> Picture:
 
 
 def _in_lines(title: str) -> str:
-    r"""Return a title in lines that end between its parts, in the middle of a part only if that is too long.
+    r"""Return a title broken into lines, after a space or a hyphen unless a part is longer than a line.
 
     >>> _in_lines("relu_100-he_normal-mini-s0-data=moons-optimizer.lr=1e-05")
     'relu_100-he_normal-mini-s0-\ndata=moons-optimizer.lr=1e-05'
@@ -109,7 +109,7 @@ def _draw(ax: Axes, regions: Regions) -> None:
 
 
 def plain(ax: Axes) -> None:
-    """Give axes thin lines and few ticks in the colour of the page, and no background."""
+    """Give axes thin lines and few ticks in the colour of the page's text, and no background."""
     ax.patch.set_alpha(0)
     ax.spines[:].set_color(INK)
     ax.spines[:].set_linewidth(0.5)
@@ -120,7 +120,10 @@ def plain(ax: Axes) -> None:
 
 
 def _tints(regions: Regions) -> NDArray[np.uint8]:
-    """Return the colours (n, n, 4) of the predicted classes, the more opaque the surer the network is."""
+    """Return a colour for each point of a grid (n, n, 4): that of the predicted class.
+
+    The surer the network is, the more opaque is the colour.
+    """
     palette = np.array([to_rgb(colour) for colour in COLOURS])
     sure = np.ones(regions.output.shape)
     if regions.is_probability:

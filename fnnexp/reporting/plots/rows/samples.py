@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 WIDTH, HEIGHT = 9.0, 4.1  # inches
 BARS = (0.62, 0.78, 3.6, 2.85)
-"""The left edge, the bottom, the width and the height of the bars, in inches."""
+"""The left edge, the bottom, the width and the height of the area of the bars, in inches."""
 
 TURNED = 0.35
 """How much higher the bars begin above turned names, which end above the legend, in inches."""
 
 ROWS = (4.75, 0.5, 4.05, 3.35)
-"""The same for the panels of rows beside the bars."""
+"""The same numbers for the area beside the bars, which shows rows of the data."""
 
 SHADES = (1.0, 0.6, 0.3)
 """The opacity of the bars of each split. They are grey, since colours stand for classes."""
@@ -49,7 +49,7 @@ BINS = 24
 def of_images(
     counts: pd.DataFrame, images: NDArray[np.uint8], labels: Sequence[int], names: Sequence[str] = ()
 ) -> Picture:
-    """Return a figure of the rows by class and split, and of images (n, S, S) with their classes."""
+    """Return a figure with bars of `counts` (rows by class and split), and images (n, S, S) beside them."""
     figure = _bars(counts, names)
     above = titles(names, len(counts), ABOVE, "class ")
     for i, (image, label) in enumerate(zip(images, labels, strict=True)):
@@ -63,7 +63,7 @@ def of_images(
 def of_points(
     counts: pd.DataFrame, points: NDArray[Any], labels: NDArray[np.uint8], names: Sequence[str] = ()
 ) -> Picture:
-    """Return a figure of the rows by class and split, and of the training rows (n, 2) in the plane."""
+    """Return a figure with bars of `counts` (rows by class and split), and points (n, 2) in the plane."""
     figure = _bars(counts, names)
     ax = _panel(figure, 0, 1, 1)
     draw_points(ax, points, labels)
@@ -88,7 +88,10 @@ def of_inputs(counts: pd.DataFrame, x: NDArray[Any], names: Sequence[str] = ()) 
 
 
 def _bars(counts: pd.DataFrame, names: Sequence[str]) -> Picture:
-    """Return a figure of the number of rows by class and split (the columns), as stacked bars."""
+    """Return a figure with a stacked bar for each class: its rows in each split (a column of `counts`).
+
+    The right side of the figure stays empty, for rows of the data.
+    """
     figure = Picture(figsize=(WIDTH, HEIGHT), facecolor="none")
     left, bottom, width, height = BARS
     raised = TURNED if names and len(counts) > FEW else 0.0
@@ -118,7 +121,7 @@ def _bars(counts: pd.DataFrame, names: Sequence[str]) -> Picture:
 
 
 def _panel(figure: Picture, i: int, across: int, rows: int, gap: tuple[float, float] = (0.0, 0.0)) -> Axes:
-    """Return the axes of the i-th of the panels that fill :data:`ROWS` on a grid."""
+    """Return axes for the i-th panel of a grid of `across` × `rows` panels beside the bars."""
     left, bottom, width, height = ROWS
     row, column = divmod(i, across)
     step = ((width + gap[0]) / across, (height + gap[1]) / rows)

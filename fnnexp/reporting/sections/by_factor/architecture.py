@@ -100,7 +100,8 @@ def _cell(numbers: dict[str, Any], trials: int, best_values: str, ranking: Ranki
 def tables(runs: pd.DataFrame, cells: pd.DataFrame) -> Iterator[Table | Text]:
     """Yield the tables to show, one per combination of the factors other than arch, init and batching.
 
-    At most :data:`MOST_TABLES` are shown, and a sentence has the number of the rest.
+    `cells` is the result of :func:`table`. At most :data:`MOST_TABLES` tables are shown, and a sentence has
+    the number of the rest.
     """
     factors = others(runs)
     levels = [cells.index.get_level_values(name) for name in factors]

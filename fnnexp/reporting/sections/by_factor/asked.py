@@ -38,11 +38,14 @@ REST = "The rest compares all configurations with each other, which takes more s
 ALL = (
     "The tables and figures below test the same pairs as a report of any sweep does, which takes more seeds."
 )
-"""The sentence before the rest of the report, if the questions are some of all pairs, or all of them."""
+"""The sentence before the rest of the report: ALL if the questions were about all pairs, otherwise REST."""
 
 
 class Answers(NamedTuple):
-    """The answers to the questions of `compare` or `until`: blocks for the report, the pairs, the margin."""
+    """The answers to the questions of `compare` or `until`.
+
+    There are blocks for the report, a frame with a row for each pair of options, and the margin.
+    """
 
     blocks: Sequence[Block]
     frame: pd.DataFrame
@@ -54,7 +57,10 @@ class Answers(NamedTuple):
 
 
 def by_compare(runs: pd.DataFrame, compare: Sequence[str]) -> Asked:
-    """Return what ``--compare`` asks about these trials; raise if a factor does not vary."""
+    """Return the questions of ``--compare`` about these trials, in the form in which a sweep records its own.
+
+    Raise if a factor does not vary, or if there are too many questions.
+    """
     factors = [str(name) for name in comparisons.levels(runs).columns]
     for name in compare:
         if races.factor_named(name, factors) is None:
@@ -131,7 +137,8 @@ def _by_factor(questions: Iterable[Question]) -> Mapping[str, list[Question]]:
 def _winners(factor: str, questions: Iterable[Question]) -> list[str]:
     """Return which options of a factor are significantly better than others, in which combinations.
 
-    If no option is better than all others, those are named than which none is better.
+    In each combination of the other factors, the best options are those that beat some option and are beaten
+    by none. The text names the options that all of the best beat.
     """
     by_cell: dict[str, list[Question]] = {}
     for question in questions:
@@ -179,7 +186,10 @@ def _unsettled(race: Race) -> list[str]:
 
 
 def _table(race: Race, ranking: Ranking) -> Table:
-    """Return the table of the asked pairs of options and their answers, the settled pairs of a cell first."""
+    """Return a table with the answer on each pair of options that was asked about.
+
+    In each combination of the other factors, the settled pairs come first.
+    """
     cells = [question.cell for question in race.questions]
     settled_first = sorted(race.questions, key=lambda each: (cells.index(each.cell), not each.is_settled))
     rows = [

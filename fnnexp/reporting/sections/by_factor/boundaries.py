@@ -74,9 +74,10 @@ def sections(rows: pd.DataFrame, findings: Findings, uri: str | None = None) -> 
 
 
 def _medians(rows: pd.DataFrame, findings: Findings) -> Iterator[tuple[str, pd.Series]]:
-    """Yield the names of the best configurations whose data may have two inputs, and their median trials.
+    """Yield the name and the median trial of each of the best configurations.
 
-    The median of an even number of trials is the worse of the two in the middle.
+    Configurations that trained on images are left out, because images never have two inputs. The median of an
+    even number of trials is the worse of the two in the middle.
     """
     finished = [each for each in findings.configurations if len(each.metric)]
     for configuration in finished[:MOST_PANELS]:

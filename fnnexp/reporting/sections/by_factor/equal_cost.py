@@ -41,7 +41,7 @@ TITLE = "Batching modes at equal cost"
 def section(runs: pd.DataFrame, curves: pd.DataFrame, ranking: Ranking | None = None) -> Section:
     """Return the section that compares batching modes after equal epochs, updates or seconds.
 
-    It is empty if batching does not vary, or if the ranking metric is the time to reach a level.
+    It is empty if batching does not vary, or if the ranking metric is the time to reach an accuracy.
     """
     ranking = ranking or ranking_of(runs)
     if not at_equal.batching_varies(runs) or ranking.is_time:
@@ -80,7 +80,10 @@ def _pairs(cut: pd.DataFrame, ranking: Ranking) -> pd.DataFrame:
 
 
 def _an_epoch(costs: pd.DataFrame) -> str:
-    """Return a sentence with the updates per epoch of each batching mode, where the costs include them."""
+    """Return a sentence with the number of updates per epoch of each batching mode, if they are known.
+
+    `costs` has the cost of an epoch in updates.
+    """
     known = costs.dropna(subset="cost").groupby("batching", observed=True)["cost"]
     parts = [f"{_range(cost)} with {option}" for option, cost in known]
     return f"Updates per epoch: {', '.join(parts)}." if parts else ""

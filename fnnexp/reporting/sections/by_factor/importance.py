@@ -72,7 +72,10 @@ def of(runs: pd.DataFrame, ranking: Ranking) -> tuple[pd.DataFrame, str]:
 
 
 def _configurations(runs: pd.DataFrame, ranking: Ranking) -> pd.DataFrame:
-    """Return the configurations with a result: options, numbers, and `value`, the mean over seeds."""
+    """Return a row for each configuration with a result: its options, its numeric values, and `value`.
+
+    `value` is the mean over seeds of the ranking metric, with a sign that makes larger values better.
+    """
     rows, numbers = numeric.layout(runs)
     goodness = ranking.goodness(rows[ranking.metric].astype("float64")).where(rows["status"] == "finished")
     goodness = goodness.mask(rows["status"] == "diverged", goodness.min())
@@ -94,7 +97,7 @@ def _space(values: pd.Series) -> BaseDistribution:
 
 
 def table(importances: pd.DataFrame) -> Table:
-    """Return the table of importances."""
+    """Return a table with the importance of each factor in percent."""
     rows: list[list[Any]] = [
         [Cell(row["factor"]), Cell(f"{100 * row['importance']:.1f}", row["importance"])]
         for row in importances.to_dict("records")

@@ -43,8 +43,8 @@ MOST_ROWS = 40
 def sections(runs: pd.DataFrame, *, tested: bool = True) -> list[Section]:
     """Return a section for each numeric factor of a frame of runs, and a section with maps of factor pairs.
 
-    Without `tested`, as for trials that tuned, no sentence says which values may be as good as the best. The
-    data of the first section contains the best values of all factors.
+    If not `tested`, as for tuning trials, no sentence says which values may be as good as the best. The first
+    section has a CSV file with the best values of all factors.
     """
     axes, metric = numeric.axes_of(runs), ranking(runs)
     optima = {axis: numeric.optima(runs, axis) for axis in axes}
@@ -115,13 +115,16 @@ def _maps(runs: pd.DataFrame, metric: str, x: str, y: str) -> list[Figure]:
 
 
 def _best_values(runs: pd.DataFrame, axes: Sequence[str]) -> pd.DataFrame:
-    """Return the best values of all numeric factors, with a row for each combination of the others."""
+    """Return the best values of the numeric factors, with a row for each combination of the other factors."""
     best = numeric.at_best(runs)
     return numeric.options_of(best).assign(**{axis: best[f"best {axis}"] for axis in axes}).drop_duplicates()
 
 
 def _together(best: pd.DataFrame, axes: Sequence[str]) -> str:
-    """Return sentences with the best values of all numeric factors, for the first few combinations."""
+    """Return sentences on the values of the numeric factors at which a few combinations of others are best.
+
+    Each of the first few rows of `best` (see :func:`_best_values`) gets a sentence.
+    """
     texts = []
     for cell in best.head(MOST_NAMED).to_dict("records"):
         name = _name({str(key): text for key, text in cell.items() if key not in axes})
@@ -138,7 +141,11 @@ def _file(*axes: str) -> str:
 
 
 def sentences(axis: str, optima: Sequence[Optimum]) -> list[str]:
-    """Return sentences on the best values, values that may be as good, and ranges that end too early."""
+    """Return sentences on the best values of a factor in each combination of the other factors.
+
+    They say which values may be as good, where the best one is at the end of the tried range, so that a value
+    beyond it may be better, and at which values trials diverged.
+    """
     if not optima:
         return []
     texts = [" ".join(_best(axis, each) for each in optima)]

@@ -141,7 +141,7 @@ def _chosen(comparison: Comparison) -> Table:
 
 
 def _goodness(mean: float | None, ranking: Ranking) -> float:
-    """Return a number by which to sort means; missing ones are last."""
+    """Return a number by which to sort means: the larger, the better. A missing mean is the worst."""
     value = ranking.goodness(pd.Series([mean], dtype="float64")).iloc[0]
     return float("-inf") if pd.isna(value) else float(value)
 
@@ -168,7 +168,7 @@ def _pairs(pairs: pd.DataFrame, ranking: Ranking) -> list[Table]:
 
 
 def _draws(comparison: Comparison) -> pd.DataFrame:
-    """Return the drawn configurations of all options, with their mean results over the tuning seeds."""
+    """Return all draws (values that tuning tried) of each option, with their means over the tuning seeds."""
     parts = [
         level.draws.assign(
             level=level.name,
