@@ -113,7 +113,7 @@ class Interval:
         It is rounded to :data:`DIGITS` significant digits, or to more in a narrow interval.
 
         >>> Interval(1e-4, 1, is_log=True).at(0.3), Interval(0.98765, 0.98769).at(0.3)
-        (0.001585, 0.9876620)
+        (0.001585, 0.987662)
         """
         if self.is_log:
             exact = math.exp(_between(math.log(self.low), math.log(self.high), u))
