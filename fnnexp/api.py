@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 TOP_LEVEL_KEYS = frozenset(field.name for field in fields(Config)) | {"experiment"}
 
 LONGEST_LIST = 100
-"""A range of more values than this is passed to Hydra as a range, and not as a list of its values."""
+"""A Python range with more values than this is written for Hydra as ``range(…)`` and not as a list."""
 
 MOST_VALUES = 1_000_000
 """The most values that a key may be given as a list or another iterable; a range may have more."""
@@ -269,7 +269,10 @@ def show_data(
 
 
 def data_set(data: str | None, command: Command) -> DataSet:
-    """Return the data set with a path or a name, or that of a command, read with the command's overrides."""
+    """Return the data set with a path or a name or, if it is None, that of the command.
+
+    The command's overrides say how its rows are read, divided and scaled.
+    """
     from fnnexp.reporting.data_set.shown import show
 
     first, notes = ([], []) if data is None else _data_words(data)
@@ -282,7 +285,7 @@ def data_set(data: str | None, command: Command) -> DataSet:
 
 
 def _data_words(data: str) -> tuple[list[str], list[str]]:
-    """Return the overrides that select a data set, given its path or its name, and notes to print."""
+    """Return the overrides that choose a data set by its path or name, and notes to print."""
     is_here = sources.place(data).exists()
     if "=" in data and not is_here:
         return [data], []
@@ -381,9 +384,10 @@ def new_console() -> Console:
 def composed(
     command: Command, console: Console, *, may_be_dry: bool = True, dry_run_measures: bool = False
 ) -> Iterator[Sweep]:
-    """Yield the sweep of a command. Workers start while the sweep is composed, and end if composing fails.
+    """Yield the sweep of a command, and start the workers while it is composed.
 
-    In a dry run, workers start only with `dry_run_measures`, to measure how fast they train.
+    They end if composing fails. In a dry run, workers start only with `dry_run_measures`, to measure how
+    fast they train.
     """
     with ExitStack() as stack:
 
@@ -505,7 +509,7 @@ def train(
 
 
 def _search_of(requested: Sweep) -> type[Rounds] | None:
-    """Return the class that chooses by the results which trials of a sweep to train; None to train them all.
+    """Return the class that runs a sweep in rounds, if the results decide which trials train next; else None.
 
     Only the module of this class is imported: statistics and pandas take a third of a second.
     """
@@ -535,7 +539,7 @@ def _without_password(command: Command) -> str:
 
 
 def _summary(outcome: Outcome, trials: int) -> str:
-    """Return what became of the trials of a sweep; if it was stopped, also how many are left."""
+    """Return a sentence on how many trials finished, diverged or failed and, after a stop, are left."""
     parts = [f"{plural(len(outcome.finished), 'trial')} finished"]
     if early := [epoch for _, epoch in outcome.stopped_early]:
         parts[0] += f" ({len(early)} stopped early, {at_epochs(early)})"
@@ -560,7 +564,7 @@ def _summary(outcome: Outcome, trials: int) -> str:
 
 
 def _by_engines(outcome: Outcome) -> str:
-    """Return which of the trials done before were computed by other engines, as the end of a sentence."""
+    """Return the end of a sentence: how many of the trials done before were computed by other engines."""
     others = outcome.by_other_engines
     if len(others) == 1 and others.total() == outcome.done_before:
         return f", with {next(iter(others))}"
@@ -568,7 +572,7 @@ def _by_engines(outcome: Outcome) -> str:
 
 
 def _about_budget(outcome: Outcome, requested: Sweep, trials: int) -> str | None:
-    """Return how many trials a budget left untrained, and how to train them; None if it left none."""
+    """Return a note on how many trials a budget left untrained, and how to train them; None if none."""
     if requested.budget is None or outcome.interrupted:
         return None
     text = f"budget={requested.budget.text} is used up"
@@ -603,7 +607,7 @@ def _command(
     pieces: str | Path | Sequence[str | Path],
     choices: dict[str, Any],
 ) -> Command:
-    """Return the command of a call from Python."""
+    """Return the command of a call from Python, as if it had been typed in a shell."""
     _require_strings(grid, overrides)
     first_word = [grid] if grid is not None and "=" in grid else []
     words = [*first_word, *overrides, *(override(*_checked_depth(*choice)) for choice in choices.items())]
@@ -664,7 +668,7 @@ def _checked_depth(key: str, value: Any) -> tuple[str, Any]:
 
 
 def _listed(key: str, values: Iterable[Any]) -> list[Any]:
-    """Return the values of a key as a list; raise if they are too many, as those of an endless iterator."""
+    """Return the values of a key as a list; raise if they are too many, as from an endless iterator."""
     listed = list(islice(values, MOST_VALUES + 1))
     if len(listed) > MOST_VALUES:
         raise ConfigError(
@@ -706,7 +710,7 @@ def override(key: str, value: Any) -> str:
 
 
 def _as_lists(value: Any) -> Any:
-    """Return a value with a list for every iterable in it."""
+    """Return a value with every iterable in it, such as a tuple or an array, turned into a list."""
     return [_as_lists(element) for element in value] if _has_values(value) else value
 
 

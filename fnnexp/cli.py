@@ -214,7 +214,10 @@ def _existing_folder(name: str | None) -> Path | None:
 
 
 def _train(words: Sequence[str]) -> None:
-    """Run the trials of a command; with dry_run=true show what would run, with --cfg show the config."""
+    """Run the words of a training command: train its trials, or show its plan or its config.
+
+    ``dry_run=true`` shows the plan, ``--cfg`` the config.
+    """
     began = time.monotonic()
     arguments = _parser().parse_intermixed_args(words)
     if arguments.resolve and arguments.cfg is None:
@@ -391,7 +394,7 @@ def _report(words: Sequence[str]) -> int:
 
 
 def _list_experiments(arguments: argparse.Namespace) -> int:
-    """Print the experiments of the store. Refuse options that need the name of an experiment."""
+    """Print a table of the experiments in the store. Refuse options that need the name of an experiment."""
     from fnnexp import api
     from fnnexp.config.commands import program
     from fnnexp.reporting import listing
@@ -453,10 +456,10 @@ def _gradcheck(words: Sequence[str]) -> int:
 
 
 def _show_gradients(names: Sequence[str]) -> int:
-    """Print the gradient checks of these names, or all checks without names; return 1 if one fails, else 0.
+    """Print the checks of derivatives by finite differences; return 1 if one fails, else 0.
 
-    The published derivative of tanh is wrong, so its check fails. This failure sets the status 1 only when
-    the check is named.
+    `names` are the pieces to check; without names, all are checked. The published derivative of tanh is
+    wrong, so its check fails. This failure sets the status 1 only when the check is named.
     """
     from rich.table import Table
 

@@ -28,7 +28,7 @@ the dots of rich's spinner."""
 
 
 def _replace(error: UnicodeError) -> tuple[str, int]:
-    """Replace characters that an encoding lacks by the entries of LOOKALIKES, or else by escape sequences.
+    """Replace characters that an encoding lacks: by entries of LOOKALIKES, or else by escape sequences.
 
     This is an error handler for `codecs.register_error`.
     """
@@ -129,9 +129,10 @@ def in_notebook() -> bool:
 
 
 def line() -> Callable[[str], None] | None:
-    """Return a function that replaces a line in a notebook's output at each call; None outside of a notebook.
+    """Return a function that shows a text in a notebook's output, in place of its text before.
 
-    The function needs no widgets. The notebook is saved with the last line.
+    The function needs no widgets. The notebook is saved with the last text. Return None outside of a
+    notebook.
     """
     if not in_notebook():
         return None
@@ -158,10 +159,10 @@ BETWEEN_LINES, BETWEEN_UPDATES = 10.0, 0.2
 
 @contextmanager
 def while_doing(what: str, console: Console) -> Iterator[Callable[[str], None]]:
-    """Show on a terminal what is being done, and remove the line when the block ends.
+    """Show the text `what` on a terminal while the block runs, and remove it at the end.
 
-    Yield a function that shows another text. In a file or a notebook, which show nothing at first, it prints
-    a plain line at most every :data:`BETWEEN_LINES` seconds.
+    Yield a function that shows another text. In a file or a notebook, which show nothing at first, it
+    prints a plain line at most every :data:`BETWEEN_LINES` seconds.
     """
     shown_at = time.monotonic()
     if not console.is_interactive:
@@ -225,7 +226,7 @@ def without_widget_warnings() -> Iterator[None]:
 
 @contextmanager
 def without_messages(*loggers: str) -> Iterator[None]:
-    """Suppress warnings, and all messages of the loggers with these names but critical ones."""
+    """Suppress warnings, and all but critical messages of the loggers with these names."""
     levels = {name: logging.getLogger(name).level for name in loggers}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

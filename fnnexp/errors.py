@@ -48,7 +48,7 @@ def _is_control(character: str) -> bool:
 
 
 def raised(error: BaseException, below: int = 1) -> str:
-    """Return the text of an exception that a user's function raised, with its file and line.
+    """Return the text of an exception that a user's function raised, with the file and line of its cause.
 
     Parameters
     ----------
@@ -89,7 +89,8 @@ ELSEWHERE = {
 def did_you_mean(given: str, allowed: Iterable[str]) -> str:
     """Return " Did you mean 'x'?" with the allowed name that `given` may stand for, or "" if there is none.
 
-    That is fnnexp's name for a name of other libraries (:data:`ELSEWHERE`), or else the most similar name.
+    The name 'x' is fnnexp's word for `given`, if other libraries use that word (:data:`ELSEWHERE`);
+    otherwise it is the most similar name.
 
     >>> did_you_mean("hee", ["max", "he", "xavier"]), did_you_mean("quadratic", ["cross_entropy", "mse"])
     (" Did you mean 'he'?", " Did you mean 'mse'?")

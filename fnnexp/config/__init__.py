@@ -23,12 +23,12 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Key:
-    """What the schema says about a key, besides its type and its default.
+    """The description of a key of the config: its meaning, its unit and its allowed values.
 
     Attributes
     ----------
     meaning
-        One sentence.
+        One sentence that says what the key does, for the help and the documentation.
     unit
         What a number counts or measures, such as ``epochs``.
     names
@@ -50,7 +50,7 @@ class Key:
 
 
 def key(default: Any, meaning: str, **about: Any) -> Any:
-    """Return the dataclass field of a key.
+    """Declare a key of the config: return a dataclass field with the key's default and its description.
 
     Parameters
     ----------

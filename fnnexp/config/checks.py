@@ -59,7 +59,7 @@ class MeaninglessError(ConfigError):
 
 
 def check(config: Config) -> None:
-    """Raise `ConfigError` for a value that is unknown, out of range or meaningless."""
+    """Raise `ConfigError` if a config has a value that is unknown, out of range, or meaningless."""
     _one_of("arch.hidden_bias", config.arch.hidden_bias, BIASES)
     _one_of("arch.output_bias", config.arch.output_bias, BIASES)
     hidden: Any = config.arch.hidden  # OmegaConf checks neither nested lists nor resolved references
@@ -179,7 +179,7 @@ def _check_biases(init: InitConfig, zero_biases: bool) -> None:
 
 
 def _check_seeds(config: Config) -> None:
-    """Check every seed. Raise for a seed that draws nothing: it would only seem to make a difference."""
+    """Raise for a seed below 0, and for one that draws nothing, such as ``seed_order`` without shuffling."""
     for name in ("seed", "seed_init", "seed_order", "seed_noise", "seed_split"):
         seed = getattr(config, name)
         if seed is not None:
@@ -329,7 +329,11 @@ def _check_regularization(config: Config) -> None:
 
 
 def _optimizer_with(hyperparameter: str, chosen: str) -> str:
-    """Return an example that sets a hyperparameter: of the chosen optimizer, or else of one that has it."""
+    """Return an example that sets a hyperparameter, as in ``optimizer=momentum optimizer.momentum=…``.
+
+    It names the chosen optimizer or, if that does not have this hyperparameter, another optimizer that
+    has it.
+    """
     having = [name for name, rule in OPTIMIZERS.items() if hyperparameter in rule.hyperparameters]
     name = chosen if chosen in having else having[0]
     return f"optimizer={name} optimizer.{hyperparameter}=…"
@@ -434,7 +438,10 @@ def _check_schedule(schedule: ScheduleConfig, epochs: int) -> None:
 
 
 def _factor_other_than_1(name: str, value: float | None, example: float, unchanged: float = 1) -> None:
-    """Raise if a parameter is not a finite number above 0, or if it leaves the learning rate constant."""
+    """Raise if a parameter of a schedule is not a finite number above 0, or if its value has no effect.
+
+    `unchanged` is the value without effect: usually 1, a factor that leaves the learning rate constant.
+    """
     if value is None:
         return
     if value == unchanged:
@@ -449,7 +456,7 @@ def _factor_other_than_1(name: str, value: float | None, example: float, unchang
 
 
 def _untrained(schedule: ScheduleConfig) -> None:
-    """Raise if there is a schedule although nothing trains."""
+    """Raise if the config has a schedule although nothing trains, since ``epochs=0``."""
     meaningless = "has no meaning with epochs=0, which trains nothing; omit it"
     if schedule.name != "constant":
         raise MeaninglessError("schedule.name", f"schedule={schedule.name} {meaningless}")
@@ -458,7 +465,10 @@ def _untrained(schedule: ScheduleConfig) -> None:
 
 
 def _schedule_with(parameter: str, chosen: str) -> str:
-    """Return an example that sets a parameter: of the chosen schedule, or else of one that has it."""
+    """Return an example that sets a parameter, as in ``schedule=step schedule.factor=…``.
+
+    It names the chosen schedule or, if that does not have this parameter, another schedule that has it.
+    """
     having = [name for name, rule in SCHEDULES.items() if parameter in rule.parameters]
     name = chosen if chosen in having else having[0]
     return f"schedule={name} schedule.{parameter}=…"
@@ -518,7 +528,7 @@ def check_search(search: SearchConfig, *, tuned: bool = False) -> None:
 
 
 def _check_end(config: Config) -> None:
-    """Raise for impossible values of the keys that say when a sweep ends and what it compares."""
+    """Raise for impossible values of ``until``, ``compare``, ``tune``, ``margin`` and ``budget``."""
     until, settled = config.until, "until=settled"
     if until.name is not None:
         _one_of("until.name", until.name, UNTIL)
@@ -606,14 +616,20 @@ def _printable(key: str, value: str | None) -> None:
 
 
 def _belongs(key: str, value: Any, wanted: bool, example: str) -> None:
-    """Raise if a value is missing although the chosen options need it, or given without a meaning."""
+    """Raise if a key has no value although the chosen options need one, or has a value that they do not use.
+
+    `wanted` says whether the chosen options use the key. `example` shows options that do.
+    """
     if value is None and wanted:
         raise ConfigError(f"{key} has no value; write {example}")
     _belongs_if_given(key, value, wanted, example)
 
 
 def _belongs_if_given(key: str, value: Any, meaningful: bool, example: str) -> None:
-    """Raise if a value is given although it has no meaning."""
+    """Raise if a key has a value that the chosen options do not use. Having no value is always allowed.
+
+    `meaningful` says whether the chosen options use the key. `example` shows options that do.
+    """
     if value is not None and not meaningful:
         raise MeaninglessError(
             key,

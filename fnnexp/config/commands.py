@@ -113,7 +113,7 @@ class Command:
     pieces
         Files of the user's pieces, each of which may end in ``#sha256=`` and the start of its checksum.
     is_call
-        Whether Python called. Then the commands that are printed for the user to paste are calls, too.
+        Whether the command is a call from Python. Then the commands that are printed to paste are calls, too.
     """
 
     config_name: str = "config"
@@ -132,7 +132,7 @@ class Command:
         return self.line()
 
     def line(self, program: str = "fnnexp") -> str:
-        """Return the shell command, given how the shell calls fnnexp, from :func:`program`."""
+        """Return the command for a shell that calls fnnexp as `program`; see the function :func:`program`."""
         words: list[str] = []
         for file in self.pieces:
             words += ["--pieces", file]
@@ -142,9 +142,10 @@ class Command:
         return f"{program} {shlex.join([*words, *self.overrides])}".rstrip()
 
     def pasted(self, name: str = "") -> str:
-        """Return the command for its user to paste, in the language of the command that they gave.
+        """Return the command for the user to paste: a call of a Python function, or a line for a shell.
 
-        ``name`` is that of a command in :data:`FUNCTIONS`.
+        It is a call if the user's own command was one (`is_call`). `name` is the word after
+        ``fnnexp``: ``map``, ``lr``, or "" to train.
 
         >>> Command("card_grid", ("seed=0,1",), pieces=("a.py",), is_call=True).pasted()
         "fnnexp.sweep('card_grid', 'seed=0,1', pieces=['a.py'])"
@@ -177,7 +178,9 @@ DEVICE = r"(?i)(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])(\..*)?"
 
 
 def file_name(experiment: str) -> str:
-    """Return the experiment's name as a file name that is valid on every system; changed names end in a hash.
+    """Return the experiment's name as a file name that is valid on every system.
+
+    A name that has to be changed for this gets a hash at its end, so that different names stay different.
 
     >>> file_name("card_grid"), file_name("a b"), file_name("a/b"), file_name("..")
     ('card_grid', 'a_b-c8687a08', 'a_b-c14cddc0', 'experiment-5ec1f7e7')

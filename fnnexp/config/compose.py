@@ -53,10 +53,10 @@ LONGEST_DATA_NAME = 60
 """Maximum length of an experiment's name that is made from the names of data sets."""
 
 TOLD = 500
-"""After so many jobs, :func:`compose` says how far it is."""
+"""Progress is printed each time that so many more jobs are composed."""
 
 OPTUNA = 5
-"""The least version of Optuna."""
+"""The oldest major version of Optuna that works here."""
 
 PLACES = ("tracking.uri", "execution.address")
 """The keys that name the store of results and the cluster that trains."""
@@ -83,22 +83,25 @@ class Sweep:
     notes
         Notes to print before training.
     named_by_files
-        The keys of :data:`PLACES` that a file sets and the command does not.
+        Which of ``tracking.uri`` and ``execution.address`` a config file sets, and not the command. Their
+        values are printed before anything connects.
     budget
-        The most that the command trains; None is no limit.
+        How much the command may train; None is no limit.
     until
         When the sweep ends. With ``until=settled``, `trials` are those of the first round.
     compare, margin
-        What ``until=settled`` compares, all factors if empty; and the margin of equivalence.
+        The factors that ``until=settled`` compares (all, if empty), and the margin of equivalence.
     search
-        Which configurations of the swept values are trained. `trials` are all that may be; with
-        ``search=tpe``, those of the first batch.
+        How the configurations to train are chosen from the swept values. `trials` are all from which a search
+        may choose; with ``search=tpe``, only the first batch.
     drawn
-        The configurations of these trials, with ``search=tpe``.
+        With ``search=tpe``, the configurations of the first batch.
     tuned
-        What is compared and tuned, if anything is. Then `trials` are those that tune.
+        The tuned comparison that ``compare`` and ``tune`` ask for, or None. If there is one, `trials` are
+        those that tune; the trials with fresh seeds are made from their results.
     swept
-        The keys with several values, or that ``zip`` names, in the groups that advance together.
+        The keys with several values, in groups. The keys of a group, joined by ``zip``, take their next
+        values together; a key by itself is a group too.
     """
 
     command: Command
@@ -124,7 +127,7 @@ def compose(
     begin: Callable[[Config, int], None] | None = None,
     tell: Callable[[str], None] | None = None,
 ) -> Sweep:
-    """Return the sweep of a command, with its data prepared.
+    """Turn a command into a sweep: compose its jobs with Hydra, prepare their data, and make the trials.
 
     Parameters
     ----------
@@ -134,7 +137,7 @@ def compose(
         Called with the first job's config and the number of jobs, as soon as the first job is composed. So
         workers can start while the other jobs are composed.
     tell
-        Called again and again with what is done of a large sweep, as in "composing 100,000 jobs: 45%".
+        Called from time to time with a line about the progress, as in "composing 100,000 jobs: 45%".
 
     Raises
     ------
@@ -191,9 +194,10 @@ def compose(
 
 
 def batch(search: Sweep, rows: Sequence[tuple[Any, ...]]) -> Sweep:
-    """Return the sweep of another batch of a search. `rows` are its configurations: values of the drawn keys.
+    """Return a search's sweep with the trials of its next batch in place of its earlier trials.
 
-    The sweep has no trials if ``where`` leaves all of them out.
+    `rows` are the configurations of the batch, each a tuple with the values of the drawn keys. The sweep
+    has no trials if ``where`` leaves all of them out.
     """
     with composing(search.command, rows) as composition:
         jobs = list(composition.jobs())
@@ -292,7 +296,7 @@ def _named_as_shipped(folder: Path) -> list[str]:
 
 
 def _named_by_files(config: Config, command: Command) -> Iterator[str]:
-    """Yield the keys of :data:`PLACES` that a file sets and the command does not."""
+    """Yield ``tracking.uri`` and ``execution.address`` if a config file sets them, and not the command."""
     for key in PLACES:
         node, _, name = key.partition(".")
         in_command = any(
@@ -304,7 +308,10 @@ def _named_by_files(config: Config, command: Command) -> Iterator[str]:
 
 
 def _shared_config(jobs: Sequence[Job]) -> Config:
-    """Return the first job's config; raise if the jobs differ in how they run."""
+    """Return the first job's config, for the keys that all jobs must share, such as ``execution``.
+
+    Raise if the jobs differ in such a key.
+    """
     first = jobs[0].config
     for job in jobs:
         for key in ("execution", "tracking", "diagnostics", "dry_run", *OF_SWEEPS):
@@ -332,7 +339,10 @@ def _refuse_seeds_in_command(command: Command, trials: Sequence[Trial]) -> None:
 
 
 def _compared(config: Config, trials: Sequence[Trial]) -> tuple[str, ...]:
-    """Return the factors to compare; raise if one does not vary, or if nothing varies but the seed."""
+    """Return the factors in ``compare`` that ``until=settled`` shall compare; () stands for all factors.
+
+    Raise if one of them does not vary in the sweep, or if nothing varies but the seed.
+    """
     if config.until.name is None:
         return ()
     values: dict[str, set[str]] = {}
@@ -358,9 +368,10 @@ def _compared(config: Config, trials: Sequence[Trial]) -> tuple[str, ...]:
 
 
 def _tuned(config: Config, asked: Tuned | None, trials: Sequence[Trial]) -> tuple[Tuned, list[Trial]]:
-    """Return a tuned comparison with its fresh seeds, and the trials that tune, with all tuning seeds.
+    """Return a tuned comparison with its fresh seeds, and the trials that tune its options.
 
-    `trials` are the configurations that are drawn for each option, with a single seed.
+    `asked` is the comparison that the command asks for. `trials` has one trial for each option and each
+    drawn configuration; the returned list has it with each of the tuning seeds.
     """
     if asked is None:
         raise ConfigError(
@@ -427,7 +438,7 @@ def _refuse_absent_optuna() -> None:
 def _trials(
     jobs: Sequence[Job], tell: Callable[[str], None] | None = None
 ) -> tuple[list[Trial], list[str], list[str]]:
-    """Prepare the jobs' data; return the trials without duplicates, each job's id, and notes on the data."""
+    """Prepare the jobs' data; return the different trials, each job's trial id, and notes on the data."""
     prepared: dict[tuple[Any, ...], datasets.Prepared] = {}
     trials: dict[str, Trial] = {}
     ids: list[str] = []
@@ -488,7 +499,10 @@ def _notes_of_validation(trials: Sequence[Trial], own: Sequence[Trial]) -> Itera
 
 
 def _notes_of_drawn_rows(trials: Sequence[Trial]) -> Iterator[str]:
-    """Yield warnings about rows that a seed chooses and that lack a class, one for each number of rows."""
+    """Yield a warning if the training or validation rows that a seed chooses lack a class.
+
+    Sweeps over seeds get one warning for each number of rows, and not one for each seed.
+    """
     chosen = {
         (each.data, each.recipe.validation, each.recipe.subset, each.recipe.seed_split): each.recipe
         for each in trials
@@ -562,7 +576,7 @@ def experiment_name(jobs: Sequence[Job], config_name: str) -> str:
 
 
 def _named_after_data(jobs: Sequence[Job]) -> str:
-    """Return the names of the jobs' data sets, joined by ``_``: as many as there is room for."""
+    """Return the names of the jobs' data sets, joined by ``_``: ``digits_moons``, or ``a_b_and_7_more``."""
     distinct = {(id(job.config.data), id(job.choices), job.changed): job for job in jobs}
     names = sorted({data_name(job) for job in distinct.values()})
     for kept in range(len(names), 0, -1):

@@ -111,7 +111,7 @@ _RESOLVERS: dict[str, Any] = getattr(BaseContainer, "_resolvers", {})
 def composing(command: Command, rows: Sequence[tuple[Any, ...]] | None = None) -> Iterator[Composition]:
     """Yield the composition of a command; afterwards restore the state of the caller's Hydra app, if any.
 
-    `rows` are as for :class:`Composition`.
+    `rows` are the configurations of a search's later batch: see :class:`Composition`.
     """
     files.load_installed()
     for file in command.pieces:
@@ -126,10 +126,10 @@ def composing(command: Command, rows: Sequence[tuple[Any, ...]] | None = None) -
 
 @contextmanager
 def hydra_state_restored() -> Iterator[None]:
-    """Let only this thread use Hydra, for fnnexp; afterwards restore the state of the caller's Hydra app.
+    """Keep Hydra for this thread and for fnnexp; afterwards restore the state of the caller's Hydra app.
 
-    Meanwhile Hydra's store has only the schemas of Hydra and fnnexp. Otherwise Hydra would use another app's
-    schema named ``config`` for fnnexp's file of that name.
+    Meanwhile Hydra's store has only the schemas of Hydra and fnnexp. Otherwise Hydra would use another
+    app's schema named ``config`` for fnnexp's file of that name.
     """
     with _LOCK, safety.composing_for_fnnexp():
         app, job, store = GlobalHydra.instance(), JobRuntime.instance(), ConfigStore.instance()
@@ -171,14 +171,15 @@ def explained(*errors: type[Exception]) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class _Freedom:
-    """Which values may be replaced, to make many jobs from one composed config.
+    """The axes whose values can be replaced in a composed config, so that Hydra need not compose it again.
 
     Attributes
     ----------
     axes
-        The indices of the axes whose values may be replaced.
+        The indices of these axes.
     read
-        The keys that references read. Replacing their values would change other values.
+        The keys that references such as ``${optimizer.lr}`` read. Their values must not be replaced, because
+        other values depend on them.
     """
 
     axes: frozenset[int] = frozenset()
@@ -191,10 +192,11 @@ class _Freedom:
 
 @dataclass(frozen=True)
 class _Made:
-    """A job from which others are made, its composed config, and its options with names of their own.
+    """A composed job that serves as a template: other jobs are made from it by replacing values.
 
-    `own` are the groups and options whose names are not made from their values. `given` are the keys that
-    these options set, by group: see :meth:`Composition._given_by`.
+    `config` is its composed config. `own` are the chosen options with names of their own, such as
+    ``mine``, as pairs of group and option; a name such as ``relu_100`` is made from the option's values.
+    `given` has the keys that each of these options sets, by group: see :meth:`Composition._given_by`.
     """
 
     template: Template
@@ -214,7 +216,8 @@ class Composition:
     command
         The command.
     rows
-        The configurations of a search, instead of those that it draws first: the values of the drawn keys.
+        For a later batch of a search: its configurations, each a tuple with the values of the drawn keys.
+        Otherwise None: a search draws its first configurations itself.
     """
 
     def __init__(self, command: Command, rows: Sequence[tuple[Any, ...]] | None = None) -> None:
@@ -270,7 +273,7 @@ class Composition:
 
     @property
     def swept(self) -> tuple[tuple[str, ...], ...]:
-        """The keys with several values, or that ``zip`` names, in the groups that advance together."""
+        """The keys with several values, in groups: keys joined by ``zip`` are a group and change together."""
         if self._grid is None:
             return ()
         groups = ([self._axes[i] for i in group] for group in self._grid.together)
@@ -281,7 +284,7 @@ class Composition:
         )
 
     def drawn(self, trials: Sequence[str]) -> spaces.Drawn | None:
-        """Return the configurations that a search with several batches has drawn; None for other sweeps.
+        """Return the configurations that ``search=tpe`` has drawn for this batch; None for other sweeps.
 
         Parameters
         ----------
@@ -317,7 +320,7 @@ class Composition:
             return hydra_compose(self._name, [*self._hydras, *self._tasks], return_hydra_config=True)
 
     def refuse_several(self) -> None:
-        """Raise if the command is a grid, where only a single job can be shown."""
+        """Raise if the command is a grid: ``--cfg`` and ``--info`` show the config of a single job."""
         swept = [line for line in self._tasks if self._parse(line).is_sweep_override()]
         if swept and self._grid is not None:
             raise ConfigError(f"{swept[0]}: --cfg and --info show a single job; write one value")
@@ -343,7 +346,10 @@ class Composition:
                 raise error
 
     def _meaningful_job(self, settings: Sequence[Setting], errors: dict[str, MeaninglessError]) -> Job:
-        """Return the job of some settings without its meaningless values, and record their errors by key."""
+        """Return the job with these settings, without the values that have no meaning in it.
+
+        Such a key has its default instead, and its error is added to `errors`.
+        """
         omitted: dict[str, MeaninglessError] = {}
         job = self._made_from_template(settings, omitted)
         if job is None:
@@ -370,8 +376,8 @@ class Composition:
     ) -> Job | None:
         """Return the same job as :meth:`_composed_job` in a hundredth of the time.
 
-        Among the jobs with the same options, the first is composed, and the others replace its plain values.
-        Return None if a job differs in more than plain values.
+        Only the first job with the same options is composed. Any other job is a copy of it with its
+        own plain values, such as numbers. Return None if the jobs differ in more than that.
         """
         options = tuple(
             setting.line for setting, axis in zip(settings, self._axes, strict=True) if not axis.is_plain
@@ -411,7 +417,7 @@ class Composition:
         return replace(made.template.job, config=config, overrides=lines, changed=self._changed(made, values))
 
     def _freedom(self, options: tuple[str, ...]) -> _Freedom:
-        """Return which axes have values that are simply replaced in jobs with these options."""
+        """Return the axes whose values can simply be replaced in a composed job with these options."""
         if options not in self._freedoms:
             make_room(self._freedoms)
             self._freedoms[options] = self._new_freedom(options)
@@ -438,7 +444,10 @@ class Composition:
         return replace(freedom, axes=frozenset(free))
 
     def job(self, overrides: Sequence[str]) -> Job:
-        """Return the checked job of some overrides, each with a single value; raise if one is meaningless."""
+        """Compose and check the job with these overrides, which have a single value each.
+
+        Raise if one of them has no meaning beside the others.
+        """
         return self._read(self.composed(overrides), overrides)
 
     def _read(self, composed: Composed, overrides: Sequence[str]) -> Job:
@@ -447,7 +456,11 @@ class Composition:
         return replace(job, changed=self._changed(_Made(Template(job), composed.config, own), {}))
 
     def _changed(self, made: _Made, values: Mapping[str, Any]) -> frozenset[str]:
-        """Return the groups in which a config with these plain values differs from the chosen option."""
+        """Return the groups whose config differs from the file of their option.
+
+        An example is the group ``init`` after ``init=mine init.gain=2``. `values` are the plain
+        values, by key, that replace those of the composed config.
+        """
         for group, option in made.own:
             if group not in made.given:
                 made.given[group] = self._given_by(group, option, made.config)
@@ -458,7 +471,7 @@ class Composition:
         return frozenset(group for group, _ in made.own if differs(made.given[group]))
 
     def _given_by(self, group: str, option: str, config: DictConfig) -> dict[str, tuple[Any, Any]] | None:
-        """Return the keys that an option sets, each with its value in a config and its value in the option.
+        """Return the keys that an option sets, each with its value in `config` and that in the option's file.
 
         Return None if the option can't be composed by itself.
         """
@@ -482,7 +495,7 @@ class Composition:
         return _without_hydra(whole).config
 
     def composed(self, overrides: Sequence[str]) -> Composed:
-        """Return the composition of some overrides, each with a single value."""
+        """Compose the config with these overrides, which have a single value each. It is not checked."""
         options, values = self._options_and_values(overrides)
         composed = self._combinations.of(tuple(options))
         config = composed.config.copy()
@@ -512,7 +525,10 @@ class Composition:
             )
 
     def _refuse_repeats(self) -> None:
-        """Raise if a grid repeats a key with single values: a shell expands ``seed={0..4}`` to that."""
+        """Raise if a grid's command gives a key several times with single values, as in ``seed=0 seed=1``.
+
+        A shell makes this of ``seed={0..4}``, and only the last value would run.
+        """
         for key, overrides in self._repeats.items():
             if any(override.is_sweep_override() for override in overrides) or not _is_scientific(key):
                 continue
@@ -595,9 +611,11 @@ class Composition:
         )
 
     def _with_levels(self, last: dict[str, Override]) -> dict[str, Override]:
-        """Return the overrides with those that a tuned comparison adds; the same if nothing is tuned.
+        """Add the overrides that ``compare`` and ``tune`` imply; without ``tune``, add none.
 
-        The jobs of a tuned comparison have one seed, from which the trials of all its seeds are made.
+        For example, ``compare=init`` adds an override with all initializers. `last` has the last
+        override of each key. The jobs of a tuned comparison have one seed, from which the trials of
+        all its seeds are made.
         """
         for key in ("compare", "tune"):
             if key in last and last[key].is_sweep_override():
@@ -624,7 +642,8 @@ class Composition:
     def _drawn(self, overrides: Sequence[Override], trials: int | None) -> Grid:
         """Return the grid of the configurations that a search draws, each with a value of every drawn key.
 
-        If `trials` is None, all configurations of a finite space are drawn, else :data:`tuned.DRAWS`.
+        `trials` is the number of configurations. None draws all of a finite space, or else
+        :data:`tuned.DRAWS`.
         """
         if self._of_grid("zip"):
             key = f"search={self._search.name}" if self.tuned is None else f"tune={self.tuned.tune[0]}"
@@ -662,7 +681,7 @@ class Composition:
         return Grid(drawn, [[*dimensions], *([i] for i in others)])
 
     def _search_of(self, overrides: Sequence[Override]) -> SearchConfig:
-        """Return the checked search of a sweep; raise if several are given."""
+        """Return the values of the group ``search``, checked. Raise if the command sweeps over searches."""
         given = [override for override in overrides if _is_of("search", override)]
         for override in given:
             if override.is_sweep_override():
@@ -682,9 +701,9 @@ class Composition:
         return search if self.tuned is None else tuned.search_of(search)
 
     def _spaces(self, overrides: Sequence[Override]) -> dict[int, spaces.Space]:
-        """Return the space of each key to draw, by the index of its override.
+        """Return the space of each key to draw, by the index of its override in `overrides`.
 
-        These are all keys with several values except seeds. With ``tune``, these are only the tuned keys.
+        All keys with several values are drawn except seeds; with ``tune``, only the tuned keys.
         """
         swept = {i: override for i, override in enumerate(overrides) if override.is_sweep_override()}
         for override in swept.values():
@@ -728,7 +747,7 @@ class Composition:
             )
 
     def _note_of_search(self, trials: int, n: int, keys: Sequence[str], seeds: int) -> str:
-        """Return the note that says what a search has drawn."""
+        """Return the note on a search, which draws `n` configurations of `keys`; `trials` were asked for."""
         listed, count = ", ".join(keys), n * seeds
         seeded = f"; with {plural(seeds, 'seed')} each, {plural(count, 'trial')}" if seeds > 1 else ""
         if n < trials:
@@ -766,7 +785,7 @@ class Composition:
         self._notes_of_grid.append(f"where leaves out {left_out or 'none'} of {plural(count, 'job')}")
 
     def _named(self, key: str, text: str) -> Any:
-        """Return the value that a text in a sentence of ``where`` stands for, as a value of this key."""
+        """Convert a text in a sentence of ``where`` to a value of its key: the ``3`` of ``seed=3`` to 3."""
         if key in NODES and not self._is_group(key):
             raise ConfigError(f"where: {key} has keys; write {key}.{keys_of(NODES[key])[0]}=…")
         if not self._is_group(key) and not has_values(key):
@@ -785,7 +804,7 @@ class Composition:
         return _option(override) if self._is_group(key) else self._plain.converted(key, value)
 
     def _values_of_keys(self, keys: Iterable[str]) -> dict[str, conditions.Values]:
-        """Return the values of some keys in the combinations of the grid."""
+        """Return the values of these keys in the grid's combinations, to find where a sentence holds."""
         assert self._grid is not None
         values: dict[str, conditions.Values] = {}
         for number, group in enumerate(self._grid.together):
@@ -802,9 +821,10 @@ class Composition:
         return values | self._values_in_jobs(others) if others else values
 
     def _values_in_jobs(self, keys: Sequence[str]) -> dict[str, conditions.Values]:
-        """Return the values of keys that are not axes of the grid, from compositions of its jobs.
+        """Return the values of keys that are not axes of the grid, by composing its jobs.
 
-        These values depend on the options, and on the values that references read.
+        An example is ``init.method`` in a grid over ``init``. Such values depend on the options, and
+        on the values that references read.
         """
         assert self._grid is not None
         free = frozenset(range(len(self._axes)))
@@ -825,7 +845,7 @@ class Composition:
         }
 
     def _axis(self, override: Override, drawn: Sequence[Any] | None = None) -> Axis:
-        """Return the settings of an override, or of the values that were drawn from it."""
+        """Return the axis of an override, with a setting for each of its values or, if given, of `drawn`."""
         key = override.key_or_group
         sets_value = override.type is OverrideType.CHANGE and override.package is None
         is_plain = sets_value and not self._is_group(key)
@@ -836,7 +856,11 @@ class Composition:
         return Axis(key, settings, is_plain)
 
     def _value_in(self, line: str, element: Any) -> Any:
-        """Return the value of an override with a single value, given its element in Hydra's grammar."""
+        """Return the value that the override `line` sets.
+
+        `element` is this value as it stands in Hydra's list of values. If it is a number, `line` need
+        not be parsed.
+        """
         return element if type(element) in (int, float) else self._parse(line).value()
 
     def _params(self) -> list[str]:
@@ -934,7 +958,10 @@ def _search_path_in_file(command: Command) -> Any:
 
 
 def _without_hydra(whole: DictConfig) -> Composed:
-    """Return a composed config without Hydra's node and the keys of grids, and the options chosen."""
+    """Return the options chosen, and the composed config without its ``hydra`` node.
+
+    ``zip`` and ``where``, which only say which jobs a grid has, become None.
+    """
     choices: Any = OmegaConf.to_container(whole.hydra.runtime.choices, resolve=False)
     choices = {group: option for group, option in choices.items() if not group.startswith("hydra/")}
     with open_dict(whole):
@@ -946,13 +973,16 @@ def _without_hydra(whole: DictConfig) -> Composed:
 
 
 def _own_options(choices: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Return the groups with an option whose name is not made from its values, and the options."""
+    """Return pairs of a group and its chosen option, if the option has a name of its own, such as ``mine``.
+
+    A name such as ``relu_100`` is not the option's own: it is made from the option's values.
+    """
     chosen = ((group, choices.get(group)) for group in CHOICES)
     return [(group, option) for group, option in chosen if option and not is_label_from_values(group, option)]
 
 
 def _lines_of(params: Mapping[str, Any]) -> list[str]:
-    """Return the parameters of a grid as overrides."""
+    """Return the entries of ``hydra.sweeper.params`` as overrides, such as ``init=he,max``."""
     for key, value in params.items():
         if key in OF_GRIDS:
             raise ConfigError(
@@ -974,7 +1004,7 @@ def _is_of(group: str, override: Override) -> bool:
 
 
 def _repeats(overrides: Iterable[Override]) -> dict[str, list[Override]]:
-    """Return the overrides of each key that several different overrides set."""
+    """Return the keys that are given several times with different values, each with all its overrides."""
     by_key: dict[str, list[Override]] = {}
     for override in overrides:
         by_key.setdefault(override.get_key_element(), []).append(override)
@@ -987,7 +1017,10 @@ def _option(override: Override) -> str | None:
 
 
 def _label(job: Job, group: str) -> str | None:
-    """Return a job's option of a group; if its name is made from values, make it from the job's values."""
+    """Return the name of a job's option of a group; None if no option of the group is chosen.
+
+    A name that is made from values, such as ``relu_100``, is made anew from the values of this job.
+    """
     option = job.choices.get(group)
     if option is None or group not in CHOICES or not is_label_from_values(group, option):
         return option
@@ -999,7 +1032,7 @@ def _is_scientific(key: str) -> bool:
 
 
 def _as_sweep(key: str, overrides: Sequence[Override]) -> str:
-    """Return the override that sweeps over the values of several overrides with a single value each."""
+    """Return one override with the values of several: ``init=he,max`` for ``init=he`` and ``init=max``."""
     values = [override.value() for override in overrides]
     first = values[0]
     if len(values) > 2 and type(first) is int and values == list(range(first, first + len(values))):

@@ -56,7 +56,9 @@ def bytes_of(text: str) -> int:
 
 
 def recorded(diagnostics: object) -> Level:
-    """Return what a value of the key `diagnostics` records.
+    """Return what the diagnostics record: False for nothing, True for numbers, "full" for histograms too.
+
+    `diagnostics` is the value of the key of that name.
 
     Raises
     ------

@@ -22,7 +22,7 @@ MOST_REFERENCES = 32
 
 
 MOST_KEPT = 256
-"""Maximum number of compositions that are kept, and of what is made from them to be shared among jobs."""
+"""Maximum number of entries in a cache of compositions, or of parts of configs that jobs share."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Job:
     overrides
         The overrides from which the config was composed.
     changed
-        The groups in which a value differs from the chosen option's.
+        The groups in which a value differs from that in the file of the chosen option.
     """
 
     config: Config
@@ -109,7 +109,7 @@ def make_room(kept: dict[Any, Any]) -> None:
 
 
 class Template:
-    """A job from which others are made that differ from it in plain values only.
+    """Makes configs from the config of a job by replacing plain values, which is faster than composing.
 
     A value is plain if :func:`is_plain` holds for it and no reference depends on its key. So replacing it
     changes no other value.
@@ -120,7 +120,7 @@ class Template:
         self._nodes: dict[tuple[str, str], Any] = {}
 
     def config(self, values: Mapping[str, Any]) -> Config:
-        """Return the job's config with these values, by key. It is not checked."""
+        """Return the job's config with these values in place of its own, by key. It is not checked."""
         replaced: dict[str, Any] = {}
         in_nodes: dict[str, dict[str, Any]] = {}
         for key, value in values.items():
@@ -134,7 +134,7 @@ class Template:
         return replace(self.job.config, **replaced)
 
     def _node(self, name: str, values: Mapping[str, Any]) -> Any:
-        """Return a node of the config with these values, the same object for the same values."""
+        """Return a node of the config with these values; the same values give the same object."""
         key = name, repr(values)
         if key not in self._nodes:
             make_room(self._nodes)
@@ -143,10 +143,10 @@ class Template:
 
 
 class PlainValues:
-    """Converts values as OmegaConf does when it sets them in a config: the 3 of ``data.label=3`` is text."""
+    """Converts values as OmegaConf does for a key: the 3 of ``data.label=3`` becomes the text ``"3"``."""
 
     _SAME: Mapping[type, tuple[str, ...]] = {int: ("int", "int | None"), float: ("float", "float | None")}
-    """The types of keys that take numbers of a type as they are."""
+    """For an int and for a float, the types of keys that accept it without a conversion."""
 
     def __init__(self) -> None:
         self._config = OmegaConf.structured(Config)
@@ -203,12 +203,15 @@ def _types_of_values() -> Mapping[str, str]:
 
 
 def references(value: Any, key: str = "") -> Iterator[str]:
-    """Yield the keys that the references in a value read; of a name that contains a reference, the node.
+    """Yield the keys that the references ``${…}`` in a value read, given the value's own key.
+
+    If a reference contains another, as below, which key it reads is not known; its node is yielded
+    instead.
 
     >>> list(references({"lr": "${.lr_for.${batching.mode}}", "n": "${oc.select: seed, 3}"}, "optimizer"))
     ['optimizer.lr_for', 'batching.mode', 'seed']
 
-    An empty key stands for the whole config.
+    A yielded empty key stands for the whole config.
     """
     if isinstance(value, dict):
         for name, inner in value.items():
@@ -245,7 +248,10 @@ def from_artifact(content: bytes) -> Job:
 
 
 def _known_keys(prefix: str, values: Mapping[Any, Any], node: Any) -> None:
-    """Raise for a key that the schema lacks, as from ``+foo=1`` or ``+data._target_=…``."""
+    """Raise if a node of a config has a key that the schema lacks, as from ``+foo=1``.
+
+    `prefix` is the node's name with a dot, as in ``data.``, and `node` is its class in the schema.
+    """
     known = [prefix + name for name in keys_of(node)]
     for key in (f"{prefix}{key}" for key in values):
         if key not in known:
@@ -253,7 +259,7 @@ def _known_keys(prefix: str, values: Mapping[Any, Any], node: Any) -> None:
 
 
 def _first_missing(values: Any, key: str = "") -> str | None:
-    """Return the key of the first value that is missing, or None."""
+    """Return the key of the first value that is still ``???``, or None."""
     if isinstance(values, dict):
         inner = [(f"{key}.{name}" if key else str(name), value) for name, value in values.items()]
     elif isinstance(values, list):

@@ -32,7 +32,7 @@ INSTEAD = {
     "execution.backend for another backend than joblib's loky",
     "sweeper": "fnnexp runs a sweep itself; write -m and the values of each key, as in -m init=he,max",
 }
-"""What to write instead of choosing a plugin of Hydra."""
+"""What to write instead, if a config chooses a launcher or sweeper of Hydra."""
 
 VALUES = {"data": "data=files data.path", "tracking": "tracking.uri", "execution": "execution.backend"}
 """The key of a value that users often give to the group itself, as in ``data=my.npz``."""
@@ -183,7 +183,7 @@ def no_such_key(key: str, known: Sequence[str]) -> str:
     key
         The key in full, as it was given.
     known
-        The keys that exist at its level.
+        The keys that exist in the same place, such as those of ``optimizer``.
     """
     every, last = every_key(), _last(key)
     same = [name for name in every if _last(name) == last or name == ELSEWHERE.get(last)]
@@ -250,7 +250,7 @@ def _not_text(message: str, messages: list[str]) -> str | None:
 
 
 def _as_sweep(key: str, value: str) -> str:
-    """Return how to sweep over a list that was given for a single value; empty for other values."""
+    """Return advice on how to sweep, if a list was given where a single value is allowed; otherwise ""."""
     values = re.fullmatch(r"\[([^][{}]+)\]", value) or re.fullmatch(r"([\w.-]+(?:,[\w.-]+)+)", value)
     if not values or "[" in key:
         return ""

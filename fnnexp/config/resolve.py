@@ -66,7 +66,7 @@ DARK = 128
 
 
 class _OnDemand(Mapping[str, Any]):
-    """A mapping that is made from a job whenever it is read, to save memory: a sweep keeps many jobs."""
+    """A mapping that is computed from a job whenever it is read, and not kept in memory for each trial."""
 
     __slots__ = ("_args", "_make")
 
@@ -89,11 +89,14 @@ class _OnDemand(Mapping[str, Any]):
         return job
 
     def items(self) -> Any:
-        """Return the items, made once for all of them."""
+        """Return the items. The mapping is computed only once for all of them."""
         return self._make(*self._args).items()
 
     def without_seed(self) -> Hashable:
-        """Return a key that is equal for mappings that differ only in seed, while both exist."""
+        """Return a key that is equal for mappings that differ only in the seed.
+
+        It contains the addresses of objects, so keys can be compared only while both mappings exist.
+        """
         job, *others = self._args
         config = {key: value for key, value in vars(job.config).items() if key not in ("seed", *OF_SWEEPS)}
         values = (id(value) if key in NODES else value for key, value in config.items())
@@ -112,7 +115,7 @@ class _OnDemand(Mapping[str, Any]):
 
 
 class ParamsOfTrials(Iterable[Mapping[str, str]]):
-    """The params of each trial as texts. They are made once for the trials that differ only in seed.
+    """Yields the params of each trial as texts. Trials that differ only in the seed share the work.
 
     Parameters
     ----------
@@ -201,7 +204,7 @@ def trial(job: Job, data: Prepared) -> Trial:
 
 
 def with_seed(trial: Trial, seed: int) -> Trial:
-    """Return a trial that differs in `seed` alone."""
+    """Return the same trial with another seed."""
     params, config = trial.params, trial.config
     if not isinstance(params, _OnDemand) or not isinstance(config, _OnDemand):
         raise TypeError("with_seed needs a trial that fnnexp.config.resolve.trial made")
@@ -218,7 +221,7 @@ def with_seed(trial: Trial, seed: int) -> Trial:
 
 
 def with_values(base: Trial, values: Mapping[str, Any]) -> Trial:
-    """Return the trial of the same job with other values of some keys, as in `{"epochs": 3}`."""
+    """Return the same trial with other values of some keys, as in `{"epochs": 3}`."""
     if not isinstance(base.params, _OnDemand):
         raise TypeError("with_values needs a trial that fnnexp.config.resolve.trial made")
     job = base.params.job
@@ -228,7 +231,10 @@ def with_values(base: Trial, values: Mapping[str, Any]) -> Trial:
 
 
 def _seeds(config: Config) -> tuple[tuple[str, int], ...]:
-    """Return the seeds that differ from `seed`, by purpose: see :class:`Trial`."""
+    """Return ``seed_init``, ``seed_noise`` and ``seed_order`` where they differ from ``seed``.
+
+    They are pairs such as ``("init", 7)``.
+    """
     return tuple(
         (purpose, seed)
         for purpose in ("init", "noise", "order")
@@ -243,9 +249,10 @@ _shared: dict[str, Any] = {}
 
 
 def _same(value: T) -> T:
-    """Return one object for all values with the same ``repr``, so that trials share it.
+    """Return one object for all values with the same ``repr``, so that trials share it and memory is saved.
 
-    Equal values may have another ``repr``: 0.0 and -0.0 differ in a bit, and so do the ids of their trials.
+    Values may be equal and have another ``repr``: 0.0 and -0.0 differ in a bit, and so do the ids of
+    their trials.
     """
     if len(_shared) >= MOST_SHARED:
         _shared.clear()
@@ -254,7 +261,11 @@ def _same(value: T) -> T:
 
 
 def _resolved(job: Job, data: Prepared, validation: int, architecture: Architecture) -> Job:
-    """Return a job whose config has the values that are trained; unchanged nodes stay the same objects."""
+    """Return a job whose config has the values that are trained, also where they depend on the data.
+
+    Examples are the number of validation rows, and one name for a list of equal activations. Nodes of the
+    config that do not change stay the same objects.
+    """
     config = job.config
     arch, rows = _canonical(config.arch, architecture), config.data
     if rows.validation != validation:
@@ -275,7 +286,7 @@ def schedule_of(config: ScheduleConfig) -> Schedule | None:
 
 
 def _options(config: Config) -> dict[str, float]:
-    """Return the hyperparameters of optional parts of training, sorted by name, without those that are 0.
+    """Return the strengths of penalties, dropout, clipping and label smoothing by name, if they are not 0.
 
     So a trial with ``loss.label_smoothing=0`` is the same as the trial without that key.
     """
@@ -306,14 +317,21 @@ def _architecture(arch: ArchConfig, data: Prepared) -> Architecture:
 
 
 def _exact(activation: str | tuple[str, ...]) -> str | tuple[str, ...]:
-    """Return the exact names of activations; that of a user's piece ends in its file's checksum."""
+    """Return the names of activations as they enter a trial's id.
+
+    The name of an activation from a user's file then ends in the checksum of that file.
+    """
     if isinstance(activation, str):
         return ACTIVATIONS.exact(activation)
     return tuple(map(ACTIVATIONS.exact, activation))
 
 
 def _canonical(arch: ArchConfig, architecture: Architecture) -> ArchConfig:
-    """Return a config's network with one name for a list of equal activations, and with the default slope."""
+    """Return the network's config in one form for all ways to write the same network.
+
+    A list of equal activations becomes one name. The slope is the default if it is not given, and None if
+    no layer is a leaky ReLU.
+    """
     activation = architecture.activation
     names = [activation] if isinstance(activation, str) else list(activation)
     canonical = activation if isinstance(activation, str) else names
@@ -361,7 +379,7 @@ def _held_out(config: Config, data: Prepared) -> int:
 
 
 def check_scale(config: DataConfig, data: Prepared) -> None:
-    """Raise if ``data.scale=unit`` does not fit the data."""
+    """Raise if ``data.scale=unit``, which divides pixels by 255, does not fit the data."""
     if config.scale != "unit":
         return
     if data.real:
@@ -444,7 +462,7 @@ def labels_from_values(config: Config) -> dict[str, str]:
 
 
 def is_label_from_values(group: str, option: str) -> bool:
-    """Return whether the name of an option says no more than :func:`labels_from_values` would.
+    """Return whether an option is merely named after its values, as the network ``tanh_128`` is.
 
     >>> is_label_from_values("arch", "sigmoid_3x32"), is_label_from_values("init", "mine")
     (True, False)
@@ -483,7 +501,7 @@ def _joined(activations: Sequence[str], widths: Sequence[str]) -> str:
 
 
 def _counted(words: Sequence[str]) -> list[str]:
-    """Return words, with each that follows itself :data:`LEAST_COUNTED` times or more written once.
+    """Return the words, with :data:`LEAST_COUNTED` or more equal words in a row written once, as ``3x500``.
 
     >>> _counted(["784", "500", "500", "500", "10"]), _counted(["32", "32"])
     (['784', '3x500', '10'], ['32', '32'])
@@ -532,7 +550,7 @@ def _name(job: Job, labels: Mapping[str, str]) -> str:
 
 
 def _adds_to_name(key: str, override: str, labels: Mapping[str, str]) -> bool:
-    """Return whether a trial's name shows an override, since the first part of the name does not say it."""
+    """Return whether a trial's name must show an override, since the name does not say it otherwise."""
     if key in _KEYS_IN_PREFIX or key.split(".")[0] in UNSCIENTIFIC:
         return False
     option = override.partition("=")[2].removesuffix(".yaml")
@@ -574,7 +592,7 @@ def _files_of_pieces(config: Config) -> str | None:
 
 @cache
 def later_defaults() -> Mapping[str, Any]:
-    """Return the default of each key in :data:`ADDED_LATER`, and the default option of such a group."""
+    """Return the defaults of the keys in :data:`ADDED_LATER`, and the default options of its groups."""
     flat = labels_from_values(Config()) | _flat(asdict(Config()))
     groups = tuple(key for key in ADDED_LATER if key.endswith("."))
     return {key: value for key, value in flat.items() if key in ADDED_LATER or key.startswith(groups)}

@@ -77,7 +77,7 @@ _for_fnnexp = False
 
 @contextmanager
 def composing_for_fnnexp() -> Iterator[None]:
-    """Have Hydra read fnnexp's folders through :func:`load` within this context, and only there."""
+    """Have Hydra read fnnexp's folders through :func:`load` while this context lasts, and not otherwise."""
     global _for_fnnexp
     _for_fnnexp = True
     try:
@@ -133,7 +133,7 @@ def refuse_more_than_data(config: DictConfig) -> None:
 
 @cache
 def _default_node(plugin: str) -> dict[Any, Any]:
-    """Return the node of Hydra's default launcher or sweeper. Configs may name no other."""
+    """Return the node of Hydra's default launcher or sweeper, the only ones that a config may have."""
     node: Any = OmegaConf.to_container(ConfigStore.instance().load(f"hydra/{plugin}/basic.yaml").node)
     return dict(node)
 
@@ -203,7 +203,7 @@ def _not_a_number(group: str, value: Any) -> str:
 
 
 def _group_of(key: str) -> str:
-    """Return the group in the key of an override or of a defaults list, without its package."""
+    """Return the group in a key such as ``+init`` or, in a defaults list, ``override init@PACKAGE``."""
     return key.split(" ")[-1].lstrip("+~").partition("@")[0]
 
 
@@ -312,7 +312,7 @@ def _nested(keys: Sequence[str], value: Any) -> str:
 
 
 def _lists_in_defaults(config: Container) -> Iterator[tuple[str, Sequence[Any]]]:
-    """Yield each group of a file's defaults list that has a list of options, and the list."""
+    """Yield the groups for which a file's defaults list gives a list of options, each with that list."""
     content: Any = OmegaConf.to_container(config, resolve=False)
     defaults = content.get("defaults") if isinstance(content, dict) else None
     for default in defaults if isinstance(defaults, list) else ():
@@ -340,9 +340,9 @@ def _add_self(config: Container) -> None:
 
 
 def check_file(file: Path) -> None:
-    """Raise if a YAML file is more than data, or too large for a config, without building any of it.
+    """Raise if a YAML file is more than data, or too large for a config, before objects are made of it.
 
-    Tags name types to build, and aliases can expand to a billion values.
+    Tags name types of objects to make, and aliases can expand to a billion values.
     """
     try:
         size = file.stat().st_size
@@ -376,10 +376,11 @@ def check_file(file: Path) -> None:
 
 
 def refuse_resolvers(text: str, where: str) -> None:
-    """Raise if a text in a file would resolve to anything but values of the config.
+    """Raise if a text in a file has references ``${…}`` to anything but keys of the config.
 
-    OmegaConf's resolvers can read the environment (``${oc.env:HOME}``), the time or the machine, and build a
-    reference from pieces. Programs can add more resolvers.
+    OmegaConf's resolvers can read the environment (``${oc.env:HOME}``), the time or the machine, and
+    build a reference from pieces. Programs can add more resolvers. `where` says where the text is, for
+    the message.
     """
     plain = text
     while (shorter := REFERENCE.sub("x", plain)) != plain:

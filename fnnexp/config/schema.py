@@ -56,7 +56,7 @@ class ArchConfig:
 
 @dataclass
 class InitConfig:
-    """How the weights start, and the biases that are `zeros` in `arch`."""
+    """How the weights start, and the biases of layers for which `arch` says `zeros`."""
 
     method: str = key(MISSING, "The method.", names=INITIALIZERS)
     std: float | None = key(None, "The standard deviation of `normal` and `truncated_normal`.", least=0)
@@ -447,7 +447,7 @@ LISTS = frozenset(
 """The keys whose value is a list."""
 
 WHOLE = frozenset({"compare", "tune"})
-"""The keys that one sweep has one value of, which may be a list."""
+"""The keys with a single value for a whole sweep. This value may be a list."""
 
 LISTS_OR_VALUES = frozenset(
     f"{key}.{field.name}" for key, node in NODES.items() for field in fields(node) if field.type == "Any"

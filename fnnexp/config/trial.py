@@ -48,7 +48,7 @@ class Trial:
     hyper
         The optimizer's hyperparameters as pairs (name, value).
     seed
-        The seed of its random draws, unless `seeds` has another one for their purpose.
+        The seed of its random draws. `seeds` may have another seed for some of them.
     name
         The name that people see, such as ``relu_100-he-mini-s3``.
     params
@@ -56,7 +56,7 @@ class Trial:
     config
         The resolved config, which is stored with the run as ``config.yaml``.
     gain
-        The factor of the weights.
+        The factor by which the initial weights are multiplied.
     bounds
         The lowest and the highest weight of ``uniform``.
     biases
@@ -95,21 +95,25 @@ class Trial:
 
     @cached_property
     def numbers_id(self) -> str:
-        """A hash of what is computed. Trials with the same `numbers_id` are numerically identical."""
+        """A hash of what is computed. Trials with the same `numbers_id` are numerically identical.
+
+        Their `id` may differ: with equal layers, for example, two initializers may have the same
+        standard deviation.
+        """
         return self._digest(self._numbers())
 
     @cached_property
     def trajectory_id(self) -> str:
-        """A hash of what is computed in each epoch, whatever the number of epochs.
+        """A hash of what is computed in each epoch. The number of epochs does not enter.
 
-        If no schedule depends on the number of epochs, trials with the same `trajectory_id` have the same
-        numbers as far as both train.
+        Trials with the same `trajectory_id` have the same numbers up to the last epoch of the shorter
+        one, unless a schedule depends on the number of epochs.
         """
         return self._digest(self._numbers(), with_epochs=False)
 
     @property
     def kind(self) -> str:
-        """A hash of the recipe without its number of epochs, and of the checksum of the data."""
+        """A hash of the data and the recipe, except for the number of epochs."""
         return kind_of(self.recipe, self.data.checksum)
 
     def _numbers(self) -> dict[str, Any]:
@@ -125,7 +129,7 @@ class Trial:
 
     @property
     def stds(self) -> tuple[float, ...]:
-        """The standard deviation of each layer's weights; for truncated draws, that before truncation."""
+        """The standard deviation of each layer's weights; that of truncated normals is before truncation."""
         low, high = self.bounds or (0.0, 0.0)
         std = (high - low) / math.sqrt(12) if self.bounds else self.std
         return tuple(
@@ -140,7 +144,7 @@ class Trial:
 
     @property
     def distribution(self) -> str:
-        """The distribution of the initial weights."""
+        """The distribution of the initial weights, such as ``normal``."""
         return distribution_of(self.method)
 
     @property
@@ -149,7 +153,7 @@ class Trial:
         return self.recipe, self.data.checksum
 
     def seed_for(self, purpose: str) -> int:
-        """Return the seed for a purpose: see :meth:`Lane.seed_for`."""
+        """Return the seed of the draws for a purpose, ``init``, ``order`` or ``noise``."""
         return dict(self.seeds).get(purpose, self.seed)
 
     def lane(self) -> Lane:
@@ -208,7 +212,7 @@ class Trial:
 
 
 def kind_of(recipe: Recipe, checksum: str) -> str:
-    """Return a hash of a recipe without its number of epochs, and of the checksum of the data."""
+    """Return a hash of the data, given by its checksum, and the recipe, except for the number of epochs."""
     text = f"{NUMERICS} {checksum} {_as_json(recipe, with_epochs=False)}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -221,7 +225,7 @@ _recipes: dict[tuple[int, bool], tuple[Recipe, str]] = {}
 def _as_json(recipe: Recipe, *, with_epochs: bool = True) -> str:
     """Return the part of a trial's id that comes from its recipe, as JSON.
 
-    It is made once for each object: recipes that are equal may still differ in a bit, as 0.0 equals -0.0.
+    It is cached by object and not by value, since equal recipes may differ in a bit: 0.0 equals -0.0.
     """
     known = _recipes.get((id(recipe), with_epochs))
     if known is None or known[0] is not recipe:
@@ -235,9 +239,9 @@ def _as_json(recipe: Recipe, *, with_epochs: bool = True) -> str:
 
 
 def scientific(recipe: Any) -> dict[str, Any]:
-    """Return the part of a trial's id that comes from a dataclass, as a nested dict.
+    """Return the fields of a dataclass that are part of a trial's id, as a nested dict.
 
-    It has the fields in :data:`ALWAYS`, and every other field whose value is not its default.
+    These are the fields in :data:`ALWAYS`, and every other field whose value is not its default.
 
     Raises
     ------

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 FILE = "map.npz"
 
 BYTES_A_CELL = 8 * MOST_COLUMNS
-"""The largest size of a cell's values in a file."""
+"""Maximum number of bytes of a cell's values in a file."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +49,7 @@ class Map:
     guessing
         The accuracy that a network must exceed to be better than guessing.
     about
-        The axes as they are written in a command, the first cell of the map on them, and the command.
+        Texts by name: the axes as a command has them, which cell of them is the map's first, the command.
     """
 
     x_key: str
@@ -96,7 +96,7 @@ class Map:
 def made_of(
     table: Table, trials: NDArray[Any], keys: tuple[str, str], values: tuple[Sequence[float], Sequence[float]]
 ) -> Map:
-    """Return the map with the results of some cells, before its metric and description are set.
+    """Return a map with these results of cells. Its metric and its description are still missing.
 
     Parameters
     ----------
@@ -121,7 +121,7 @@ def made_of(
 
 
 def as_bytes(m: Map) -> bytes:
-    """Return the content of ``map.npz``, which NumPy reads without pickle."""
+    """Return a map as the content of a ``map.npz``, which NumPy reads without pickle."""
     meta = {"x": m.x_key, "y": m.y_key, "metric": m.metric, "guessing": m.guessing, "about": m.about}
     buffer = io.BytesIO()
     np.savez_compressed(
@@ -136,7 +136,7 @@ def as_bytes(m: Map) -> bytes:
 
 
 def from_bytes(content: bytes) -> Map:
-    """Return the map of a file's content.
+    """Read a map from the content of a ``map.npz``.
 
     Raises
     ------
@@ -215,4 +215,4 @@ def read_map(experiment: str, run_id: str | None = None, *, tracking_uri: str | 
 
 
 MOST_BYTES = 1 << 32
-"""The largest file that is read."""
+"""Maximum number of bytes of a file that is read."""

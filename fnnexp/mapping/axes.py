@@ -99,7 +99,7 @@ class Axis:
         return finer
 
     def fraction(self) -> float | None:
-        """Return a fraction among the values if the key needs whole numbers; None if there is none."""
+        """Return a value of the axis that is no whole number although its key needs one; None if all are."""
         if numeric_keys()[self.key] != "int":
             return None
         return next((value for value in map(self.value, self.indices) if not isinstance(value, int)), None)
@@ -178,7 +178,10 @@ def axis(name: str, text: str) -> Axis:
 
 
 def window(word: str, axes: tuple[Axis, Axis], ranges: tuple[range, range]) -> tuple[Axis, Axis]:
-    """Return the part of two axes with these indices; raise if an axis has no such values."""
+    """Return two axes limited to these ranges of indices; raise if an axis has no such values.
+
+    `word` is the word of the command that gives the ranges, for the error message.
+    """
     parts = []
     for each, chosen, name in zip(axes, ranges, "xy", strict=True):
         if not 0 <= chosen.start < chosen.stop <= each.n:
@@ -206,7 +209,7 @@ def numeric_keys() -> dict[str, str]:
 
 
 def _no_number(word: str, key: str) -> str:
-    """Return the message for a key that can't be an axis."""
+    """Return the error message for a key that can't be an axis, since its values are not numbers."""
     name = word.partition("=")[0]
     hint = did_you_mean(key, numeric_keys())
     return (

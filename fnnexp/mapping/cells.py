@@ -58,7 +58,7 @@ class Table:
 
 
 def table_of(rows: Mapping[str, Mapping[str, float]], computed_by: Sequence[str] = ()) -> Table:
-    """Return a table with the values of some cells; ``rows`` has them by trial id and by name."""
+    """Return a table of the results in `rows`, which has each cell's values by trial id, and then by name."""
     names = list(dict.fromkeys(name for values in rows.values() for name in values))
     columns = {
         name: np.array([values.get(name, np.nan) for values in rows.values()], np.float64) for name in names
@@ -67,7 +67,7 @@ def table_of(rows: Mapping[str, Mapping[str, float]], computed_by: Sequence[str]
 
 
 def joined(tables: Sequence[Table]) -> Table:
-    """Return one table with the cells of several; a cell that is in several counts once."""
+    """Join several tables into one. A cell that several tables have counts once."""
     names = list(dict.fromkeys(name for table in tables for name in table.columns))
     trials = np.concatenate([np.array([], ID), *(table.trials for table in tables)])
     _, first = np.unique(trials, return_index=True)
@@ -82,7 +82,7 @@ def joined(tables: Sequence[Table]) -> Table:
 
 
 def engine_of(trial: str, folder: Path = CELLS) -> str | None:
-    """Return the name of the engine with which the cell of a trial was finished; None if it was not."""
+    """Return the name of an engine that has finished this trial as a cell of a map; None if no engine has."""
     wanted = np.array([trial], ID)
     return next((name for name in ENGINES if len(Cells(folder, name).find(wanted))), None)
 
@@ -104,7 +104,7 @@ class Cells:
         self.folder, self.engine, self.say = folder, engine, say
 
     def find(self, trials: NDArray[Any]) -> Table:
-        """Return the results of those of these trials that are finished, each once."""
+        """Return the results of the finished cells among these trials, with one row for each cell."""
         tables = []
         for file in self._files():
             table = self._read(file)
@@ -136,7 +136,7 @@ class Cells:
         return iter(sorted(self.folder.glob(f"*.{self.engine}.npz")))
 
     def _read(self, file: Path) -> Table | None:
-        """Return the table in a file; None, with a message, if it is damaged. It is then set aside."""
+        """Return the table in a file. If the file is damaged, say so, rename it, and return None."""
         try:
             with file.open("rb") as stream:
                 return read_table(Archive(stream))

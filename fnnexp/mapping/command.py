@@ -39,9 +39,10 @@ CLEAR = 3.0
 
 
 def of_cell(request: Request) -> Command:
-    """Return the command that trains the request's cell as a trial, with the engine that has finished it.
+    """Return the command that trains the cell ``cell=I,J`` of a map as an ordinary trial.
 
-    Engines differ in the last bits, and for a single trial ``auto`` may choose another one than for a map.
+    It has the engine that has finished the cell, if any. Engines differ in the last bits, and for a
+    single trial ``auto`` may choose another one than for a map.
     """
     assert request.cell is not None
     command = request.command_of(*request.cell)
@@ -150,13 +151,13 @@ def _described(m: Map, request: Request, trial: Trial) -> Map:
 
 
 def _identity(ids: NDArray[Any], request: Request) -> str:
-    """Return a hash of the cells and of their places."""
+    """Return a hash of which trial is in which cell, by which the run of the same map is found."""
     content = f"{request.x} {request.y} {request.shape} ".encode() + ids.tobytes()
     return hashlib.sha256(content).hexdigest()[:16]
 
 
 def _params(request: Request, trials: Sequence[Trial]) -> dict[str, str]:
-    """Return the params that all cells share, and the axes."""
+    """Return the params of a map's run: those that all cells share, and the axes."""
     corners = [dict(trials[i].params.items()) for i in (0, request.shape[1] - 1, -request.shape[1], -1)]
     axes = {"x": str(request.x), "y": str(request.y)}
     if not (request.x.is_whole and request.y.is_whole):
@@ -170,7 +171,7 @@ def _params(request: Request, trials: Sequence[Trial]) -> dict[str, str]:
 
 
 def _metrics(m: Map) -> dict[str, float]:
-    """Return the metrics of a map's run: the best accuracy, and the shares that learn or diverged."""
+    """Return the metrics of a map's run: the best accuracy, and the shares of cells that learn or diverge."""
     ended = ~m.missing
     values = m[m.metric][ended & ~m.diverged]
     best = {f"best_{m.metric}": float(values.max())} if values.size else {}
@@ -198,10 +199,10 @@ def _can_be_finer(request: Request, factor: int) -> bool:
 
 
 def _zoom(request: Request, m: Map) -> str | None:
-    """Return the command for a finer map of the part with the longest boundary; None if there is none.
+    """Return the command for a finer map of the part with the longest boundary, or None.
 
-    The part is a quarter as wide and as high as the map, and has four times as many values on each axis, or
-    twice as many if that is impossible. If both are impossible, there is no such command.
+    The part is a quarter as wide and as high as the map. It gets four times as many values on each axis,
+    or twice as many if that is impossible. If both are impossible, or there is no boundary, return None.
     """
     learns = m.learns
     edges = np.zeros(learns.shape)

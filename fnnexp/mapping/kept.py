@@ -30,7 +30,7 @@ from fnnexp.tracking.retry import shown
 from fnnexp.tracking.run_format import COMMAND, ENGINE, FINISHED
 
 MOST_REASONS = 20
-"""The most failed trials whose reasons an error gives."""
+"""Maximum number of failed trials that an error message lists with their reasons."""
 
 
 class InterruptedMapError(FnnexpError):
@@ -47,18 +47,18 @@ class CellsFailedError(FnnexpError):
 
 @dataclass(frozen=True)
 class Kept:
-    """The trials of a map or a range test.
+    """The trials of a map or a range test, and which of them have finished before.
 
     Attributes
     ----------
     trials, ids
         All trials, and their ids (n,).
     new
-        Those that have not finished.
+        The trials that have not finished.
     finished
-        The results of the others.
+        The results of the trials that have finished before.
     cells
-        Where results are kept.
+        Writes and finds results on disk.
     execution
         How the new trials train, with the name of the engine that has finished the others.
     """
@@ -78,7 +78,10 @@ class Kept:
     def print_plan(
         self, console: Console, *, began: float, uri: str | None, values: int | None = None
     ) -> None:
-        """Print what the new trials take; the arguments are those of :func:`planned`."""
+        """Print how much work, memory, disk and time the new trials take.
+
+        The arguments are those of :func:`fnnexp.mapping.training.planned`.
+        """
         if not self.new:
             return
         for line in planned(
@@ -114,7 +117,10 @@ class Kept:
         return joined([self.finished, *outcome.tables]), outcome.failed
 
     def tags(self, command: str, table: Table) -> Mapping[str, str]:
-        """Return the tags of the run: its command, the engine, what computed the results, and the data."""
+        """Return the tags of the run: its command, the engine, what computed the results, and the data.
+
+        What computed the results are versions of engines and BLAS kernels.
+        """
         return {
             COMMAND: shown(command),
             ENGINE: self.execution.engine,
@@ -123,7 +129,7 @@ class Kept:
         }
 
     def refuse(self, failed: Sequence[tuple[str, str]], what: str) -> None:
-        """Raise CellsFailedError if some new trials failed; ``what`` is the word for a trial."""
+        """Raise CellsFailedError if some new trials failed. `what` is the noun for a trial: ``cell``."""
         if failed:
             reasons = "\n".join(f"  {name}: {reason}" for name, reason in failed[:MOST_REASONS])
             new = plural(len(self.new), f"new {what}")
@@ -133,9 +139,10 @@ class Kept:
 def find(
     trials: Sequence[Trial], execution: Execution, say: Callable[[str], None], folder: Path = CELLS
 ) -> Kept:
-    """Choose the engine that computes all these trials, and find those that it has finished in a folder.
+    """Choose the engine for all these trials, and find the trials that it has finished before.
 
-    ``auto`` is the engine that has finished the most; if none has finished any, it is chosen as for a sweep.
+    With ``auto`` it is the engine that has finished the most; if none has finished any, it is chosen as
+    for a sweep. The results are in `folder`.
     """
     ids = np.array([trial.id for trial in trials], ID)
     names = ENGINES if execution.engine == AUTO else [execution.engine]
@@ -156,10 +163,10 @@ def find(
 
 
 def write_picture(experiment: str, name: str, picture: bytes) -> Path | None:
-    """Write a picture where the experiment's report would be; return None if the folder cannot be written.
+    """Write a picture into the folder of the experiment's report; return its path, or None if that fails.
 
-    An earlier picture stays until the new one is whole. The run keeps the picture too, but deep in a folder
-    of MLflow or on a server.
+    An earlier picture stays until the new one is whole. The run keeps the picture too, but deep in a
+    folder of MLflow or on a server.
     """
     file = Path("reports", file_name(experiment), name)
     staging = file.with_name(f".{uuid.uuid4().hex}")

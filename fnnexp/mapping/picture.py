@@ -26,7 +26,7 @@ MOST_TICKS = 8
 
 
 def plot_map(m: Map) -> Picture:
-    """Draw a map: the last accuracy of each cell, and the boundary between those that learn and the others.
+    """Draw a map: the last accuracy of each cell, and the boundary between cells that learn and the others.
 
     Parameters
     ----------
@@ -100,7 +100,7 @@ def plot_map(m: Map) -> Picture:
 
 
 def _words(metric: str) -> str:
-    """Return what a metric measures, as a label.
+    """Return the label for a metric.
 
     >>> _words("val_accuracy")
     'validation accuracy at the end, %'
@@ -110,7 +110,7 @@ def _words(metric: str) -> str:
 
 
 def _depth(accuracy: Any) -> Any:
-    """Return the logit of an accuracy, which chooses the shade of its cell, as in heat maps."""
+    """Return the logit of an accuracy. The shade of a cell depends on it, as in the heat maps of reports."""
     return logit(np.clip(accuracy, *EDGES))
 
 
@@ -137,7 +137,7 @@ def _bar_ticks(least: float, most: float) -> list[float]:
 
 
 def _boundary(ax: Axes, learns: Any, x0: int, y0: int) -> Any:
-    """Draw the edges between cells that learn and cells that do not; return the line, or None."""
+    """Draw the boundary, the edges between cells that learn and the others; return the line, or None."""
     from matplotlib.collections import LineCollection
 
     j, i = np.nonzero(learns[:, 1:] != learns[:, :-1])

@@ -20,7 +20,7 @@ from fnnexp.mapping.axes import Axis, axis, window
 EXAMPLE = ("x=optimizer.lr:1e-3..10:64", "y=init.gain:0.1..10:64", "data=digits", "epochs=1")
 
 OWN = ("x", "y", "zoom", "finer", "cell")
-"""The words that only this command has."""
+"""The words of ``fnnexp map`` that no other command has."""
 
 MOST_FINER = 1024
 
@@ -51,29 +51,29 @@ class Request:
 
     @property
     def command(self) -> Command:
-        """The command of a sweep over all cells of the map, row by row."""
+        """The command of the sweep that has the same trials as the map, cell by cell and row by row."""
         axes = (self._override(each, *each.indices) for each in (self.y, self.x))
         return replace(self.shared, overrides=(*self.shared.overrides, *axes), multirun=True)
 
     def command_of(self, i: int, j: int) -> Command:
-        """Return the command that trains the cell in column i and row j of the whole axes as a trial."""
+        """Return the command that trains one cell as a trial: column i and row j of the whole axes."""
         values = (self._override(self.x, i), self._override(self.y, j))
         return replace(self.shared, overrides=(*self.shared.overrides, *values))
 
     @property
     def zoom(self) -> str:
-        """The part of the axes that the map shows, as a command writes it."""
+        """The columns and rows that the map shows, as they stand after ``zoom=``: ``32..48,8..24``."""
         return ",".join(f"{each.first}..{each.stop}" for each in (self.x, self.y))
 
     def given(self, **added: str) -> Command:
-        """Return the command that asks for the map, with words such as ``zoom="0..8,0..8"`` added."""
+        """Return the ``fnnexp map`` command for this map, with words such as ``zoom="0..8,0..8"`` added."""
         is_whole = self.x.is_whole and self.y.is_whole
         added = added if is_whole else {"zoom": self.zoom, **added}
         own = (f"{name}={text}" for name, text in added.items())
         return replace(self.shared, overrides=(f"x={self.x}", f"y={self.y}", *self.shared.overrides, *own))
 
     def words(self) -> str:
-        """Return the command that asks for the map, for a shell."""
+        """Return the line for a shell that makes this map, such as ``fnnexp map x=… y=… data=digits``."""
         return self.given().line("fnnexp map")
 
     @staticmethod
@@ -138,13 +138,13 @@ def trials_of(request: Request, sweep: Sweep) -> list[Trial]:
 
 
 def experiment_of(sweep: Sweep, trials: Sequence[Trial], suffix: str = "map") -> str:
-    """Return the name of a map's MLflow experiment: the one chosen, or that of its sweep and ``_map``."""
+    """Return the name of a map's MLflow experiment: the user's choice, or its sweep's name and ``_map``."""
     chosen = trials[0].config["tracking"]["experiment"]
     return sweep.experiment if chosen is not None else f"{sweep.experiment}_{suffix}"
 
 
 def _part(given: dict[str, str], x: Axis, y: Axis) -> tuple[Axis, Axis]:
-    """Return the axes with the part and the fineness that ``zoom`` and ``finer`` choose."""
+    """Return the axes limited to the part that ``zoom=`` chooses, and divided as ``finer=`` says."""
     if "zoom" in given:
         word = f"zoom={given['zoom']}"
         match = re.fullmatch(r"(\d+)\.\.(\d+),(\d+)\.\.(\d+)", given["zoom"], re.ASCII)
@@ -184,7 +184,7 @@ def _cell(text: str, x: Axis, y: Axis) -> tuple[int, int]:
 
 
 def _refuse_values(shared: Sequence[str], x: Axis, y: Axis) -> None:
-    """Raise if an override sets the key of an axis, or has several values."""
+    """Raise if an override sets the key of an axis, has several values, or is only for sweeps."""
     for word in shared:
         key = key_of(word)
         for name, each in (("x", x), ("y", y)):

@@ -48,7 +48,7 @@ DRAW = 1.5
 
 @dataclass
 class Outcome:
-    """What became of the new cells: the results of those that ended, and the failed ones by name."""
+    """The results of the new cells that ended, the failed cells by name, and whether Ctrl-C came."""
 
     tables: list[Table] = field(default_factory=list)
     failed: list[tuple[str, str]] = field(default_factory=list)
@@ -63,7 +63,7 @@ def train(
     begin: Callable[[], None],
     values: Callable[[Sequence[Record]], dict[str, float]] | None = None,
 ) -> Outcome:
-    """Train these trials, and keep their results in ``cells``.
+    """Train these trials in stacks, and write the results of each to ``cells`` as soon as it ends.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ def train(
     begin
         Called once while the first stacks train.
     values
-        What to keep of a cell, given its records; None is :func:`values_of`.
+        Returns the numbers to keep of a cell, given its records; None is :func:`values_of`.
     """
     outcome = Outcome()
     groups = identical(trials)
@@ -157,7 +157,10 @@ def _stacks(
     n_jobs: int,
     begun: Mapping[str, Stack] | None = None,
 ) -> list[PlannedStack]:
-    """Return the stacks that train these cells, each of which fits into a worker's memory."""
+    """Return the stacks that train these cells, each of which fits into a worker's memory.
+
+    `groups` has the trials of each lane. `begun` has stacks that an interrupted map left half-trained.
+    """
     even = -(-len(groups) // (STACKS * n_jobs))
     widest = execution.max_lanes or min(max(even, FEWEST), LANES)
     stacks = plan(groups, max_lanes=widest, n_jobs=n_jobs, begun=begun)
@@ -166,7 +169,7 @@ def _stacks(
 
 
 class _Training:
-    """The loop with its state: the queue, the workers, and the curves of the cells in training."""
+    """Hands stacks to the workers and takes in their results, until all cells have ended."""
 
     def __init__(
         self,
@@ -213,7 +216,7 @@ class _Training:
             self.work.submit(planned)
 
     def _take_in(self, planned: PlannedStack, ended: Trained | Broken) -> None:
-        """Take in what a worker returns: keep the cells that ended, and queue the rest of the stack.
+        """Take in what a worker returns: keep the cells that ended, and queue the stack with the other cells.
 
         If the worker broke, queue the whole stack once more.
         """
@@ -229,7 +232,7 @@ class _Training:
         self._save(rest, [lane.key for lane in planned.lanes if lane.key not in going_on], ended)
 
     def _save(self, rest: PlannedStack | None, ended_keys: Sequence[str], ended: Trained) -> None:
-        """Keep the cells that ended, and save the state of the others; warn once if that is impossible."""
+        """Write the cells that ended, and a checkpoint of the others, to disk; warn once if that fails."""
         rows = {trial.id: self.values(self.curves[key]) for key in ended_keys for trial in self.groups[key]}
         new = table_of(rows, [f"{ended.engine}; {ended.blas}"])
         self.outcome.tables.append(new)
@@ -276,7 +279,7 @@ class _Training:
 
 
 def values_of(curve: Sequence[Record]) -> dict[str, float]:
-    """Return what is kept of a cell: its last and best metrics, its last epoch, and whether it diverged.
+    """Return the numbers to keep of a cell: last and best metrics, the last epoch, whether it diverged.
 
     A loss that is infinite is kept as it is.
     """

@@ -36,7 +36,7 @@ HISTOGRAMS = "histograms.npz"
 """The file with the histograms of the layers: see :func:`fnnexp.nn.layer_stats.histogram_arrays`."""
 
 MOST_TEXTS = 1000
-"""The largest number of parts of configs that are kept as YAML."""
+"""Maximum number of parts of configs whose YAML is cached."""
 
 _YAML = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
@@ -145,9 +145,10 @@ def correct_addresses(uri: str) -> str | None:
 
 
 def _new_address(address: str, folder: Path, *, keep_left_behind: bool = False) -> str | None:
-    """Return the address in the store's `folder` for an address in its old folder, or None to keep it.
+    """Return the address beside the moved store for an address in its old folder, or None to keep it.
 
-    With `keep_left_behind`, files that exist only in the old folder keep their address.
+    `folder` is the store's folder. With `keep_left_behind`, files that exist only in the old folder keep
+    their address.
     """
     if address.startswith((f"{folder.as_uri()}/", f"{folder.as_posix()}/")):
         return None  # the usual case, which needs no access to the disk
@@ -179,7 +180,10 @@ def _is_within(path: Path, folder: Path) -> bool:
 
 
 def _beside(path: Path, folder: Path) -> Path | None:
-    """Return a path below any ``mlruns``, moved below this folder's ``mlruns``; None for other paths."""
+    """Return where a file below some ``mlruns`` would be below the ``mlruns`` of `folder`.
+
+    Return None for a path without ``mlruns``.
+    """
     _, separator, below = f"/{path.as_posix()}".rpartition(f"/{MLRUNS}/")
     return folder / MLRUNS / below if separator else None
 
@@ -189,14 +193,14 @@ def _beside(path: Path, folder: Path) -> Path | None:
 
 @dataclass(frozen=True)
 class RunFiles:
-    """Where the files (artifacts) of an MLflow run go: the address that the store `uri` records."""
+    """Writes the files (artifacts) of an MLflow run to the address that the store `uri` records for them."""
 
     run_id: str
     address: str
     uri: str
 
     def write(self, config: Mapping[str, Any], arrays: Mapping[str, Mapping[str, NDArray[Any]]]) -> None:
-        """Write a trial's resolved config, and the arrays of each of its files."""
+        """Write ``config.yaml`` with a trial's resolved config, and files with arrays, given by name."""
         self._place(partial(_write_in, config=config, files=arrays))
 
     def write_contents(self, contents: Mapping[str, bytes]) -> None:
@@ -210,10 +214,12 @@ class RunFiles:
         self._place(write_them)
 
     def _place(self, write_them: Callable[[Path, str], list[str]]) -> None:
-        """Let a function write files into a folder, with a prefix before their names; it returns the names.
+        """Put files into the run's folder, each under its name only once it is complete.
 
-        If the files are on this machine, they are renamed into place. MLflow would copy them, and if a link
-        had the name of a file, MLflow would write to the link's target.
+        `write_them` gets a folder and a prefix. It writes the files, with the prefix before their
+        names, and returns the names. If the folder is on this machine, the files are then renamed
+        there. MLflow would copy them, and if a link had the name of a file, MLflow would write to the
+        link's target.
         """
         folder = _folder(self.run_id, self.address, self.uri)
         if folder is None:
@@ -245,7 +251,7 @@ class RunFiles:
 def _write_in(
     folder: Path, prefix: str, config: Mapping[str, Any], files: Mapping[str, Mapping[str, NDArray[Any]]]
 ) -> list[str]:
-    """Write the files of a trial with a prefix before their names, and return the names."""
+    """Write ``config.yaml`` and a trial's arrays, with a prefix before the names, and return the names."""
     text = "".join(_as_yaml(key, value) for key, value in config.items())
     (folder / f"{prefix}config.yaml").write_text(text, encoding="utf-8")
     for name, arrays in files.items():
@@ -258,7 +264,7 @@ _texts: dict[tuple[str, str], str] = {}
 
 
 def _as_yaml(key: str, value: object) -> str:
-    """Return a key of a config with its value as YAML. Values that trials share are converted only once."""
+    """Return a key of a config with its value as YAML. The YAML of a value that trials share is cached."""
     given = key, repr(value)
     if given not in _texts:
         if len(_texts) >= MOST_TEXTS:

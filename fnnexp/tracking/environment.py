@@ -15,7 +15,10 @@ LIBRARIES = ("numpy", "scipy", "mlflow", "hydra-core", "joblib", "pandas")
 
 @cache
 def environment() -> dict[str, str]:
-    """Return the tags that are the same for every run of this process."""
+    """Return the tags that say where a run is computed: versions of libraries, the machine, the git commit.
+
+    They are the same for every run of this process.
+    """
     tags = {"fnnexp.python": platform.python_version()}
     for library in ("fnnexp", *LIBRARIES):
         try:

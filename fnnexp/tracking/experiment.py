@@ -46,7 +46,7 @@ NOTE_HASH, COMMANDS = "fnnexp.note", "fnnexp.commands"
 KIND, TRAINING = "mlflow.experimentKind", "custom_model_development"
 
 FIRST = ("arch", "init", "batching", "seed")
-"""The params in the first columns. Other params follow if they vary among trials with the same option."""
+"""The params in the first columns of MLflow's table. Other params follow if :meth:`About._varies_beside`."""
 
 LABELS = ("experiment",)
 """Params that only name the values of other params, as a preset does."""
@@ -60,7 +60,9 @@ LONGEST_PART = 2000
 
 @dataclass(frozen=True)
 class About:
-    """An experiment's page in MLflow's UI, made from the trials of a sweep and the trials in the store.
+    """What MLflow's UI shows of an experiment: a description and saved views, made from its trials.
+
+    The trials are those of a sweep and those that the store has from earlier sweeps.
 
     Attributes
     ----------
@@ -164,7 +166,11 @@ class About:
         return [*FIRST, *[key for key in others if self._varies_beside(key)][:MOST_OTHERS]]
 
     def _varies_beside(self, key: str) -> bool:
-        """Return whether a param varies among trials that agree in its option and in the params `FIRST`."""
+        """Return whether a param has several values among trials that otherwise look alike.
+
+        They look alike if they have the same option of its group and the same params :data:`FIRST`.
+        So the params that an option sets, such as ``init.method``, do not count as varying.
+        """
         agreed = sorted({*FIRST, key.partition(".")[0]} - {key, "seed"})
         values = defaultdict(set)
         for *others, value in self._trials.rows([*agreed, key]):
@@ -176,15 +182,16 @@ Row = tuple[str | None, ...]
 
 
 class _Configurations:
-    """Trials by configuration: the params without the seed, as a row of values, and the seeds.
+    """The different configurations among trials, each with its seeds.
 
-    A sweep of 100,000 learning rates has as many configurations, so a row is a tuple and equal texts are kept
-    once. A trial that is given twice counts once.
+    A configuration is a row of values of params, without the seed. A trial that is given twice counts
+    once. A sweep of 100,000 learning rates has as many configurations, so a row is a tuple and equal
+    texts are kept once.
 
     Attributes
     ----------
     keys
-        The position of each param in a row; None there, or a shorter row, stands for a trial without it.
+        The position of each param in a row. If a trial lacks a param, the row has None there, or is shorter.
     seeds
         The seeds of each row.
     """
@@ -218,7 +225,7 @@ class _Configurations:
             yield tuple(row[place] if place < len(row) else None for place in places)
 
     def by_value(self, rows: Iterable[Row], key: str) -> list[list[Row]]:
-        """Split rows by the value of a param."""
+        """Split rows into lists with the same value of a param each."""
         place = self.keys.get(key, len(self.keys))
         groups = defaultdict(list)
         for row in rows:
@@ -227,7 +234,7 @@ class _Configurations:
 
 
 def find_or_make(client: MlflowClient, name: str, about: About | None) -> Experiment:
-    """Return the experiment of a sweep, and create it if it does not exist."""
+    """Return the experiment of a sweep, and create it with its tags if it does not exist."""
     from mlflow.exceptions import MlflowException
 
     experiment = client.get_experiment_by_name(name)
@@ -328,7 +335,7 @@ def _existing_experiment(client: MlflowClient, name: str) -> Experiment:
 
 
 def log_report(experiment: str, uri: str | None, files: Sequence[Path], summary: str, command: str) -> str:
-    """Log a report's files as artifacts of the experiment's report run, and return the run's id.
+    """Log a report's files to the MLflow run for reports of this experiment, and return the run's id.
 
     The run lacks the tag of a trial, so frames and sweeps ignore it. Existing files of the same names are
     replaced.
@@ -378,7 +385,7 @@ FILES_OF = {
     RANGE_TEST: "Learning-rate range tests, one run each: `lr.csv` has the suggested rates, `lr_curves.csv` "
     "the losses, and `lr.png` is the picture.",
 }
-"""The descriptions of experiments that have only runs of this kind."""
+"""For each kind of run, the description of an experiment that has only such runs."""
 
 
 class MapLog:
@@ -391,7 +398,7 @@ class MapLog:
     experiment, uri
         The experiment, which is made if it does not exist, and its store.
     kind
-        A key of :data:`FILES_OF`: the tag of the run with the hash of its content.
+        :data:`MAP` or :data:`RANGE_TEST`: the name of the tag that has the hash of the run's trials.
     """
 
     def __init__(self, experiment: str, uri: str | None, kind: str = MAP) -> None:
@@ -490,7 +497,7 @@ class MapLog:
         return place if local is None else str(local)
 
     def _describe(self, client: MlflowClient, existing: Experiment) -> None:
-        """Set the experiment's description if it has none, as when it has only maps or range tests."""
+        """Set the experiment's description if it has none, as when no sweep of trials has written one."""
         from mlflow.exceptions import MlflowException
 
         if not existing.tags.get(NOTE):

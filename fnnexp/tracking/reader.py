@@ -53,7 +53,7 @@ NAMES_SHOWN = 20
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A run in the store, its status, what diagnostics it has, and the name of its engine."""
+    """A run in the store: its id and its trial's status, what diagnostics it has, and its engine's name."""
 
     run_id: str
     status: str
@@ -63,9 +63,10 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class FoundRun:
-    """The parts of a trial's run that a sweep needs. `status` is the trial's, `mlflow_status` is MLflow's.
+    """A trial's run, with only the parts that a sweep needs.
 
-    `params` is empty if the run was read by SQL; :func:`trial_params` reads the params.
+    `status` is the status of the trial, `mlflow_status` that of MLflow. `params` is empty if the run was
+    read by SQL; :func:`trial_params` reads the params.
     """
 
     run_id: str
@@ -78,10 +79,9 @@ class FoundRun:
 
 
 def known(runs: Iterable[FoundRun]) -> dict[str, Known]:
-    """Return one run for each trial id, given the runs with the newest first.
+    """Return the run that counts for each trial id, given all runs with the newest first.
 
-    Of several runs of a trial, the newest run that is done (finished or diverged) is returned. If none is
-    done, it is the newest run, as in :func:`trials`.
+    It is the newest run that is done (finished or diverged) or, if none is done, the newest run.
     """
     chosen: dict[str, Known] = {}
     for run in runs:
@@ -92,7 +92,10 @@ def known(runs: Iterable[FoundRun]) -> dict[str, Known]:
 
 
 def known_trials(experiment: str, uri: str | None) -> dict[str, Known]:
-    """Return one run for each trial id in an experiment, without creating the experiment or the store."""
+    """Return the run that counts for each trial id of an experiment, as :func:`known` chooses it.
+
+    Neither the experiment nor the store is created if it does not exist.
+    """
     if not store.has_store(uri):
         return {}
     with mlflow_settings(), store.asked_first(uri):
@@ -107,7 +110,7 @@ def known_trials(experiment: str, uri: str | None) -> dict[str, Known]:
 
 
 def trial_runs(client: MlflowClient, experiment_id: str) -> Iterator[FoundRun]:
-    """Return the run of each trial with the parts that a sweep needs, the newest first, one by one."""
+    """Return the runs of an experiment's trials, one by one, the newest first."""
     file = _file(client)
     rows = None
     if file is not None:
@@ -130,7 +133,7 @@ def trial_runs_by_client(client: MlflowClient, experiment_id: str) -> Iterator[F
 
 
 def trial_params(client: MlflowClient, experiment_id: str) -> Iterator[Mapping[str, str]]:
-    """Return the params of each trial's run in an experiment, one by one. A server sends whole runs."""
+    """Return the params of each trial's run in an experiment, one by one. A server sends the whole runs."""
     file = _file(client)
     params = None if file is None else sql.trial_params(file, experiment_id)
     if params is None:
@@ -139,7 +142,7 @@ def trial_params(client: MlflowClient, experiment_id: str) -> Iterator[Mapping[s
 
 
 def runs_of(known: Mapping[str, Known], trials: Sequence[Trial]) -> tuple[list[Trial], list[Trial]]:
-    """Return the trials that are done (finished or diverged), and the trials to run."""
+    """Split trials into those that are done (finished or diverged) and those that a sweep must run."""
     done = [trial for trial in trials if trial.id in known and known[trial.id].status in DONE]
     finished = {trial.id for trial in done}
     return done, [trial for trial in trials if trial.id not in finished]
@@ -238,7 +241,7 @@ def _run_table_by_client(client: MlflowClient, experiment_id: str) -> sql.RunTab
 
 
 def _one_each(client: MlflowClient, experiment_id: str, table: sql.RunTable) -> TrialRuns:
-    """Return for each trial the run that counts: the last that is done or, if none is done, the last."""
+    """Return the run that counts for each trial: the last that is done or, if none is done, the last."""
     every = range(len(table.heads))
     tags = table.tags.take(every)
     own = tags.get(STATUS, [None] * len(every))
@@ -271,7 +274,7 @@ def _file(client: MlflowClient) -> Path | None:
 
 
 def looks(runs: TrialRuns) -> list[int]:
-    """Return the times when reports read the experiment of some runs: see :data:`LOOKS`."""
+    """Return the times, in milliseconds since 1970, when reports read the experiment of these runs."""
     if not len(runs):
         return []
     with mlflow_settings():
@@ -286,14 +289,17 @@ def asked(experiment: str, uri: str | None) -> Asked | None:
 
 
 def status_of(own: str | None, mlflows: str) -> str:
-    """Return the status of a run's trial, one of :data:`STATUSES`, given its tag and MLflow's status."""
+    """Return the status of a run's trial, one of :data:`STATUSES`.
+
+    `own` is the tag with this status, or None; `mlflows` is MLflow's status of the run.
+    """
     if own in STATUSES and not (own == RUNNING and mlflows == "KILLED"):
         return str(own)
     return {"FAILED": "failed", "KILLED": "interrupted"}.get(mlflows, RUNNING)
 
 
 class Points(NamedTuple):
-    """Points of curves, as arrays: the run's row, the metric's number, the epoch, and the value.
+    """Points of curves, as arrays: the row of the run, the number of the metric, the epoch, and the value.
 
     They are sorted in this order, and each point is unique.
     """
@@ -305,7 +311,7 @@ class Points(NamedTuple):
 
 
 def points(runs: TrialRuns, metrics: Sequence[str], rows: range | None = None) -> Points:
-    """Return the points of some metrics of the runs in these rows (None: of all runs)."""
+    """Return the points of the curves of some metrics, for the runs in these rows (None: for all runs)."""
     everything = range(len(runs)) if rows is None else rows
     pieces = [Points(*(np.array([], dtype) for dtype in ("int64", "int64", "int64", "float64")))]
     with mlflow_settings(), without_collector():
@@ -317,7 +323,7 @@ def points(runs: TrialRuns, metrics: Sequence[str], rows: range | None = None) -
 
 
 def _points(runs: TrialRuns, metrics: Sequence[str], rows: range) -> Points:
-    """Return the same as :func:`points`, for at most :data:`sql.RUNS_A_QUERY` runs."""
+    """Return the same as :func:`points`, for the few runs that one query may ask for."""
     row_of = {runs.run_ids[row]: row for row in rows}
     file = _file(runs.client)
     points = None if file is None else sql.points_of_file(file, list(row_of), metrics)
@@ -383,9 +389,9 @@ def without_collector() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class StoredRun:
-    """A run as the store records it: its ids, the names of its trial and experiment, its status and tags.
+    """A run as the store records it: its ids, its name, its experiment, its status and its tags.
 
-    `trial` is empty if the run is not that of a trial. `params` are texts.
+    `trial` is the id of its trial, empty if the run is not that of a trial. `params` are texts.
     """
 
     run_id: str
@@ -399,7 +405,7 @@ class StoredRun:
 
 
 def runs_called(text: str, experiment: str | None, uri: str | None) -> list[StoredRun]:
-    """Return the run with an id, or the runs of the trials with an id or a name; empty if there is none.
+    """Return the run with the id `text`, or the runs of trials with this id or name; empty if none has it.
 
     Parameters
     ----------
@@ -439,7 +445,10 @@ def runs_called(text: str, experiment: str | None, uri: str | None) -> list[Stor
 
 
 def _runs_called(client: MlflowClient, text: str, experiment_ids: Sequence[str]) -> Iterator[Run]:
-    """Yield the runs of :func:`runs_called` in these experiments; for a run's id, perhaps one of another."""
+    """Yield the run with the id `text`, or the runs of trials with this id or name in these experiments.
+
+    A run with this id may also be in another experiment.
+    """
     if re.fullmatch("[0-9a-f]{32}", text) and (run := _run_with_id(client, text)) is not None:
         yield run
         return
@@ -455,7 +464,7 @@ def _runs_called(client: MlflowClient, text: str, experiment_ids: Sequence[str])
 
 
 def _run_with_id(client: MlflowClient, run_id: str) -> Run | None:
-    """Return an active run, or None if there is none with this id."""
+    """Return the run with this id; None if there is none, or if it was deleted."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -475,7 +484,7 @@ def tags_of(run_id: str, uri: str | None) -> Mapping[str, str]:
 
 
 def runs_with(tag: str, uri: str | None) -> set[str]:
-    """Return the ids of a store's active runs with a tag."""
+    """Return the ids of all runs in a store that have a tag, without deleted runs."""
     with mlflow_settings(), store.asked_first(uri):
         client = _client_of_existing_store(uri)
         experiments = store.ask(client, client.search_experiments)
@@ -494,7 +503,9 @@ def experiment_names(uri: str | None) -> list[str]:
 
 
 def map_runs(experiment: str, uri: str | None, kind: str = MAP) -> list[str]:
-    """Return the ids of the runs of an experiment's maps, or range tests by `kind`, the newest first.
+    """Return the ids of an experiment's runs with maps, the newest first.
+
+    With ``kind=RANGE_TEST``, return its runs with learning-rate range tests instead.
 
     Raises
     ------
@@ -509,12 +520,12 @@ def map_runs(experiment: str, uri: str | None, kind: str = MAP) -> list[str]:
 
 
 class ExperimentSummary(NamedTuple):
-    """An experiment: what it has, the time of its last run, and its data.
+    """The numbers of an experiment's trials, maps and range tests, the time of its last run, and its data.
 
-    `trials` is the number of trials, of which `done` are finished or diverged, and `pruned` were stopped by a
-    search because others were better. `maps` and `range_tests` are the numbers of those that are complete.
-    `last` is in milliseconds since 1970: the latest time at which a run ended, or started if it has not
-    ended.
+    `trials` is the number of trials, of which `done` are finished or diverged, and `pruned` were stopped
+    by a search because others were better. `maps` and `range_tests` are the numbers of those that are
+    complete. `last` is in milliseconds since 1970: the latest time at which a run ended, or started if it
+    has not ended.
     """
 
     name: str
@@ -546,7 +557,7 @@ def experiment_summaries(uri: str | None) -> list[ExperimentSummary]:
 
 
 def _summaries_by_client(client: MlflowClient) -> list[ExperimentSummary]:
-    """Return the same as :func:`sql.summaries`, in any order, through MLflow's own search."""
+    """Return a summary of each experiment, in any order, through MLflow's own search."""
     summaries = []
     for experiment in store.ask(client, client.search_experiments):
         of_trials, of_maps, of_tests = (

@@ -21,7 +21,7 @@ PATIENCE = 900.0
 """Seconds that a running sweep waits for its store."""
 
 SLOW = 10.0
-"""Seconds after which a pending call is reported as slow."""
+"""If a call takes more seconds than this, a message says so."""
 
 FIRST_WAIT, LONGEST_WAIT = 0.5, 15.0
 """Seconds before the first retry, and the most seconds between two retries."""
@@ -65,9 +65,10 @@ _LEVELS: dict[str, int] = {}
 
 @contextlib.contextmanager
 def mlflow_settings() -> Iterator[None]:
-    """Stop MLflow from retrying and from drawing bars; the last thread to leave restores the settings.
+    """Keep MLflow from retrying and from drawing progress bars while this context is open.
 
-    Create and call clients only within this context. Contexts may be nested.
+    Create and call clients only within it. Contexts may be nested and used in several threads; the last
+    one to end restores the settings.
     """
     with _LOCK:
         _BEFORE.append({name: os.environ.get(name) for name in VARIABLES})
@@ -163,7 +164,7 @@ def patiently(
 
 @contextlib.contextmanager
 def _reporting_slowness(name: str, say: Callable[[str], None]) -> Iterator[None]:
-    """Print a message if the block takes longer than :data:`SLOW`."""
+    """Print a message if the block takes longer than :data:`SLOW` seconds."""
     slow = threading.Timer(SLOW, say, [f"{name} is slow to answer; waiting for it"])
     slow.daemon = True
     slow.start()
@@ -212,10 +213,10 @@ def shown(uri: str) -> str:
 
 
 def reason(error: BaseException) -> str:
-    r"""Return the cause of an error in one line.
+    r"""Return the cause of an error in one line, to be printed.
 
-    If an error of the system or of SQLite caused a library's exception, return that error. Otherwise return
-    the library's whole message, since it may end with the remedy.
+    If a library's exception was caused by an error of the system or of SQLite, that error is described.
+    Otherwise it is the library's whole message, since it may end with the remedy.
 
     >>> reason(ValueError("the schema is old.\nRun `mlflow db upgrade`"))
     'ValueError: the schema is old. Run `mlflow db upgrade`'

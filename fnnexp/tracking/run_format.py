@@ -48,19 +48,19 @@ ENGINE = "fnnexp.engine"
 diverged or was pruned; its engine."""
 
 HISTOGRAMS = "fnnexp.histograms"
-"""A tag of a run with histograms of its layers: of how many epochs."""
+"""A tag of a run that has histograms of its layers: the number of epochs with histograms."""
 
 TUNING = "fnnexp.tuning"
-"""A tag of a run that was trained to tune options, and enters no comparison: for which, as in
-`compare=init tune=optimizer.lr`. Several are joined by :data:`AND`."""
+"""A tag of a run that was trained to tune options, and enters no comparison. Its value names the tuned
+comparison, as in `compare=init tune=optimizer.lr`; several names are joined by :data:`AND`."""
 
 AND = "; "
 
 MAP = "fnnexp.map"
-"""A tag of the run of a map: a hash of its cells. The run is no trial's."""
+"""A tag of a run with a map: a hash of its cells. Such a run belongs to no trial."""
 
 RANGE_TEST = "fnnexp.range_test"
-"""A tag of the run of a learning-rate range test: a hash of its trials. The run is no trial's."""
+"""A tag of a run with a learning-rate range test: a hash of its trials. Such a run belongs to no trial."""
 
 REPORTED, NOTE = "fnnexp.report", "mlflow.note.content"
 """Tags of an experiment: the id of the run with its report; its description, which MLflow's UI shows."""
@@ -118,7 +118,7 @@ def class_names_tag(names: Sequence[str]) -> str:
 
 
 def class_names_of(tag: str | None, classes: int) -> tuple[str, ...]:
-    """Return the names of so many classes from a run's tag; () if there is none, or it is no such list.
+    """Return the names of so many classes from a run's tag; () if it is missing or no list of so many.
 
     >>> class_names_of('["ant","bee"]', 2), class_names_of('["ant","bee"]', 3), class_names_of(None, 2)
     (('ant', 'bee'), (), ())
@@ -140,7 +140,7 @@ questions."""
 
 @dataclass(frozen=True)
 class Asked:
-    """What a sweep with ``until=settled`` asked.
+    """The questions of a sweep with ``until=settled``: what it compared, and how.
 
     Attributes
     ----------
@@ -220,7 +220,7 @@ def is_too_good(epoch: int, metrics: Mapping[str, float]) -> bool:
 
 
 def best_of(curve: Curve) -> dict[str, float]:
-    """Return the two metrics :data:`BEST` of a curve, or an empty dictionary without validation.
+    """Return the best validation accuracy of a curve and its first epoch; {} if there is no such accuracy.
 
     >>> best_of([(1, {"val_accuracy": 0.5}), (2, {"val_accuracy": 0.75}), (3, {"val_accuracy": 0.75})])
     {'best_val_accuracy': 0.75, 'best_val_epoch': 2}
@@ -257,7 +257,7 @@ def tags_of_end(end: End, stopping: Stopping | None = None) -> dict[str, str]:
 
 
 def at_epochs(epochs: Collection[int]) -> str:
-    """Return when some trials ended.
+    """Return, in words, the epochs at which some trials ended.
 
     >>> at_epochs([7]), at_epochs([12, 7, 8])
     ('at epoch 7', 'at epochs 7 to 12')
@@ -288,7 +288,7 @@ def batches_of(curve: Curve) -> list[list[Metric]]:
 
 
 def engine_name(tag: str | None) -> str:
-    """Return the name of the engine that a run's tag :data:`ENGINE` names; old runs without it used NumPy.
+    """Return the name of the engine from a run's tag; ``numpy`` for old runs, which have no such tag.
 
     >>> engine_name("numba 0.61.0, llvmlite 0.44.0, znver3"), engine_name(None)
     ('numba', 'numpy')

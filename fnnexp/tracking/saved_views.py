@@ -66,12 +66,12 @@ WHOLE: Mapping[str, object] = {
 
 
 def is_known() -> bool:
-    """Return whether the installed MLflow version has the format of this module."""
+    """Return whether the installed MLflow version has saved views in the format of this module."""
     return version("mlflow").partition(".")[0] == KNOWN_MAJOR
 
 
 class Trials(NamedTuple):
-    """The trials of an experiment: how many there are, and the values of their params.
+    """The trials of an experiment as views need them: how many there are, and the values of their params.
 
     Trials of a configuration differ only in seed. ``rows`` yields the values of some params in each
     configuration; ``values`` returns those of one param. None is the value of a trial without the param.
@@ -119,7 +119,7 @@ def tags(
 
 
 def links(experiment_id: str, tags: Mapping[str, str]) -> list[str]:
-    """Return a Markdown link to each view that an experiment's tags contain."""
+    """Return Markdown links to the views that an experiment's tags contain."""
     views = [(key, tags.get(f"{PREFIX}{key}")) for key in (RUNS, CURVES, PARALLEL)]
     return [f"[{json.loads(view)['name']}]({link(experiment_id, key)[1:]})" for key, view in views if view]
 
@@ -136,7 +136,7 @@ def link(experiment_id: str, view: str = RUNS, server: str = "") -> str:
 
 
 def page(experiment_id: str, server: str = "", below: str = "") -> str:
-    """Return the address of an experiment's page in MLflow's UI, or of a page below it."""
+    """Return the address of an experiment's page in MLflow's UI; `below` adds the path of a page below it."""
     return f"{server.rstrip('/')}/#/experiments/{experiment_id}/runs{below}?workflowType=machine_learning"
 
 

@@ -60,7 +60,7 @@ class HalfWayError(Exception):
 
 @dataclass(frozen=True)
 class Schema:
-    """The tables of a database file.
+    """The tables of a database file, and how far MLflow's migrations have brought it.
 
     Attributes
     ----------
@@ -93,7 +93,10 @@ class Schema:
 
 @cache
 def migrations() -> tuple[frozenset[str], frozenset[str]]:
-    """Return the sets of all revisions and of the last revision of this MLflow; both empty if not found."""
+    """Return two sets for this MLflow: the revisions of all its migrations, and that of the last one.
+
+    Both are empty if the migrations are not found.
+    """
     package = find_spec("mlflow")
     folders = package.submodule_search_locations if package else None
     files = [
@@ -106,7 +109,7 @@ def migrations() -> tuple[frozenset[str], frozenset[str]]:
 
 
 def look(file: Path) -> Schema:
-    """Return the tables of a SQLite file, and which of MLflow's database migrations it has had."""
+    """Return the tables of a SQLite file, and the revision up to which MLflow has migrated them."""
     with sql.opened(file) as store:
         return Schema.of(store)
 
@@ -279,7 +282,7 @@ def _tidy(file: Path) -> None:
 
 
 def _make(file: Path) -> None:
-    """Let MLflow create an empty store, and close it."""
+    """Let MLflow create an empty store in this file, and close it."""
     from mlflow import MlflowClient
 
     client = MlflowClient(f"sqlite:///{file.as_posix()}")
@@ -302,7 +305,7 @@ def _make_new(file: Path) -> None:
 
 
 def _link(file: Path, name: Path) -> None:
-    """Link a file to a second name, or rename it if the disk has no links. Never overwrite a file."""
+    """Give a file a second name or, if the disk has no links, rename it. Never overwrite a file."""
     try:
         os.link(file, name)
     except FileExistsError:
@@ -318,9 +321,10 @@ def _link(file: Path, name: Path) -> None:
 
 @contextlib.contextmanager
 def _locked(file: Path) -> Iterator[sqlite3.Connection]:
-    """Open a file that no other program has open, without a write-ahead log, and lock it.
+    """Open and lock a file. Raise if another program has it open, and turn off its write-ahead log.
 
-    Meanwhile, no other code of this process may open and close the file: on Unix that would release the lock.
+    Meanwhile, no other code of this process may open and close the file: on Unix that would release the
+    lock.
     """
     with sql.opened(file, mode="rw", timeout=0) as source:
         source.isolation_level = None
@@ -388,7 +392,7 @@ def _upgrade(source: sqlite3.Connection, copy: Path) -> None:
 
 
 def _failure_of_upgrade(source: sqlite3.Connection, copy: Path, half_made: Iterable[str]) -> str:
-    """Copy an old store and let MLflow upgrade the copy. Return the reason if this fails, else "".
+    """Copy an old store and let MLflow upgrade the copy; return why this failed, or "" if it did not.
 
     The copy omits `half_made`, the tables and indices that a stopped upgrade created but did not fill.
     """
@@ -425,7 +429,10 @@ def _rows(store: sqlite3.Connection) -> dict[str, int]:
 
 
 def _keep(file: Path, suffix: str, source: sqlite3.Connection, folder: Path) -> Path:
-    """Keep an old store, open as `source`, under a second name that has a suffix, and return that name."""
+    """Keep the file of an old store under a second name, which ends in `suffix`, and return this name.
+
+    `source` is a connection to the store.
+    """
     for number in count(1):
         kept = file.with_name(f"{file.name}.{suffix}" if number == 1 else f"{file.name}.{suffix}-{number}")
         if kept.exists() and kept.samefile(file):  # linked by an earlier upgrade that was killed

@@ -134,10 +134,10 @@ SQLite after it has grown: it would read whole tables, since they were small."""
 
 
 def note_sizes(file: Path) -> None:
-    """Let SQLite note how many rows the tables of a store with many runs have, which its plans need.
+    """Let SQLite measure the tables of a store with many runs, because it needs their sizes to plan queries.
 
-    Without that, MLflow's UI sorts runs by a metric in time that is quadratic in their number: minutes for
-    100,000. A sample of the rows is enough, and takes milliseconds.
+    Without that, MLflow's UI sorts runs by a metric in time that is quadratic in their number: minutes
+    for 100,000. A sample of the rows is enough, and takes milliseconds.
     """
     with contextlib.suppress(sqlite3.Error), opened(file, mode="rw", timeout=1) as store:
         if len(store.execute("SELECT 1 FROM runs LIMIT ?", (MANY_RUNS,)).fetchall()) == MANY_RUNS:
@@ -158,7 +158,7 @@ def lacks_experiment(file: Path, name: str) -> bool:
 
 
 def location(file: Path, name: str) -> str | None:
-    """Return the address of an experiment's files; None if there is no such experiment, or no such table."""
+    """Return the address of an experiment's files; None without such an experiment, or without its table."""
     try:
         with opened(file) as store:
             query = "SELECT artifact_location FROM experiments WHERE name = ?"
@@ -175,7 +175,7 @@ WHERE e.lifecycle_stage = 'active' GROUP BY e.experiment_id ORDER BY max(r.start
 
 
 def latest_experiments(file: Path, most: int) -> list[tuple[str, str]]:
-    """Return the ids and names of the latest experiments, latest first; empty if the store can't be read."""
+    """Return pairs (id, name) of the latest experiments, latest first; empty if the store can't be read."""
     try:
         with opened(file) as store:
             return [(str(key), str(name)) for key, name in store.execute(LATEST, (most,))]
@@ -273,10 +273,7 @@ GROUP BY experiment_id
 
 
 def summaries(file: Path) -> list[tuple[str, int, int, int, int, int, int, str]] | None:
-    """Return the fields of :class:`fnnexp.tracking.reader.ExperimentSummary` for each experiment of a store.
-
-    None if the file cannot be read.
-    """
+    """Return the fields of an ``ExperimentSummary`` (in ``reader``) for each experiment of a store."""
     try:
         with opened(file) as store:
             rows = store.execute(SUMMARIES).fetchall()
@@ -393,11 +390,11 @@ ACTIVE_EXPERIMENT = "SELECT 1 FROM experiments WHERE lifecycle_stage = 'active' 
 
 
 class SqlRuns:
-    """Writes many runs of one experiment to a SQLite store at once.
+    """Writes many runs of one experiment to a SQLite store at once, which is faster than MLflow's client.
 
-    MLflow creates the first run of a sweep. The row and MLflow's tags of this run are copied for the other
-    runs, so that these have the form of this MLflow version. If writing fails, nothing is written, and the
-    exception is that of MLflow's client.
+    MLflow creates the first run of a sweep. The row and MLflow's tags of this run are copied for the
+    other runs, so that these have the form of this MLflow version. If writing fails, nothing is written,
+    and the exception is that of MLflow's client.
     """
 
     def __init__(
@@ -409,7 +406,7 @@ class SqlRuns:
 
     @classmethod
     def of(cls, client: MlflowClient) -> SqlRuns | None:
-        """Return a writer for a client's store, or None if that is not SQLite with the expected tables."""
+        """Return a writer for a client's store; None if it is no SQLite store with the expected tables."""
         try:
             store = client._tracking_client.store
             session = store.ManagedSessionMaker
@@ -422,11 +419,11 @@ class SqlRuns:
 
     @property
     def has_example(self) -> bool:
-        """Whether :meth:`follow` has set an example run to copy."""
+        """Whether a run has been named by :meth:`follow`, from which new runs are copied."""
         return self._example is not None
 
     def follow(self, run_id: str, own_tags: Iterable[str]) -> None:
-        """Use a run that MLflow has just created as the example; its `own_tags` are not copied."""
+        """Use a run that MLflow has just created as the example for new runs, without its `own_tags`."""
         from sqlalchemy import select
 
         runs, tags = self._tables["runs"], self._tables["tags"]
@@ -437,7 +434,7 @@ class SqlRuns:
         self._example = dict(row), {key: value for key, value in pairs if key not in set(own_tags)}
 
     def begin(self, batch: Batch, name: str, tags: Mapping[str, str]) -> tuple[str, str]:
-        """Add a new run like the example, and return its id and the address of its artifacts."""
+        """Add a new run to a batch, a copy of the example; return its id and the address of its artifacts."""
         assert self._example
         row, mlflow_tags = self._example
         run_id = _new_id()
@@ -448,7 +445,7 @@ class SqlRuns:
         return run_id, artifact_uri
 
     def write(self, batch: Batch) -> set[str]:
-        """Write a batch in one transaction, except to runs that were deleted; return the deleted runs.
+        """Write a batch in one transaction. Nothing is written to runs that were deleted; return these runs.
 
         Every new run gets a different start time, in milliseconds, which keeps the order of the runs.
         """
@@ -519,7 +516,7 @@ def _new_id() -> str:
 
 
 def artifact_addresses(file: Path, run_ids: Sequence[str]) -> dict[str, str]:
-    """Return the address of the files of each of some runs."""
+    """Return the address of the files of each of these runs, by run id."""
     addresses: dict[str, str] = {}
     with opened(file) as store:
         for part in _parts(run_ids, RUNS_A_QUERY):
@@ -600,7 +597,7 @@ WHERE run_uuid IN ({runs}) AND +key IN ({metrics})
 
 
 class Columns:
-    """Values of runs by key, as one list for each key; None where a run has no value.
+    """Values of runs, such as params: for each key a list with the value of every run, None if it has none.
 
     Equal texts are kept once, since most params and tags have few values.
     """
@@ -610,7 +607,7 @@ class Columns:
         self._texts: dict[str, str] = {}
 
     def add(self, row: int, key: str, value: Any) -> None:
-        """Set the value of the run with this number."""
+        """Set a key's value for the run with the number `row`."""
         column = self._columns.get(key)
         if column is None:
             column = self._columns[key] = []
@@ -619,7 +616,7 @@ class Columns:
         column[row] = self._texts.setdefault(value, value) if isinstance(value, str) else value
 
     def take(self, rows: Sequence[int]) -> dict[str, list[Any]]:
-        """Return the columns of the runs with these numbers, in this order."""
+        """Return the lists with only the runs of these numbers, in this order."""
         whole = 1 + max(rows, default=-1)
         taken = {}
         for key, column in self._columns.items():
@@ -630,7 +627,7 @@ class Columns:
 
 @dataclass
 class RunTable:
-    """The runs of the trials of an experiment, as columns.
+    """The runs of the trials of an experiment as columns, that is, as lists with a value for every run.
 
     Attributes
     ----------

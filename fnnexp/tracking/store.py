@@ -146,9 +146,10 @@ OPTIONS = r"(?!(.*&)?(uri|mode)=)\w+=[^&/?]*(&\w+=[^&/?]*)*"
 
 
 def root(uri: str) -> Path:
-    """Return the folder that must contain the artifacts that a store has on this machine.
+    """Return the folder outside of which no artifacts of a store are read or written on this machine.
 
-    For a SQLite store it is the folder of the file; for a server or another database, the working directory.
+    For a SQLite store it is the folder of the file; for a server or another database, the working
+    directory.
     """
     file = store_file(uri)
     return Path.cwd() if file is None else file.parent
@@ -167,7 +168,7 @@ def place_of_artifacts(uri: str, experiment: str) -> str | None:
 
 
 def option(uri: str | None) -> str:
-    """Return the option that selects a store, quoted for a shell: `` --uri …``, or "" if none is needed."""
+    """Return the command-line option for a store, `` --uri …``, quoted for a shell; "" if none is needed."""
     return f" --uri {address}" if (address := _shell_address(uri)) else ""
 
 
@@ -279,7 +280,7 @@ def client(
 
 @contextlib.contextmanager
 def asked_first(uri: str | None) -> Iterator[None]:
-    """Turn a store's exceptions at its first call into an FnnexpError with advice.
+    """Turn an exception of a store that is called for the first time into an FnnexpError with advice.
 
     Other exceptions, such as a warning that was turned into an error, are raised unchanged.
     """
@@ -294,7 +295,7 @@ def asked_first(uri: str | None) -> Iterator[None]:
 
 
 def _problem(error: Exception, uri: str | None) -> str | None:
-    """Return a message on a problem of a store, with what to write; None if the error has another cause."""
+    """Return a message on what is wrong with a store, and what to write; None if the cause is another."""
     from mlflow.exceptions import MlflowException
 
     name = f"MLflow's store {shown(uri or DEFAULT_STORE)}"
@@ -332,7 +333,7 @@ def _problem(error: Exception, uri: str | None) -> str | None:
 
 
 def _another(uri: str | None) -> str:
-    """Return the address of another local store, to suggest."""
+    """Return the address of another local store, for an error message to suggest."""
     same = store_file(uri or DEFAULT_STORE) == store_file(DEFAULT_STORE)
     return f"{SQLITE}another.db" if same else DEFAULT_STORE
 

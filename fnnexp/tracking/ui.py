@@ -35,7 +35,7 @@ PATIENCE = 10
 
 
 def serve(port: int, uri: str | None, host: str = HOST) -> int:
-    """Run the UI until it is stopped, and return its exit status.
+    """Run MLflow's UI until it is stopped, and return the exit status of its server.
 
     Print a warning if other machines can reach the UI.
 
@@ -102,7 +102,7 @@ def serve(port: int, uri: str | None, host: str = HOST) -> int:
 
 
 def _stop(server: subprocess.Popen[bytes]) -> None:
-    """Terminate the server, repeatedly: it may miss a signal while it starts its own processes."""
+    """Terminate the UI's server, repeatedly: it may miss a signal while it starts its own processes."""
     for _ in range(PATIENCE):
         server.terminate()
         try:

@@ -54,10 +54,7 @@ class ExperimentGoneError(StoreError):
 
 
 class Tracker:
-    """Writes the runs of one sweep.
-
-    While the store is away, the tracker waits and prints a message with :attr:`say`. Use the tracker within
-    :func:`fnnexp.tracking.retry.mlflow_settings`, or MLflow retries as well.
+    """Writes the runs of one sweep to MLflow, from the sweep's main process.
 
     Parameters
     ----------
@@ -76,7 +73,8 @@ class Tracker:
     gone
         The runs that were deleted during the sweep. Nothing more is written to them.
     tuning
-        What new runs are trained to tune; they get the tag :data:`TUNING`. None for ordinary runs.
+        The tuned comparison that new runs tune, as the value of their tag :data:`TUNING`; None for ordinary
+        runs.
     """
 
     def __init__(self, experiment: str, uri: str | None, about: About | None = None) -> None:
@@ -130,8 +128,8 @@ class Tracker:
     def open(self, *, describe: bool = True) -> None:
         """Open the store and the experiment, and create them if they do not exist.
 
-        Unless `describe` is false, also set the experiment's views and description, which takes seconds if
-        the store has many trials. On a server :meth:`known` does that.
+        It also sets the experiment's views and description, unless `describe` is false: this takes
+        seconds if the store has many trials. On a server :meth:`known` sets them.
 
         Raises
         ------
@@ -171,14 +169,17 @@ class Tracker:
             sql.note_sizes(file)
 
     def _describe(self, stored: Iterable[Mapping[str, str]]) -> None:
-        """Set the experiment's views and description, given the params of the trials in the store."""
+        """Set the experiment's views and description. `stored` are the params of the trials in the store."""
         if self.about:
             about = replace(self.about, stored=stored)
             for key, value in about.changed_tags(self._id, self._experiment().tags).items():
                 self.tag_experiment(key, value)
 
     def describe_again(self, trials: Iterable[Mapping[str, str]]) -> None:
-        """Set the views and description anew for a sweep that chose its trials itself, given their params."""
+        """Set the views and description anew for a sweep that chose its trials itself, such as a search.
+
+        `trials` are the params of these trials.
+        """
         if self.about and self.is_open:
             self.about = replace(self.about, params=trials)
             self._describe(reader.trial_params(self._client, self._id))
@@ -188,7 +189,7 @@ class Tracker:
         return dict(self._experiment().tags)
 
     def _experiment(self) -> Experiment:
-        """Return the current state of the experiment.
+        """Return the experiment as it is in the store now.
 
         Raises
         ------
@@ -249,16 +250,16 @@ class Tracker:
         return self._opened
 
     def _ask(self, call: Callable[P, Answer], *args: P.args, **kwargs: P.kwargs) -> Answer:
-        """Return the result of a call to the store, and wait while the store is away. The call may repeat."""
+        """Return the result of a call to the store, and repeat the call while the store is away."""
         return patiently(partial(call, *args, **kwargs), uri=self.uri, say=self.say)
 
     # Runs
 
     def known(self) -> dict[str, Known]:
-        """Return one run for each trial id in the experiment, a run that is done if there is one.
+        """Return the run that counts for each trial id in the experiment: a run that is done if there is one.
 
-        Also close runs of finished trials that a killed sweep left open, and on a server set the experiment's
-        views and description.
+        Also close runs of finished trials that a killed sweep left open, and on a server set the
+        experiment's views and description.
         """
         runs: Iterable[FoundRun] = reader.trial_runs(self._client, self._id)
         if self.is_remote:
@@ -279,7 +280,7 @@ class Tracker:
 
     @contextlib.contextmanager
     def together(self) -> Iterator[sql.Batch | None]:
-        """Write everything that the block logs in one transaction at its end; if that fails, write nothing.
+        """Collect what the block logs, and write all of it at the end in one transaction, or nothing.
 
         This yields the batch if the store is SQLite. With a server, calls write at once, run by run.
         """
@@ -295,7 +296,10 @@ class Tracker:
             self._batch = None
 
     def _note_gone(self, runs: set[str]) -> None:
-        """Record runs that were deleted. Raise if the whole experiment was deleted."""
+        """Record that these runs were deleted, so that nothing more is written to them.
+
+        Raise if the whole experiment was deleted.
+        """
         if runs:
             self._experiment()
             self.gone |= runs
@@ -330,8 +334,9 @@ class Tracker:
     ) -> str:
         """Create the run of a trial with its tags, and return the run's id.
 
-        If the trial goes on from the final state of a trial with fewer epochs, `went_on_from` is their
-        number. On a server, the params follow with :meth:`describe` or with the first write to the run.
+        `identical_to` is a trial with the same numbers, if the sweep has one. If the trial goes on
+        from the final state of a trial with fewer epochs, `went_on_from` is their number. On a
+        server, the params follow with :meth:`describe` or with the first write to the run.
         """
         tags = {
             TRIAL: trial.id,
@@ -435,7 +440,7 @@ class Tracker:
         self._write(run_id, curve, {STATUS: INTERRUPTED}, end="KILLED")
 
     def prune(self, epochs: Mapping[str, int]) -> None:
-        """Close runs as pruned, each at an epoch. A sweep of the whole grid resumes them."""
+        """Close runs as pruned, each at its epoch in `epochs`. A sweep of the whole grid resumes them."""
         with self.together():
             for run_id, epoch in epochs.items():
                 self._write(run_id, tags={STATUS: PRUNED, PRUNED_EPOCH: str(epoch)}, end="KILLED")
@@ -480,7 +485,7 @@ class Tracker:
             self._ask(self._client.set_terminated, run_id, "FAILED")
 
     def _files_of(self, run_id: str) -> artifacts.RunFiles:
-        """Return where the artifacts of a run go. It is asked for once, when the run ends."""
+        """Return the writer of a run's artifacts. Its address is asked for once, when the run ends."""
         address = self._artifact_uris.pop(run_id, None)
         if address is None:
             address = str(self._ask(self._client.get_run, run_id).info.artifact_uri)

@@ -24,14 +24,14 @@ EXAMPLE = "zip=[[init,optimizer.lr]]"
 
 
 class Setting(NamedTuple):
-    """An override with a single value: as a line in Hydra's grammar, and its value if the axis is plain."""
+    """One value on an axis: an override such as ``seed=3`` and, if the axis is plain, the value itself."""
 
     line: str
     value: Any = None
 
 
 class Axis(NamedTuple):
-    """A key of a grid, and its settings. A plain axis sets values and chooses no options."""
+    """A key of a grid, and its settings. A plain axis, such as ``seed``, sets values and no options."""
 
     key: str
     settings: Sequence[Setting]
@@ -50,7 +50,7 @@ class Grid:
         The indices of the axes in each group, whose values change together; an axis by itself is a group too.
         The last group changes fastest.
     kept
-        The numbers of the combinations that are jobs, in order; None if all are.
+        Which combinations are jobs: their numbers, counted from 0 in the order of the grid; None if all are.
     """
 
     axes: Sequence[Axis]
@@ -64,7 +64,7 @@ class Grid:
 
     @property
     def combinations(self) -> int:
-        """The number of combinations, kept or not."""
+        """The number of all combinations, including those that ``where`` leaves out."""
         return math.prod(self.shape)
 
     @property
@@ -73,7 +73,7 @@ class Grid:
         return self.combinations if self.kept is None else len(self.kept)
 
     def varying(self, groups: Collection[int]) -> Iterator[tuple[Setting, ...]]:
-        """Yield the settings of each combination of some groups; other axes have their first setting."""
+        """Yield the settings of each combination of these groups of axes; other axes keep their first."""
         sizes = (size if group in groups else 1 for group, size in enumerate(self.shape))
         yield from self._settings(itertools.product(*map(range, sizes)))
 
@@ -85,14 +85,14 @@ class Grid:
         yield from self._settings(self._positions())
 
     def _settings(self, positions: Iterable[Sequence[int]]) -> Iterator[tuple[Setting, ...]]:
-        """Yield the settings at some positions in the groups of axes."""
+        """Yield the settings of jobs, given the position of each job: an index into every group of axes."""
         group_of = {axis: number for number, group in enumerate(self.together) for axis in group}
         by_axis = [(axis.settings, group_of[i]) for i, axis in enumerate(self.axes)]
         for position in positions:
             yield tuple(settings[position[group]] for settings, group in by_axis)
 
     def _positions(self) -> Iterator[tuple[int, ...]]:
-        """Yield the position of each job in every group of axes."""
+        """Yield the position of each job: for every group of axes, the index of the job's values."""
         if self.kept is None:
             yield from itertools.product(*map(range, self.shape))
             return
@@ -103,7 +103,7 @@ class Grid:
         yield from zip(*reversed(columns), strict=True)
 
     def sets_of_options(self) -> Iterator[tuple[str, ...]]:
-        """Yield each combination of options: the override lines of the axes that choose options."""
+        """Yield each combination of options, as overrides: ``("arch=tanh_128", "init=he")``."""
         axes = [i for i, axis in enumerate(self.axes) if not axis.is_plain]
         chosen = (tuple(i for i in group if i in axes) for group in self.together)
         groups = [group for group in chosen if group]
@@ -152,7 +152,7 @@ def together(given: Any, counts: Mapping[str, float]) -> list[list[str]]:
 
 
 def _groups(given: Any) -> list[list[str]]:
-    """Return the checked lists of keys in the value of ``zip``."""
+    """Check the value of ``zip``, and return its lists of keys."""
     groups = given if given is not None else []
     if not isinstance(groups, list) or not all(isinstance(group, list) for group in groups):
         keys = groups if isinstance(groups, list) else [groups]

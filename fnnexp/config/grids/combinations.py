@@ -31,7 +31,7 @@ Options = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Composed:
-    """The composition of a set of options: the config without Hydra's node, and the options chosen."""
+    """The composition of a set of options: the config without its ``hydra`` node, and each group's option."""
 
     config: DictConfig
     choices: Mapping[str, Any]
@@ -39,16 +39,16 @@ class Composed:
 
 @dataclass
 class _Family:
-    """Sets of options that differ only in plain options.
+    """The compositions of all sets of options that differ only in plain options, such as ``init=he``.
 
     Attributes
     ----------
     first
-        The composition of the first set that Hydra composed.
+        The composition of the first set that Hydra composed; None before.
     nodes
-        The node of each composed plain option, by group and option.
+        The part of the config that each plain option fills, by group and option, once it is composed.
     expected
-        The options of each group that will be needed.
+        The options of each group that later sets need.
     """
 
     first: Composed | None = None
@@ -57,7 +57,7 @@ class _Family:
 
 
 class Combinations:
-    """The compositions of a command's sets of options.
+    """Composes sets of options: from parts of earlier compositions where possible, otherwise with Hydra.
 
     Parameters
     ----------
@@ -105,7 +105,7 @@ class Combinations:
         return self._known[options]
 
     def _combined(self, options: Options) -> Composed | None:
-        """Return the composition of a set, combined from others; None if Hydra has to compose it."""
+        """Return the composition of a set, made from parts of others; None if Hydra has to compose it."""
         if not self._has_fixed_defaults(options):
             return None
         family = self._family(options)
@@ -132,7 +132,10 @@ class Combinations:
         return self._families.setdefault(key, _Family())
 
     def _with_new_options(self, family: _Family, options: Options) -> Options:
-        """Return a set with its known options replaced by unknown options that later sets need."""
+        """Return the set, with options that are already composed replaced by options that later sets need.
+
+        So each composition by Hydra yields as many new parts as possible.
+        """
         lines = []
         for line in options:
             plain = self._plain(line)
@@ -145,14 +148,17 @@ class Combinations:
         return tuple(lines)
 
     def _compose_into(self, family: _Family, options: Options) -> None:
-        """Compose a set of options, and keep the nodes of those that depend on no other option."""
+        """Compose a set of options with Hydra, and keep in `family` the part that each plain option fills."""
         composed = self._compose(options)
         family.first = family.first or composed
         for group, option in filter(None, map(self._plain, options)):
             family.nodes[group, option] = composed.config[group]
 
     def _group_and_option(self, line: str) -> tuple[str, str] | None:
-        """Return the group and the name of an option whose file depends on no other; else None."""
+        """Return the group and the option of an override such as ``init=he``; None if it is not plain.
+
+        An option is plain if its file names no other configs and no package.
+        """
         override = self._parse(line)
         group, option = override.key_or_group, override.value()
         plain = override.type is OverrideType.CHANGE and override.package is None and "/" not in group
@@ -165,9 +171,10 @@ class Combinations:
         return group, option
 
     def _has_fixed_defaults(self, options: Options) -> bool:
-        """Return False if a default may depend on another choice, as in ``init: from_${batching}``.
+        """Return whether these options choose the same files, whatever other options are chosen.
 
-        Also return False if an option is chosen whose group is deleted.
+        This is false if a default depends on another choice, as in ``init: from_${batching}``, or if
+        an option is chosen whose group is deleted.
         """
         names = [self._primary]
         parsed = [self._parse(line) for line in options]
@@ -183,9 +190,10 @@ class Combinations:
         return all(map(self._is_fixed, names))
 
     def _walk(self, name: str) -> bool:
-        """Return True if a config and all configs of its defaults lists are files without references.
+        """Return whether a config and all configs that its defaults list leads to are files with fixed names.
 
-        For an unknown kind of entry, return False: then Hydra composes every set.
+        Names with references, such as ``from_${batching}``, are not fixed. Entries of unknown kinds
+        count as not fixed; then Hydra composes every set.
         """
         file = self._file(name)
         if file is None:
@@ -196,7 +204,10 @@ class Combinations:
         return all(self._is_fixed_default(default, name.rpartition("/")[0]) for default in defaults or [])
 
     def _is_fixed_default(self, default: Any, group: str) -> bool:
-        """Return whether an entry of the defaults list of a config in this group passes :meth:`_walk`."""
+        """Return whether an entry of a defaults list names a config for which :meth:`_walk` returns True.
+
+        `group` is the group of the config that has the list.
+        """
         if isinstance(default, str):
             names = [default]
         elif isinstance(default, dict) and len(default) == 1:
@@ -245,9 +256,9 @@ class Combinations:
         return self._counts.get(name, 1)
 
     def _named_by(self, default: Any, group: str) -> list[str]:
-        """Return the configs that an entry of a defaults list can refer to.
+        """Return the configs that an entry of a defaults list can name.
 
-        The list belongs to a config in this group.
+        `group` is the group of the config that has the list.
         """
         if isinstance(default, dict) and len(default) == 1:
             ((key, options),) = default.items()
@@ -262,7 +273,7 @@ class Combinations:
         return [match for name in names for match in self._matching(name)]
 
     def _matching(self, name: str) -> list[str]:
-        """Return a list of the name or, if it contains a reference, of all configs in its group."""
+        """Return the configs that a name can mean: itself or, if it has a reference, all of its group."""
         if "${" not in name:
             return [name]
         group = name[: name.index("${")].rpartition("/")[0]

@@ -49,12 +49,12 @@ COMPARISON = re.compile(r"([A-Za-z_][\w.]*)\s*(!=|<=|>=|=|<|>)\s*(.*)", re.DOTAL
 
 
 class Values(NamedTuple):
-    """The values of a key in the combinations of some groups of axes.
+    """The values of a key, for each combination of the groups of axes on which they depend.
 
     Attributes
     ----------
     groups
-        The indices of the groups of axes, in order.
+        The indices of these groups, in order.
     values
         The value for each combination of these groups. The last group changes fastest.
     """
@@ -65,7 +65,7 @@ class Values(NamedTuple):
 
 @dataclass(frozen=True)
 class Comparison:
-    """A comparison of a key's value with other values."""
+    """A comparison of a key's value with one or several values, as in ``init=he,max`` or ``epochs>3``."""
 
     key: str
     sign: str
@@ -88,7 +88,7 @@ class Sentence:
 
     @property
     def comparisons(self) -> tuple[Comparison, ...]:
-        """All comparisons of the sentence."""
+        """All comparisons of the sentence: its conditions and its consequences."""
         return self.conditions + self.consequences
 
 
@@ -157,7 +157,7 @@ def _refuse_words(text: str) -> None:
 
 
 def _comparisons(side: str, text: str, read: Callable[[str, str], Any]) -> Iterator[Comparison]:
-    """Yield the comparisons of one side of a sentence."""
+    """Yield the comparisons on one side of a sentence. `text` is the whole sentence, for error messages."""
     parts: list[tuple[str, str, list[str]]] = []
     for part in map(str.strip, _split(side, ",", text)):
         match = COMPARISON.fullmatch(part)
@@ -184,7 +184,7 @@ def _comparisons(side: str, text: str, read: Callable[[str, str], Any]) -> Itera
 
 
 def _split(text: str, separator: str, whole: str) -> list[str]:
-    """Split a text at a separator that is outside quotes and brackets."""
+    """Split a text at a separator that is outside quotes and brackets. `whole` is for error messages."""
     parts, depth, quote, begin, i = [], 0, "", 0, 0
     while i < len(text):
         character = text[i]
@@ -207,7 +207,7 @@ def _split(text: str, separator: str, whole: str) -> list[str]:
 def kept(
     sentences: Iterable[Sentence], shape: Sequence[int], values: Mapping[str, Values]
 ) -> NDArray[np.int64]:
-    """Return the numbers of the combinations in which all sentences hold, in order.
+    """Return the numbers of the combinations in which all sentences hold, counted from 0 in the grid's order.
 
     Parameters
     ----------

@@ -41,7 +41,8 @@ LOG = "log"
 BATCH = 12
 """The number of configurations that `tpe` asks for at a time, which train in one stack or a few.
 
-It is the usual number of lanes of a stack. It depends on no machine, because what is asked for depends on it.
+It is the usual number of lanes of a stack. It is the same on every machine, because the configurations that
+`tpe` chooses depend on it.
 """
 
 
@@ -62,7 +63,7 @@ class Choices:
         return [*map(text_of, self.values)]
 
     def at(self, u: float) -> Any:
-        """Return the value for a number `u` from 0 to below 1, of which each value has an equal part."""
+        """Return the value that `u` selects, a random number 0 ≤ u < 1. All values are equally likely."""
         return self.values[min(int(u * len(self.values)), len(self.values) - 1)]
 
 
@@ -85,9 +86,9 @@ class WholeNumbers:
         return self.high + 1 - self.low
 
     def at(self, u: float) -> int:
-        """Return the whole number for a number `u` from 0 to below 1.
+        """Return the whole number that `u` selects, a random number 0 ≤ u < 1.
 
-        Each whole number n has the part of `u` that belongs to the numbers from n − ½ to n + ½.
+        A whole number n is as likely as the real numbers from n − ½ to n + ½ together.
         """
         if self.is_log:
             exact = _between(math.log(self.low - 0.5), math.log(self.high + 0.5), u)
@@ -107,10 +108,12 @@ class Interval:
     values: ClassVar[Sequence[float]] = ()  # endlessly many, so they are never listed
 
     def at(self, u: float) -> float:
-        """Return the number of the interval for a number `u` from 0 to below 1, with at least DIGITS digits.
+        """Return the number of the interval that `u` selects, a random number 0 ≤ u < 1.
+
+        It is rounded to :data:`DIGITS` significant digits, or to more in a narrow interval.
 
         >>> Interval(1e-4, 1, is_log=True).at(0.3), Interval(0.98765, 0.98769).at(0.3)
-        (0.001585, 0.9876620)
+        (0.001585, 0.987662)
         """
         if self.is_log:
             exact = math.exp(_between(math.log(self.low), math.log(self.high), u))
@@ -119,12 +122,12 @@ class Interval:
         return self.rounded(exact)
 
     def rounded(self, exact: float) -> float:
-        """Return a number of the interval rounded to few digits, as trials use it."""
+        """Round a number to the few digits that trials use, and keep it within the interval."""
         return min(max(float(f"{exact:.{self._digits - 1}e}"), self.low), self.high)
 
     @property
     def _digits(self) -> int:
-        """How many significant digits numbers have: enough for :data:`FEWEST` values, and at least DIGITS."""
+        """The number of significant digits, with which the interval has :data:`FEWEST` values or more."""
         step = self.high / FEWEST - self.low / FEWEST
         largest = math.floor(math.log10(max(abs(self.low), abs(self.high))))
         return min(max(DIGITS, largest + 1 - math.floor(math.log10(step))), 17)
@@ -165,7 +168,7 @@ class Drawn:
 
 
 class Steps(Sequence[float]):
-    """The values of a range of floats, as Hydra computes them, but each only when it is needed."""
+    """The values of a range of floats, as in ``range(0,1,0.1)``. Each is computed only when it is read."""
 
     def __init__(self, steps: FloatRange) -> None:
         self._start, self._stop, self._step = (Decimal(x) for x in (steps.start, steps.stop, steps.step))
@@ -214,7 +217,7 @@ def space_of(override: Override, is_group: bool) -> Space:
 
 
 def _interval(override: Override, interval: IntervalSweep, number: type | None) -> Space:
-    """Return the space of an interval. `number` is the type of the key's values; None if not numbers."""
+    """Return the space of an interval. `number` is the type of the key's numbers; None if it has none."""
     assert interval.start is not None
     assert interval.end is not None
     key, line, low, high = override.get_key_element(), override.input_line, interval.start, interval.end
@@ -293,7 +296,10 @@ def drawn(dimensions: Sequence[tuple[str, Space]], n: int, search: str) -> list[
 
 
 def uniform(keys: Sequence[str], n: int) -> np.ndarray:
-    """Return `n` independent uniform draws for each key, (n, keys). Those of a key depend on no other key."""
+    """Return `n` independent uniform draws for each key, (n, keys).
+
+    The draws of a key stay the same if other keys are added or removed.
+    """
     return np.column_stack([_generator(key).random(n) for key in keys])
 
 
@@ -316,4 +322,4 @@ def sobol(keys: Sequence[str], n: int) -> np.ndarray:
 
 
 DRAWS = {"random": uniform, "halving": uniform, "sobol": sobol, "tpe": uniform}
-"""The points that each search draws. Those of `tpe` are its first batch, and a random search has the same."""
+"""The function that draws the points of each search. For `tpe` these are only the first batch of points."""

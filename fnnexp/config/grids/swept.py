@@ -16,10 +16,10 @@ from fnnexp.data import room
 from fnnexp.errors import ConfigError, plural
 
 BYTES_A_TRIAL = 3000
-"""The memory that this process keeps for each trial until the sweep is done, as measured."""
+"""The bytes of memory that each trial takes in this process until the sweep ends, as measured."""
 
 MOST_SHOWN = 8
-"""The most values that a message repeats."""
+"""Maximum number of values that an error message repeats."""
 
 
 def line_of(override: Override) -> str:
@@ -38,7 +38,7 @@ def refuse_nested(overrides: Iterable[Override]) -> None:
 
 
 def refuse_split(overrides: Iterable[Override]) -> None:
-    """Raise for ``arch.hidden=32,16``: the numbers of a list, or of several, without their brackets."""
+    """Raise for ``arch.hidden=32,16``, where the value must be a list and its brackets are missing."""
     for override in overrides:
         value, key = override.value(), override.get_key_element()
         if key_of(key) not in LISTS or not isinstance(value, ChoiceSweep | RangeSweep):
@@ -57,12 +57,12 @@ def refuse_split(overrides: Iterable[Override]) -> None:
 
 
 def is_continuous(override: Override) -> bool:
-    """Return whether an override is an interval."""
+    """Return whether an override sweeps over an interval, as in ``optimizer.lr=interval(0,1)``."""
     return override.is_sweep_override() and not override.is_discrete_sweep()
 
 
 def refuse_continuous(override: Override) -> None:
-    """Raise if an override of a grid is an interval."""
+    """Raise if an override of a grid is an interval, which has no list of values to train with."""
     if is_continuous(override):
         key = override.get_key_element()
         raise ConfigError(
@@ -72,9 +72,9 @@ def refuse_continuous(override: Override) -> None:
 
 
 def values_of(override: Override, drawn: Sequence[Any] | None) -> Iterator[tuple[str, Any]]:
-    """Yield an override ``key=value`` and the value, for each value that an override sweeps over.
+    """Yield each value that an override sweeps over, as an override ``key=value`` and as a Python value.
 
-    If `drawn` is given, its values are used instead.
+    If `drawn` is given, its values take their place.
     """
     key = override.get_key_element()
     if not override.is_sweep_override():
@@ -93,7 +93,7 @@ def refuse_too_many(counts: Mapping[str, float], is_part: bool) -> None:
     counts
         The number of values of each key.
     is_part
-        Whether only some of the combinations are jobs, as ``where`` will tell.
+        Whether ``where`` will leave out some of the combinations. Then the number of jobs is not known yet.
     """
     combinations, most = math.prod(counts.values()), conditions.MOST_COMBINATIONS
     largest = max(counts, key=lambda key: counts[key], default="")
@@ -131,7 +131,7 @@ def value_counts(overrides: Iterable[Override]) -> dict[str, float]:
 
 
 def value_count(override: Override) -> float:
-    """Return the number of values of a discrete sweep; Hydra refuses other sweeps and steps of 0."""
+    """Return how many values an override has. Intervals and steps of 0 count as 1; they are refused later."""
     value = override.value()
     if isinstance(value, RangeSweep) and value.step:
         assert value.start is not None

@@ -23,29 +23,29 @@ FRESH_SEEDS = 6
 """The number of fresh seeds, if the command does not list them."""
 
 DRAWS = 12
-"""How many configurations are drawn for each level, unless ``search.trials`` is given."""
+"""How many configurations are drawn for each compared option, unless ``search.trials`` is given."""
 
 SPACES = {"optimizer.lr": "tag(log,interval(1e-4,1))"}
 """The space from which the values of a tuned key are drawn, unless the command gives values."""
 
 SEARCHES = ("grid", "random", "sobol")
-"""The searches that a tuned comparison can draw with. ``grid``, the default, is random."""
+"""The searches that can draw the configurations to try. ``grid``, the default, draws as ``random`` does."""
 
 EXAMPLE = "compare=init tune=optimizer.lr"
 
 
 @dataclass(frozen=True)
 class Tuned:
-    """What a tuned comparison compares and tunes.
+    """What a command with ``compare`` and ``tune`` asks for: what to compare, what to tune, which seeds.
 
     Attributes
     ----------
     compare
-        The factors whose options are the levels.
+        The factors whose options are compared.
     tune
-        The keys that are tuned for each level.
+        The keys whose values are tuned for each option.
     fresh
-        The seeds that are compared.
+        The seeds for the final comparison of the tuned options. No trial that tunes has them.
     """
 
     compare: tuple[str, ...]
@@ -53,7 +53,7 @@ class Tuned:
     fresh: tuple[int, ...] = ()
 
     def __str__(self) -> str:
-        """Return the keys in Hydra's grammar, which name the comparison in a store.
+        """Return the values of ``compare`` and ``tune`` as text. A store keeps it as the comparison's name.
 
         >>> str(Tuned(("init",), ("optimizer.lr", "optimizer.momentum")))
         'compare=init tune=[optimizer.lr,optimizer.momentum]'
@@ -62,12 +62,12 @@ class Tuned:
 
     @property
     def sections(self) -> frozenset[str]:
-        """The groups that the compared factors are, or belong to."""
+        """The groups of the compared factors: ``init`` for the factor ``init``, and for ``init.gain`` too."""
         return frozenset(name.partition(".")[0] for name in self.compare)
 
 
 def parsed(text: str) -> Tuned | None:
-    """Return the comparison that a text made by ``str`` names; None for any other text.
+    """Read the text that ``str`` makes of a tuned comparison; return None for any other text.
 
     >>> parsed("compare=init tune=[optimizer.lr,optimizer.momentum]").tune, parsed("compare=init")
     (('optimizer.lr', 'optimizer.momentum'), None)
@@ -79,7 +79,7 @@ def parsed(text: str) -> Tuned | None:
 
 
 def named(compare: Any, tune: Any, is_group: Callable[[str], bool]) -> Tuned | None:
-    """Return the comparison that the values of ``compare`` and ``tune`` ask for; None if nothing is tuned.
+    """Return the tuned comparison that the values of ``compare`` and ``tune`` ask for; None without ``tune``.
 
     Raises
     ------
@@ -139,24 +139,24 @@ def lines_of_values(
     given: Mapping[str, str],
     options: Callable[[str], Sequence[str]],
 ) -> list[str]:
-    """Return overrides for what the command does not give: options to compare, and spaces of keys to tune.
+    """Return overrides for what the command leaves out: the options to compare, or the values to try.
 
     Parameters
     ----------
     tuned
         The comparison.
     swept
-        Whether the command gives several values, by each key that it sets.
+        For each key that the command sets, whether it gives several values.
     given
         The override of each key that the command sets.
     options
-        Returns the options of a group, empty for a key.
+        Returns the options of a group, and an empty list for a key that is no group.
 
     Raises
     ------
     ConfigError
-        If the command gives one value of what is compared or tuned, no values where there is no default, or
-        several values of another key.
+        If a compared or tuned key has a single value, if it has no values and there is no default, or if
+        another key has several values.
     """
     lines = []
     for name in tuned.compare:
@@ -201,7 +201,10 @@ def lines_of_values(
 
 
 def search_of(search: SearchConfig) -> SearchConfig:
-    """Return the search that draws the configurations to try; raise if the search chooses by results."""
+    """Return the search that draws the configurations to try: random or Sobol' points.
+
+    Raise for a search that chooses configurations by their results.
+    """
     if search.name not in SEARCHES:
         raise ConfigError(
             f"search={search.name}: the configurations of a tuned comparison are drawn, the same for every "
@@ -211,7 +214,10 @@ def search_of(search: SearchConfig) -> SearchConfig:
 
 
 def with_fresh(tuned: Tuned, seeds: Sequence[int]) -> Tuned:
-    """Return the comparison with fresh seeds: those given or, from a single seed, :data:`FRESH_SEEDS`."""
+    """Return the comparison with its fresh seeds: `seeds` or, if that is one seed, a few from that seed on.
+
+    :data:`FRESH_SEEDS` says how many.
+    """
     fresh = tuple(dict.fromkeys(seeds))
     if len(fresh) == 1:
         fresh = tuple(range(fresh[0], fresh[0] + FRESH_SEEDS))
@@ -229,16 +235,19 @@ def _text(names: Any) -> str:
 
 
 def level_of(tuned: Tuned, params: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-    """Return a trial's params that belong to the compared factors: they identify its option (level)."""
+    """Return the params that say which of the compared options a trial has.
+
+    With ``compare=init`` these are ``init.method``, ``init.gain`` and so on, as pairs (param, value).
+    """
     return tuple(sorted((key, params[key]) for key in params if is_of_level(tuned, key)))
 
 
 def is_of_level(tuned: Tuned, key: str) -> bool:
-    """Return whether a param distinguishes the options that are compared.
+    """Return whether a param helps to say which of the compared options a trial has.
 
-    It does if it is compared itself or belongs to a group that is, and is not tuned. So with ``compare=init``
-    and ``tune=init.gain``, ``init.method`` does and ``init.gain`` does not. Names of options, such as
-    the param ``init``, never count: the other params of the group say what they stand for.
+    With ``compare=init`` the params of the group ``init`` do, such as ``init.method``, except tuned ones,
+    such as ``init.gain`` with ``tune=init.gain``. Names of options, such as the param ``init``, never
+    count: the other params of the group say what they stand for.
 
     >>> [is_of_level(Tuned(("init",), ("init.gain",)), key) for key in ("init", "init.method", "init.gain")]
     [False, True, False]
@@ -250,7 +259,7 @@ def is_of_level(tuned: Tuned, key: str) -> bool:
 
 
 def experiment_name(name: str, tuned: Tuned) -> str:
-    """Return the name of the experiment of a tuned comparison, which has its own.
+    """Return the name of the MLflow experiment into which the runs of a tuned comparison go.
 
     >>> experiment_name("digits", Tuned(("init",), ("optimizer.lr",)))
     'digits_init_tuned'

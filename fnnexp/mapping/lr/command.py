@@ -42,7 +42,7 @@ WHICH = (
     "take the suggested rate: where the loss falls fastest is usually lower, and where training diverges is "
     "too high"
 )
-"""What the columns of rates are for."""
+"""Says which of the rates in the printed table to take."""
 
 
 def run(request: Request, sweep: Sweep, console: Console, *, since: float | None = None) -> RangeTest | None:
@@ -113,7 +113,10 @@ def losses_of(curve: Sequence[Record]) -> dict[str, float]:
 def _results(
     request: Request, factors: Sequence[str], wanted: Sequence[Configuration], table: Table
 ) -> RangeTest:
-    """Return the results of a range test from the table of its trials; those that failed have no losses."""
+    """Return the results of a range test, with the losses of its trials from the table of finished trials.
+
+    Trials that failed have no losses.
+    """
     where = {name: i for i, name in enumerate(table.trials.tolist())}
 
     def curve(each: Configuration, name: str) -> NDArray[np.float64]:
@@ -139,7 +142,7 @@ def _results(
 
 
 def _median(curves: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the median over seeds (n,) of losses (n, S): NaN where most of them diverged."""
+    """Return the median over seeds (n,) of the losses (n, S); NaN where most seeds have diverged."""
     if not curves.shape[1]:
         return np.full(len(curves), np.nan)
     filled = np.where(np.isfinite(curves), curves, np.inf)

@@ -73,7 +73,7 @@ def plot_lr(test: RangeTest) -> Picture:
 
 
 def _draw(ax: Any, test: RangeTest, i: int, color: str, dashes: Any) -> None:
-    """Draw the curves of a configuration, and its suggested rate."""
+    """Draw the losses of a configuration by learning rate, with a dot at its suggested rate."""
     rates, losses, suggested = test.rates[i], test.train[i], test.readings[i].suggested
     ax.plot(rates, losses, color=color, linestyle=dashes, linewidth=1.4)
     ax.plot(rates, test.val[i], color=color, linestyle=dashes, linewidth=0.7)

@@ -19,22 +19,22 @@ from fnnexp.config.trial import Trial
 from fnnexp.errors import ConfigError
 
 BELOW, ABOVE = 1000.0, 100.0
-"""The rate rises from this part to this multiple of the configuration's own learning rate."""
+"""The rate rises from the configuration's own learning rate / BELOW to this rate · ABOVE."""
 
 NARROWEST = 10.0
-"""The least factor between the ends of a range."""
+"""The highest rate must be at least so many times the lowest."""
 
 EPOCHS, LEAST_STEPS = 50, 200
-"""In how many epochs the rate rises, each of which gives one loss: in more if these have fewer steps."""
+"""The rate rises for at least so many epochs, each of which gives one loss, and at least so many steps."""
 
 STEPS = 20
-"""How many mini-batches such an epoch has, on data that has so many."""
+"""The number of mini-batches in such an epoch, or fewer on small data."""
 
 ROWS = 200
-"""How many rows such an epoch has if each row is a step."""
+"""The number of rows in such an epoch if each row is a step."""
 
 FULL = 10_000
-"""How many rows a full batch has at most."""
+"""Maximum number of rows in a full batch."""
 
 LEAST, GREATEST = 1e-30, 1e30
 """The least and the greatest rate of a test, within what float32 can hold."""
@@ -44,10 +44,10 @@ EXAMPLE = "range=0.001..10"
 OF_STOPPING = (f"stopping.{key}" for key in keys_of(StoppingConfig))
 
 UNVARIED = frozenset({*SEEDS, "optimizer.lr", "epochs", *OF_STOPPING})
-"""The params that distinguish no configurations here."""
+"""The params that do not count when a range test distinguishes configurations."""
 
 SEEDED = "seed=range(5)"
-"""The seeds of the sweep that follows."""
+"""The seeds of the sweep that the range test suggests to run next."""
 
 
 @dataclass(frozen=True)
@@ -66,15 +66,15 @@ class Request:
     ends: tuple[float, float] | None = None
 
     def words(self) -> str:
-        """Return the command of the range test for a shell."""
+        """Return the line for a shell that runs this range test."""
         own = [] if self.ends is None else [f"range={self.ends[0]!r}..{self.ends[1]!r}"]
         overrides = (*self.command.overrides, *own)
         return replace(self.command, overrides=overrides, multirun=False).line("fnnexp lr")
 
     def sweep(self, rates: Sequence[float], has_seeds: bool) -> str:
-        """Return the command of a sweep over these rates, for the user to paste.
+        """Return the command of a sweep over these rates for the user to paste, to see which rate is best.
 
-        It has :data:`SEEDED` unless the range test has several seeds, or the command names one.
+        It adds :data:`SEEDED` unless the range test has several seeds, or the command names one.
         """
         own = [f"optimizer.lr={','.join(f'{rate:g}' for rate in rates)}"]
         if not has_seeds and not any(key_of(word) == "seed" for word in self.command.overrides):
@@ -85,7 +85,10 @@ class Request:
 
 @dataclass(frozen=True)
 class Configuration:
-    """A configuration: its values of the keys that vary, and for each seed a trial whose rate rises."""
+    """A configuration to test: its values of the keys that vary, and one trial for each seed.
+
+    The learning rate of these trials rises.
+    """
 
     options: tuple[str, ...]
     trials: tuple[Trial, ...]
@@ -128,7 +131,7 @@ def parse(command: Command) -> Request:
 
 
 def _ends(word: str, text: str) -> tuple[float, float]:
-    """Return the rates of ``range=LOW..HIGH``."""
+    """Return the lowest and the highest rate of ``range=LOW..HIGH``."""
     low_text, dots, high_text = text.partition("..")
     if not dots:
         raise ConfigError(f"{word}: must be the lowest and the highest rate, LOW..HIGH; write {EXAMPLE}")
@@ -152,7 +155,7 @@ def _ends(word: str, text: str) -> tuple[float, float]:
 
 
 def _refuse(word: str) -> None:
-    """Raise if an override says what a range test itself decides."""
+    """Raise if an override sets what a range test itself decides, such as the learning rate or a schedule."""
     key = key_of(word)
     top = key.partition(".")[0]
     if _is_rate(key):
@@ -176,13 +179,13 @@ def _is_rate(key: str) -> bool:
 
 
 def configurations(request: Request, sweep: Sweep) -> tuple[list[str], list[Configuration]]:
-    """Return the keys that distinguish the configurations of a sweep, and the configurations.
+    """Return the keys that distinguish a sweep's configurations, such as ``init``, and the configurations.
 
     Raises
     ------
     ConfigError
-        If a grid's file says what a range test itself decides, or if the trials of a configuration have
-        different rates of their own.
+        If a grid's file sets what a range test itself decides, or if the trials of a configuration have
+        different learning rates.
     """
     searches = [sweep.search.name != "grid", sweep.until.name, sweep.budget, sweep.tuned]
     if any(searches):
@@ -223,7 +226,10 @@ def configurations(request: Request, sweep: Sweep) -> tuple[list[str], list[Conf
 
 
 def _refuse_swept_rates(request: Request, sweep: Sweep) -> None:
-    """Raise if a grid sweeps over the learning rate without a range, or together with other keys."""
+    """Raise if a grid sweeps over the learning rate in a way that a range test cannot take over.
+
+    Rates may be swept if ``range=`` gives the rates to test, but not joined with other keys by ``zip``.
+    """
     for group in sweep.swept:
         key = next(filter(_is_rate, group), None)
         if key is None:
@@ -247,9 +253,9 @@ def _refuse_swept_rates(request: Request, sweep: Sweep) -> None:
 
 
 def _factors(params: Sequence[Mapping[str, str]]) -> list[str]:
-    """Return the keys that distinguish configurations.
+    """Return the keys that distinguish configurations, such as ``init``.
 
-    Without keys that an option of their group implies, as ``init=he`` implies ``init.method``.
+    Keys that an option of their group determines are left out, as ``init=he`` determines ``init.method``.
     """
     keys = list(dict.fromkeys(key for each in params for key in each))
 
@@ -293,10 +299,10 @@ def rising(trial: Trial, ends: tuple[float, float] | None) -> Trial:
 
 
 def _usual(trial: Trial, n: int) -> tuple[float, float]:
-    """Return the lowest and the highest rate for a trial, around its own learning rate.
+    """Return the lowest and the highest rate to test, around the trial's own learning rate.
 
-    An optimizer's default rate is for the mean of a batch's gradients. If steps use the sum of the gradients,
-    a default rate is divided by the batch size first.
+    An optimizer's default rate is for the mean of a batch's gradients. If steps use the sum of the
+    gradients, a default rate is divided by the batch size first.
     """
     lr, mode = dict(trial.hyper)["lr"] or 1.0, trial.recipe.batching.mode
     is_default = lr == trial.config["optimizer"]["lr_for"].get(mode)

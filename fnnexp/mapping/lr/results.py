@@ -27,7 +27,7 @@ class RangeTest:
     options
         The values of these keys, for each configuration.
     rates
-        The learning rates of each configuration (n,), as they rose: that in the middle of each epoch.
+        The rising learning rates of each configuration (n,): the rate in the middle of each epoch.
     train, val
         The training and validation losses of these epochs (n,), the median over the seeds. NaN after a
         divergence, and for validation losses if there are no validation rows.
@@ -44,7 +44,7 @@ class RangeTest:
 
     @property
     def readings(self) -> list[Reading]:
-        """For each configuration: the suggested rate, where the loss falls fastest, and where it diverges."""
+        """The rates read off the losses of each configuration: the suggested rate and two others."""
         return [read(*each) for each in zip(self.rates, self.train, self.val, strict=True)]
 
     def to_frame(self) -> pd.DataFrame:
@@ -84,7 +84,9 @@ def short(rate: float) -> str:
 
 
 def around(suggested: Sequence[float]) -> list[float]:
-    """Return the rates 1 and 3 of each power of ten from a third of the least to three times the greatest.
+    """Return rates to sweep over: 1 and 3 times each power of ten around the suggested rates.
+
+    They lie between a third of the least suggested rate and three times the greatest.
 
     >>> around([0.5])
     [0.1, 0.3, 1.0, 3.0]

@@ -9,20 +9,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 SHARE = 16
-"""A loss is averaged with its neighbours, as logarithms: one in so many of all losses."""
+"""The logarithm of each loss is averaged with its neighbours: a 1/SHARE part of all losses of the curve."""
 
 FEWEST = 3
 """The least number of losses that are averaged."""
 
 PART = 0.8
-"""The suggested rate is this part of the rate of the least losses. Chosen with the rest of the rule on other
+"""The suggested rate is so many times the rate of the least losses. Chosen with the rest of the rule on other
 networks and data than those of ``benchmarks/lr.py``, where it was best."""
 
 LEARNED = 0.05
-"""Where the training loss is this part of its first value, nearly all is learned."""
+"""Where the training loss is so many times its first value, nearly all is learned."""
 
 LEAST = float(np.finfo(np.float32).tiny)
-"""Losses below this count as this, since a loss may be exactly 0."""
+"""A smaller loss is replaced by this, since it may be exactly 0 and has no logarithm then."""
 
 FALL = 0.05
 """If the logarithm of the loss falls by less than this, nothing is learned and no rate is suggested."""
@@ -48,13 +48,17 @@ def read(
 ) -> Reading:
     """Return the suggested rate and two others, given the losses (n,) measured at rising rates (n,).
 
-    At rates below that of the least loss, the loss falls too slowly; above it, steps are so long that they
-    undo more than they gain. The suggested rate is :data:`PART` of the geometric mean of two such rates, that
-    of the least training loss and that of the least validation loss. The first alone is too high for
-    optimizers that learn the few rows of the test by heart, and the second alone is often too low. Once
-    nearly all is learned, losses say little about rates; so the suggestion is at most the rate at which the
-    training loss reaches :data:`LEARNED` of its first value. The other rates are those of the training loss.
-    Training that has diverged has losses that are not finite.
+    At some rate the loss is least: at lower rates it falls too slowly, and at higher rates steps are so
+    long that they undo more than they gain. There is such a rate for the training loss and one for the
+    validation loss. The suggested rate is :data:`PART` times their geometric mean. The rate of the
+    training loss alone is too high for optimizers that learn the few rows of the test by heart, and the
+    rate of the validation loss alone is often too low.
+
+    Once nearly all is learned, losses say little about rates. So the suggestion is at most the rate at
+    which the training loss reaches :data:`LEARNED` times its first value.
+
+    The other two rates, where the loss falls fastest and where training diverges, are those of the
+    training loss. From a divergence on, losses are not finite.
     """
     least, *others = _of_one(rates, train)
     of_val = math.nan if val is None else _of_one(rates, val).suggested
@@ -64,13 +68,13 @@ def read(
 
 
 def _smooth(losses: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the smoothed logarithms of the losses before the first that is not finite."""
+    """Return the smoothed logarithms of the losses, up to the first loss that is not finite."""
     stop = int(np.argmin(np.append(np.isfinite(losses), False)))
     return smoothed(np.log(np.maximum(losses[:stop], LEAST)), max(len(losses) // SHARE | 1, FEWEST))
 
 
 def _of_one(rates: NDArray[np.float64], losses: NDArray[np.float64]) -> Reading:
-    """Return the three rates of one curve of losses, with the rate of the least loss as the suggested one."""
+    """Return the three rates of a single curve of losses; the suggested one is the rate of the least loss."""
     smooth = _smooth(losses)
     diverged = math.nan if len(smooth) == len(losses) else float(rates[len(smooth)])
     if len(smooth) < FEWEST:
