@@ -1,7 +1,7 @@
-"""Disk: what the results of trials take on this machine, and whether that is left where they go.
+"""Disk: how much space the results of trials take on this machine, and whether so much is free.
 
 A local store is a SQLite file. Beside it is the folder of the runs' files: the config and the weights of each
-trial. On a server, what the results take is the server's concern.
+trial. The disk of a server is the server's concern.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ of MNIST, a histogram takes a third more)."""
 
 @dataclass(frozen=True)
 class Needed:
-    """What the results of trials take, in bytes: in the store, and in their files."""
+    """How many bytes the results of some trials take: in the store's database, and in files beside it."""
 
     trials: int
     store: int
@@ -113,7 +113,10 @@ def summary(results: Needed, uri: str, experiment: str) -> str | None:
 
 
 class _Part(NamedTuple):
-    """What goes to one disk: a folder on it, what the results need and what is left; how to use another."""
+    """The results that go to one disk: a folder on it, and how many bytes they need and are left there.
+
+    `elsewhere` says, for messages, how to put them on another disk.
+    """
 
     folder: Path
     needed: int
@@ -140,7 +143,7 @@ def _parts(results: Needed, uri: str, experiment: str) -> list[_Part]:
 
 
 def _folder_of_files(file: Path, uri: str, experiment: str) -> Path | None:
-    """Return an existing folder on the disk of the runs' files, or None if they go to another machine."""
+    """Return an existing folder on the disk that gets the runs' files; None if they go to another machine."""
     address = sql.location(file, experiment) if file.exists() else None
     folder = file.parent / store.MLRUNS if address is None else artifacts.local(address, uri)
     return None if folder is None else _existing(folder)

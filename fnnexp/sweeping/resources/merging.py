@@ -128,7 +128,7 @@ def address_of(written: str | Path) -> str:
 
 
 class _Side:
-    """The trials of an experiment in one of the two stores."""
+    """The trials that an experiment has in one of the two stores, between which :func:`merge` copies."""
 
     def __init__(self, name: str, address: str) -> None:
         self.address, self.runs = address, reader.trials(name, address)
@@ -221,7 +221,7 @@ def _are_equal(one: _Side, other: _Side, trial: str) -> bool:
 
 
 def _copy(source: _Side, target: _Side, trials: list[str]) -> None:
-    """Copy the files and then the rows of some trials' runs."""
+    """Copy some trials to the other store: first the files of their runs, then the rows of the database."""
     folder, new = _folder(target), {}
     for trial in trials:
         run_id = source.run_id(trial)

@@ -129,7 +129,10 @@ class Rough:
 
 
 def _weights(architecture: Architecture) -> float:
-    """Return how many weights of the first layer would cost as much as all weights of a network."""
+    """Return how many weights of a first layer would take as long as all weights of this network.
+
+    Weights of later layers are multiplied at another speed.
+    """
     first, *later = (n * -(-width // VECTOR) * VECTOR for n, width in architecture.shapes)
     return first + DENSE * sum(later)
 
@@ -145,9 +148,10 @@ MOST_EPOCHS = 999
 
 
 class _Factors:
-    """The ratio of the seconds that epochs took to the seconds that were expected, by kind of stack.
+    """How many times longer epochs took than expected, by kind of stack.
 
-    A kind without a measurement gets the ratio of the kinds with its batching mode, or else of all kinds.
+    A kind that was not measured gets the factor of the kinds with the same batching mode; or, if there are
+    none, that of all kinds.
     """
 
     def __init__(self) -> None:
@@ -168,11 +172,11 @@ class _Factors:
 
 
 class Speeds:
-    """The seconds that epochs take, by kind of stack of networks.
+    """How many seconds an epoch of each kind of stack (networks that train together) takes.
 
-    They are a rough estimate for the kind, times a factor that was known before the sweep, times a factor
-    that the sweep has measured. A kind without a factor gets that of the kinds with the same batching mode,
-    or else that of all kinds.
+    The answer is a rough estimate from the stack's shape, times a factor from measurements before the sweep,
+    times a factor from measurements in the sweep. A kind without measurements gets the factor of the kinds
+    with the same batching mode; or, if there are none, that of all kinds.
 
     Parameters
     ----------
@@ -190,7 +194,7 @@ class Speeds:
         self._trials: Counter[tuple[int, int, int]] = Counter()
 
     def kind(self, planned: PlannedStack) -> int:
-        """Return a number for a stack's kind. Recipes that differ only in `epochs` are of one kind."""
+        """Return the number of a stack's kind. Recipes that differ only in `epochs` are of one kind."""
         number = self._numbers.get(planned.kind)
         if number is None:
             recipe = replace(planned.recipe, epochs=min(planned.recipe.epochs, 1))
@@ -203,21 +207,24 @@ class Speeds:
         return number
 
     def rough(self, kind: int, lanes: int, threads: int) -> float:
-        """Return a rough estimate of the seconds of an epoch of a stack of networks, by its shape alone."""
+        """Return the seconds of an epoch of a stack of networks, estimated from its shape alone."""
         return self._rough[kind].seconds(lanes, threads)
 
     def epoch(self, kind: int, lanes: int, threads: int) -> float:
-        """Return the estimated seconds of an epoch of a stack, by all that was measured so far."""
+        """Return the seconds of an epoch of a stack, estimated from its shape and all measurements so far."""
         return self._expected(kind, lanes, threads) * self._since.of(self._groups(kind))
 
     def suppose(self, kind: int, lanes: int, threads: int, seconds: float) -> None:
-        """Suppose that an epoch of a stack of networks takes this long, until it is measured."""
+        """Expect that an epoch of a stack of networks takes so many seconds, until it is measured."""
         self._before.note(self._groups(kind), seconds, self.rough(kind, lanes, threads), 1.0)
 
     def note(
         self, kind: int, lanes: int, threads: int, seconds: float, *, epochs: float = 1, weight: float = 1.0
     ) -> None:
-        """Note how long some epochs of a stack took. With a smaller weight, other notes count more."""
+        """Take into account that some epochs of a stack took so many seconds.
+
+        A `weight` below 1 is for a measurement that is less reliable than others.
+        """
         expected = epochs * self._expected(kind, lanes, threads)
         self._since.note(self._groups(kind), seconds, expected, weight)
 
@@ -230,16 +237,19 @@ class Speeds:
     # --- for later sweeps -----------------------------------------------------------------------------------
 
     def remember(self, kind: int, lanes: int, threads: int, epochs: Sequence[float], *, trials: int) -> None:
-        """Remember the seconds of some epochs of a stack of networks for later sweeps.
+        """Collect the seconds of single epochs of a stack of networks, to be kept for later sweeps.
 
-        `trials` is the number of trials whose first epochs these are.
+        `trials` is the number of trials that began with these epochs.
         """
         key = kind, lanes, threads
         self._epochs.setdefault(key, deque(maxlen=MOST_EPOCHS)).extend(epochs)
         self._trials[key] += trials
 
     def remembered(self, workers: int) -> Kept:
-        """Return the median seconds of the remembered epochs, by kind of stack and number of networks."""
+        """Return what :meth:`remember` collected, for the file of speeds: the median seconds of an epoch.
+
+        They are by kind of stack and number of networks.
+        """
         kept: dict[str, dict[str, tuple[float, int]]] = {}
         for (kind, lanes, threads), epochs in self._epochs.items():
             key = key_of(*self._kinds[kind], self.engine, threads, workers)
@@ -248,9 +258,10 @@ class Speeds:
         return kept
 
     def recall(self, kept: Kept, kind: int, lanes: int, threads: int, workers: int) -> int:
-        """Use the speed that earlier sweeps recorded for a kind of stack; return of how many trials it is.
+        """Use the speed that earlier sweeps recorded for a kind of stack, if there is one.
 
-        Only speeds of stacks with half to twice as many lanes (networks) are used; without one, return 0.
+        Only speeds of stacks with half to twice as many lanes (networks) are used. Return the number of
+        trials from which the speed is known; 0 if there is no such speed.
         """
         recipe, checksum = self._kinds[kind]
         widths = (
@@ -268,9 +279,10 @@ class Speeds:
 def recalled(
     speeds: Speeds, stacks: Sequence[PlannedStack], threads: int, workers: int
 ) -> dict[int, tuple[PlannedStack, int]]:
-    """Use the speeds that earlier sweeps on this machine recorded for the kinds of these stacks of networks.
+    """Put the speeds that earlier sweeps on this machine recorded for these stacks of networks into `speeds`.
 
-    Return, for each kind, its first stack, and of how many trials its speed is; 0 if no speed is known.
+    Return a dict with an entry for each kind of stack: the first stack of this kind, and the number of trials
+    from which its speed is known, 0 if it is not known.
     """
     kept, kinds = kept_speeds.kept(cache_folder()), {}
     for stack in stacks:

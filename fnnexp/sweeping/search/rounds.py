@@ -73,7 +73,7 @@ class Rounds(ABC):
 
     @property
     def _is_stopped(self) -> bool:
-        """Whether the sweep was stopped, or waits for trials of another sweep."""
+        """Whether no round can follow: the sweep was stopped, or another sweep trains some of its trials."""
         outcome = self.outcome
         return bool(outcome.interrupted or outcome.stopped or outcome.out_of_time or outcome.elsewhere)
 
