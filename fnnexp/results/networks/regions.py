@@ -53,7 +53,7 @@ class Regions:
 
 
 def regions(network: Network, places: int = PLACES) -> Regions:
-    """Return what a network predicts around its training rows.
+    """Predict the class at places of a grid around a network's training rows, for a picture of the plane.
 
     Raises
     ------
