@@ -28,7 +28,8 @@ NEEDED = {
     ),
     "curves": ("trial", "epoch", "metric", "value"),
 }  # fmt: skip
-"""The columns that a frame must have, by the parameter's name. `fnnexp` has a function of each name."""
+"""The columns that a frame must have, by the name of the parameter that gets it: `runs` or `curves`. fnnexp
+has a public function of each name, which makes such frames."""
 
 
 def validate_frames(function: Callable[P, R]) -> Callable[P, R]:

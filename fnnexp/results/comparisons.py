@@ -86,7 +86,7 @@ class Configuration(NamedTuple):
     name
         The configuration's name.
     metric
-        The metric that ranks, of the finished trials, by seed.
+        The value of the ranking metric for each finished trial, by seed.
     tried
         The seeds of all trials, finished or not.
     failed

@@ -134,9 +134,10 @@ def varies_within(runs: pd.DataFrame, by: list[str], factor: str) -> bool:
 
 @remembered
 def labels_of(runs: pd.DataFrame, option: str) -> pd.Series:
-    """Return each trial's option of a group as labels name it, with its params that vary: `normal std=0.3`.
+    """Return a label of each trial's option in a group, with its params that vary: `normal std=0.3`.
 
-    The result is a category, ordered by option and then by the params' values.
+    The labels are a category, ordered by option and then by the params' values. `option` names the group,
+    such as `init`.
     """
     params = [param for param in factors_of(runs) if param.startswith(f"{option}.")]
     text = as_texts(runs[option].astype("str").fillna("–"))

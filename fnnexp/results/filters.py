@@ -35,7 +35,7 @@ TRUTHS = {
     "true": True, "yes": True, "y": True, "on": True, "1": True,
     "false": False, "no": False, "n": False, "off": False, "0": False,
 }  # fmt: skip
-"""The spellings of true and false in a config."""
+"""What may be written for true and for false in a config, as in YAML."""
 
 
 def part(runs: pd.DataFrame, chosen: pd.Series) -> pd.DataFrame:
@@ -220,7 +220,7 @@ def _values(column: pd.Series, shown: pd.Series, requested: str) -> Sequence[Any
 
 
 def _unquoted(value: Any) -> Any:
-    """Return a value that Hydra parsed with quotes, as in `init='max',he`, as a plain string; or as it is."""
+    """Return a value that Hydra parsed; a quoted string, as in `init='max',he`, becomes a plain string."""
     if isinstance(value, list):
         return [_unquoted(element) for element in value]
     return getattr(value, "text", value)

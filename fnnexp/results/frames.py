@@ -47,7 +47,8 @@ COUNTS = ("train_images", "test_images", "classes", "parameters")
 """The tags with the sizes of a trial's data and of its network."""
 
 END = ("diverged_epoch", "stopped_epoch", "weights_best_epoch", "pruned_epoch")
-"""The tags with the epochs at which a trial ended early or was pruned, and of its best weights."""
+"""The tags that say at which epoch a trial diverged, stopped early or was pruned, and which epoch gave its
+best weights."""
 
 TAGS = (
     *END, "identical_to", "seconds_per_epoch", *COUNTS, "tuning", "error", "data_checksum", "blas", "engine",
@@ -56,7 +57,7 @@ TAGS = (
 """The tags that become columns with the same names."""
 
 MOST_UPDATES = 1 << 53
-"""The number of updates is missing if it is this or more, which no trial can make."""
+"""From this number on, no number of updates is given, since no trial can make so many."""
 
 HEAD = ("run_id", "trial", "name", "status")
 TAIL = (

@@ -47,13 +47,13 @@ WIDTH = "hidden units"
 """The name of the axis along which networks differ only in the width of their hidden layers."""
 
 BELOW_ONE = ("arch.slope", "optimizer.momentum", "optimizer.beta1", "optimizer.beta2", "data.test_fraction")
-"""Factors whose values must be below 1, so that no value beyond the last tried value is suggested."""
+"""Factors whose values must be below 1: for these, no value above the largest tried value is suggested."""
 
 NEAR = 0.15
 """Maximum relative change when a suggested value is rounded."""
 
 DECIMALS = 12
-"""Two means that agree in this many decimals count as equal."""
+"""Two means that agree to so many decimals count as equal."""
 
 
 class Layout(NamedTuple):
@@ -145,7 +145,7 @@ def _without_widths(runs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def _family(hidden: str, activation: str) -> tuple[str | None, float]:
-    """Return the name that networks get if they differ only in width, and the width of this one.
+    """Return the name for all networks that differ from this one only in width, and its width.
 
     The name is None if the layers have different widths.
 
@@ -189,7 +189,7 @@ def at_best(runs: pd.DataFrame, ranking: Ranking | None = None) -> pd.DataFrame:
 
 
 def axes_at_best(rows: pd.DataFrame) -> list[str]:
-    """Return the numeric factors that :func:`at_best` set to their best values in this frame, if it did.
+    """Return the numeric factors whose best values a frame from :func:`at_best` has; [] for other frames.
 
     >>> axes_at_best(pd.DataFrame(columns=["trial", "best optimizer.lr", "best_val_accuracy"]))
     ['optimizer.lr']

@@ -58,16 +58,17 @@ It is a little below 5%, because real differences are somewhat skewed: see `benc
 """
 
 PLAUSIBLE = 0.975
-"""The one-sided confidence of the smallest spread and of the largest difference that count as plausible."""
+"""The one-sided confidence at which a spread counts as plausible (not smaller), and a difference (not
+larger)."""
 
 FROM_SEEDS = 4
 """With fewer seeds than this, no question is out of reach."""
 
 MOST_QUESTIONS = 2000
-"""The largest number of questions together. With more, each would need many seeds."""
+"""The largest number of questions of a sweep. With more, each question would need many seeds."""
 
 MOST_NEEDED = 10_000
-"""Above this many seeds, the number that a question needs is not said."""
+"""If a question needs more seeds than this, the number is not given."""
 
 
 def more_seeds(used: int) -> int:
@@ -149,7 +150,7 @@ def results_of(runs: pd.DataFrame, ranking: Ranking) -> Results:
 
 @dataclass
 class Question:
-    """Which of two configurations is better, that differ in one factor only; and what is known so far.
+    """The question which of two configurations that differ in one factor is better; and its answer so far.
 
     Attributes
     ----------

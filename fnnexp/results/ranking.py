@@ -93,7 +93,7 @@ class Ranking:
 
 
 ACCURACY = Ranking("test_accuracy", MARGIN)
-"""The ranking that defines the format of accuracies that do not rank trials."""
+"""A ranking that is used to format accuracies, also where another metric ranks trials."""
 
 
 def ranking_of(runs: pd.DataFrame, metric: str | None = None, margin: float | None = None) -> Ranking:
@@ -117,7 +117,7 @@ def ranking_of(runs: pd.DataFrame, metric: str | None = None, margin: float | No
 
 
 def _checked(runs: pd.DataFrame, metric: str) -> str:
-    """Return the column that has a metric; raise if the metric cannot rank these trials."""
+    """Return the name of the column that has a metric; raise if the metric cannot rank these trials."""
     level = level_of(metric)
     name = metric if level is None else column_of(level)
     if level is None and name not in NAMES:

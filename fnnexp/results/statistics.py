@@ -78,7 +78,8 @@ LEAST_VARIANCE = 0.01
 one is luck: three differences between numbers of correct predictions can be equal."""
 
 BY_BLOCKS_FROM = 1000
-"""From this many differences on, the random patterns of a sign-flip test are drawn by blocks of 16 signs."""
+"""From this number of differences on, the random patterns of a sign-flip test are drawn by blocks of 16
+signs."""
 
 CERTAIN = 1e-12
 """If Hoeffding's bound on p is below this, none of :data:`PATTERNS` random patterns is as far from 0."""
@@ -93,7 +94,8 @@ AT_ONCE = 1 << 22
 class Interval(NamedTuple):
     """The ends of an interval, NaN if there is none.
 
-    `method` is `bca`, `t`, `shared t`, `safe t`, `equal` or `none`.
+    `method` says how it was computed: `bca` (the bootstrap), `t`, `shared t` or `safe t`; `equal` if all
+    values are equal, and `none` if there is no interval.
     """
 
     low: float

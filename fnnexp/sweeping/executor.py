@@ -136,7 +136,7 @@ class Executor:
 
     @property
     def cores(self) -> int:
-        """The number of cores that stacks may share, as threads, if fewer stacks train than workers could.
+        """The number of cores that stacks may use, in threads, when there are fewer stacks than workers.
 
         On a cluster it is 1, since the workers may be on other machines.
         """

@@ -152,7 +152,7 @@ def _known(tracker: Tracker, claim: Claim) -> Mapping[str, Known]:
 def _fallback_engines(trials: Sequence[Trial], engine: str) -> list[str]:
     """Return the versions of the engines that compute trials in place of `engine`, which can't train these.
 
-    A version is a text such as those that runs record.
+    A version is the text that a run records as its engine.
     """
     versions = {engine_version(trial.recipe, engine) for trial in trials}
     return sorted(versions - {engine_named(engine).version})
@@ -254,7 +254,7 @@ class _Sweep:
         return planned
 
     def _loaded(self, planned: PlannedStack) -> PlannedStack:
-        """Return a stack with the final states of shorter trials, from which its networks go on.
+        """Return a stack with the saved states of trials with fewer epochs, from which its networks go on.
 
         If the states can't be read, return the stack at epoch 0.
         """

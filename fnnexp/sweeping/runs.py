@@ -34,8 +34,8 @@ class Outcome:
     Attributes
     ----------
     done_before, by_other_engines
-        How many trials were done before the sweep. How many of these were computed by another engine than
-        that of this sweep, by its name.
+        How many trials were done before the sweep; and how many of these by another engine than the engine of
+        this sweep, by that engine's name.
     elsewhere
         The trials that another sweep is training, each with a description of that sweep.
     stopped_early
@@ -166,25 +166,28 @@ class Runs:
         return trial.numbers_id in self.curves and self.tracker.engine_of(known.run_id) == self.engine
 
     def add(self, records: Iterable[Record]) -> None:
-        """Add the records of epochs to the curves; :meth:`log` logs them later, even if it is interrupted."""
+        """Add the records of epochs to the curves, to be logged by :meth:`log`.
+
+        It logs all epochs that are not logged yet, so an interruption leaves no gap.
+        """
         for record in records:
             self.curves.setdefault(record.key, []).append(record)
 
     def go_on(self, records: Iterable[Record]) -> None:
-        """Add the records of shorter finished trials, as the beginning of the curves of trials that go on.
+        """Add the records of finished trials with fewer epochs to the curves of trials that go on from them.
 
-        The runs of these trials record the epoch from which they went on.
+        The runs of the trials that go on record the epoch from which they do.
         """
         for record in records:
             self.curves.setdefault(record.key, []).append(record)
             self._went_on_from[record.key] = record.epoch
 
     def log(self, ended: Trained, unfinished: bool, *, is_paused: bool = False) -> list[str]:
-        """Log the epochs that were added, close the runs of lanes (networks) that ended; return their keys.
+        """Log the epochs whose records were added, and close the runs of the lanes (networks) that ended.
 
-        A lane ends when it diverges or stops early, or when its stack is done (not `unfinished`). With
-        `is_paused`, the runs of the other lanes are closed too, as interrupted, since their stack is not
-        trained further for now.
+        Return the keys of these lanes. A lane ends when it diverges or stops early, or when its stack is done
+        (not `unfinished`). With `is_paused`, the runs of the other lanes are closed too, as interrupted,
+        since their stack is not trained further for now.
         """
         stack = ended.stack
         ends = {record.key: record.end for record in ended.records if record.end is not None}

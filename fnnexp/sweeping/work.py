@@ -67,9 +67,10 @@ class Work:
         self.time_left.submitted(planned, threads)
 
     def take_back(self, planned: PlannedStack, trained: Trained) -> PlannedStack | None:
-        """Queue a stack of which a worker has trained a segment with its remaining epochs; return that rest.
+        """After a worker has trained a segment of a stack, queue the stack with its remaining epochs.
 
-        Return None if nothing remains: the stack has ended, or training stops at its epoch for now.
+        Return what was queued; None if nothing remains: the stack has ended, or training stops at its epoch
+        for now.
         """
         self._suspicion.clear(planned)
         stack = trained.stack

@@ -116,7 +116,10 @@ def time_epoch(planned: PlannedStack, execution: Execution, rows: int, seconds: 
 
 
 def _part(recipe: Recipe, arrays: Arrays, rows: int) -> tuple[Recipe, Arrays, float]:
-    """Reduce a recipe and its data to the first `rows` training rows; return both and the factor."""
+    """Reduce a recipe and its data to the first `rows` training rows.
+
+    Return both, and by which factor the number of rows became smaller.
+    """
     n = recipe.rows_to_train(len(arrays.x_train))
     rows = min(rows, n)
     held_out, tested = (-(-count * rows // n) for count in (recipe.validation, len(arrays.x_test)))

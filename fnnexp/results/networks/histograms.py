@@ -27,12 +27,12 @@ MOST_BINS = 10_000
 
 
 class Histograms(NamedTuple):
-    """The histograms of a run.
+    """The histograms of the values in each layer of a trial's network, from its run.
 
     Attributes
     ----------
     epochs
-        The epochs (E,).
+        The epochs (E,) at whose end the values were counted; 0 is the untrained network.
     counts
         How many values are in each bin: (E, layers, quantities, bins), where the quantities are those of
         :data:`fnnexp.nn.layer_stats.COUNTED`.

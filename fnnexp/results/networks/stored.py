@@ -55,7 +55,7 @@ MOST_LAYERS = 1000
 """The largest number of layers of weights that are read."""
 
 FILES = {"final": artifacts.WEIGHTS, "best": artifacts.BEST_WEIGHTS}
-"""The files of weights by the names that :func:`load` has for them."""
+"""The files of weights, by the values of the argument `weights` of :func:`load`."""
 
 
 class OtherPiecesError(FnnexpError):

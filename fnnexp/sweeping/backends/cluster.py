@@ -113,7 +113,7 @@ CLUSTERS = {"dask": "distributed", "ray": "ray"}
 
 @contextlib.contextmanager
 def connected(execution: Execution) -> Iterator[Cluster | None]:
-    """Connect to the cluster that the settings name, and yield it; yield None if they name none.
+    """Connect to the cluster that the settings name, and yield it; yield None if they name no cluster.
 
     It is disconnected when the block ends.
 

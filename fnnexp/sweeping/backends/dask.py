@@ -123,7 +123,10 @@ class Dask(Cluster):
         self._client.close(timeout=PATIENCE)
 
     def _compared_workers(self) -> dict[str, int]:
-        """Return the number of threads of each worker; raise if one has other versions of the packages."""
+        """Return the number of threads of each worker, after comparing its package versions.
+
+        Raise if a worker has other versions of the packages than this process.
+        """
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             answer: Any = self._client.get_versions(packages=list(self._packages))

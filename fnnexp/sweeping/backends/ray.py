@@ -105,7 +105,10 @@ class Ray(Cluster):
         ray.shutdown()
 
     def _compared(self, machines: dict[str, str]) -> dict[str, str]:
-        """Return the given machines; raise if one of them has other versions of the packages than here."""
+        """Return the given machines by id, after comparing their package versions.
+
+        Raise if a machine has other versions of the packages than this process.
+        """
 
         def versions(
             packages: Sequence[str],

@@ -27,18 +27,19 @@ from fnnexp.tracking import artifacts, sql, store
 from fnnexp.tracking.run_format import BEST
 
 BLOCK = 4096
-"""A file takes whole blocks of this size, and each of the two folders of a run takes a block."""
+"""The size of a disk's blocks in bytes. A file takes whole blocks, and each of the two folders of a run takes
+one."""
 
 A_RUN, A_POINT, A_METRIC = 9_000, 265, 250
-"""What SQLite takes for a run with its params and tags, for the value of a metric at an epoch, and for its
-last value (measured)."""
+"""The bytes that SQLite takes (measured): for a run with its params and tags, for the value of a metric at an
+epoch, and for the last value of a metric."""
 
 AN_ARRAY = 260
-"""What a file of arrays takes for the name and shape of an array."""
+"""The bytes that a file of arrays takes for the name and the shape of an array."""
 
 HISTOGRAMS, A_HISTOGRAM = 1_500, 110
-"""What the compressed file of histograms takes, and each histogram in it (measured on digits; with the rows
-of MNIST, a histogram takes a third more)."""
+"""The bytes of the compressed file of histograms without any, and of each histogram in it (measured on
+digits; with the rows of MNIST, a histogram takes a third more)."""
 
 
 @dataclass(frozen=True)

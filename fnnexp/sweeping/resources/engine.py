@@ -33,8 +33,9 @@ from fnnexp.tracking.reader import Known, runs_of
 from fnnexp.tracking.run_format import engine_name
 
 WORTH = 1.0
-"""Numba pays if it saves each worker more than this many seconds. To import it and to load its compiled code
-takes a worker 0.5 s (measured). The margin is for compiling, which takes 2 to 6 s, once on a machine."""
+"""``auto`` chooses Numba if it saves each worker more than this many seconds. To import it and to load its
+compiled code takes a worker 0.5 s (measured). The rest is a margin for compiling, which takes 2 to 6 s, once
+on a machine."""
 
 SAVED = {"full": (0.8e-12, 5e-12), "mini": (4e-12, 10e-12)}
 """The seconds that numba saves for each row and each weight of the first layer, by the mode of batching, in

@@ -37,13 +37,13 @@ COMPILE = 5.0
 """The seconds until an engine has compiled its code, once on a machine."""
 
 OPEN, CREATE = 2.5, 0.8
-"""The seconds of a processor to import MLflow and open a store, and to make a new store."""
+"""The seconds of work to import MLflow and open a store, and further ones to create a new store."""
 
 A_TRIAL, AN_EPOCH = 4e-3, 1e-4
-"""The seconds of a processor to log a trial, and an epoch of it."""
+"""The seconds of work to log a trial, and to log one of its epochs."""
 
 AROUND = 0.4
-"""The seconds to start Python before a command's clock starts, and to end it."""
+"""The seconds to start Python, before a command measures its time, and to end it."""
 
 
 # --- the whole ----------------------------------------------------------------------------------------------
@@ -134,7 +134,7 @@ class Ahead:
 
 
 WHOLE = Ahead()
-"""These trials are the whole sweep."""
+"""For a dry run that shows all trials of the sweep: nothing follows them."""
 
 
 def summary(

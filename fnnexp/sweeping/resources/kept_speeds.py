@@ -17,15 +17,15 @@ from fnnexp.config.trial import kind_of
 from fnnexp.nn.training import Recipe
 
 Kept = Mapping[str, Mapping[str, tuple[float, int]]]
-"""The seconds of an epoch of a stack, and from how many trials they are: by the key that :func:`key_of`
-returns, and by the number of lanes."""
+"""The seconds of an epoch, and the number of trials that were measured: by the text that :func:`key_of`
+returns, and then by the number of lanes of the stack."""
 
 MOST_KEPT = 2000
 """How many keys the file has at most; the oldest leave."""
 
 
 def key_of(recipe: Recipe, checksum: str, engine: str, threads: int, workers: int) -> str:
-    """Return a text that identifies what a speed was measured for: equal texts, comparable speeds.
+    """Return a text that says for what a speed was measured; speeds with equal texts can be compared.
 
     It has everything that decides the speed of a stack, except the machine and the number of networks.
     """

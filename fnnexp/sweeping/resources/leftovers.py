@@ -105,7 +105,7 @@ def _entries(folder: Path, pattern: str = "*") -> list[Path]:
 # --- the kinds ----------------------------------------------------------------------------------------------
 
 Places = list[tuple[Path, list[Path]]]
-"""Folders with the files in them that are left behind."""
+"""Folders, each with the leftover files in it."""
 
 
 def _states(_: str) -> Places:
@@ -185,7 +185,9 @@ KINDS: dict[str, tuple[str, Callable[[str], Places], Callable[[], Path] | None]]
     "compiled": ("compiled again in some seconds", _compiled, cache_folder),
     "temporary": ("of commands that were killed", _temporary, None),
 }
-"""What becomes of it, where it is, and the folder in which sweeps that use it hold a lock, by kind."""
+"""The kinds of leftover files. For each: what follows if they are removed; a function that returns the
+folders and files, given the store's address; and a function that returns the folder in which sweeps that use
+them hold a lock, if there is one."""
 
 OWN_FOLDERS = (".fnnexp", "states", "checkpoints", "cells", "claims", "prepared", "speeds")
 """The names of folders that are removed when they are empty."""

@@ -28,27 +28,32 @@ from fnnexp.sweeping.resources.engine import skips_pixels
 MB, GB = 10**6, 10**9
 
 PYTHON, NUMBA, COMPILED = 50 * MB, 60 * MB, 65 * MB
-"""What a worker takes before it trains (measured): Python with NumPy, Numba, and its compiled code."""
+"""The bytes that a worker takes before it trains (measured): for Python with NumPy, for Numba, and for
+compiled code."""
 
 PARENT, A_TRIAL = 270 * MB, 3000
-"""What the parent takes: Python with Hydra and MLflow, and what it keeps of each trial (measured at 1,000 and
-10,000 trials)."""
+"""The bytes that the parent takes: for Python with Hydra and MLflow, and for each trial (measured at 1,000
+and 10,000 trials)."""
 
 SHARE = 0.9
 """The share of the available memory that the workers may take. The rest is for the parent and for others."""
 
 AGAIN = 1.5
-"""Arrays of an evaluation are freed before the next, but the next takes other memory in part (measured)."""
+"""How many times its arrays an evaluation takes (measured): they are freed before the next evaluation, which
+partly gets other memory."""
 
 BY_ROW = {"numpy": 64, "numba": 256}
-"""How many rows an engine takes at once to train row by row."""
+"""How many rows an engine takes at a time if a network descends row by row."""
 
 
 # --- what a stack needs -------------------------------------------------------------------------------------
 
 
 def needed(planned: PlannedStack, execution: Execution) -> dict[str, int]:
-    """Estimate how many bytes a worker needs to train a stack of networks, by purpose such as "data"."""
+    """Estimate how many bytes a worker needs to train a stack of networks; return them by purpose.
+
+    The purposes are words for messages, such as "data" and "parameters".
+    """
     recipe, data = planned.recipe, planned.data
     count = recipe.rows_to_train(data.n_train)
     size = min(CHUNK, recipe.batching.batch_size(count))

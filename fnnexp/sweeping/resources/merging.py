@@ -138,20 +138,20 @@ class _Side:
         self.row_of = {str(trial): row for row, trial in enumerate(_tags(self.runs, "fnnexp.trial"))}
 
     def is_done(self, trial: str) -> bool:
-        """Return whether a trial is here and is done."""
+        """Return whether this store has a finished or diverged run of a trial."""
         return trial in self.row_of and self.runs.statuses[self.row_of[trial]] in DONE
 
     def run_id(self, trial: str) -> str:
         return self.runs.run_ids[self.row_of[trial]]
 
     def files(self, trial: str) -> Path | None:
-        """Return the folder of the files of a trial's run; None if it is not there."""
+        """Return the folder of the files of a trial's run; None if this store does not have it."""
         run_id = self.run_id(trial)
         folder = artifacts.local(sql.artifact_addresses(self.file, [run_id])[run_id], self.address)
         return folder if folder is not None and folder.is_dir() else None
 
     def weights(self, trial: str) -> Mapping[str, bytes] | None:
-        """Return the bytes of a trial's final weights by name; None if they are not there."""
+        """Return the bytes of a trial's final weights, by name; None if this store does not have them."""
         run_id = self.run_id(trial)
         try:
             content = artifacts.read(run_id, artifacts.WEIGHTS, self.address, most=1 << 33)

@@ -22,16 +22,16 @@ from fnnexp.sweeping.resources.kept_speeds import Kept, key_of
 
 @dataclass(frozen=True)
 class Costs:
-    """The costs of which an epoch of a stack is made, in seconds. A lane is one network of the stack.
+    """The costs, in seconds, that add up to the time of an epoch of a stack of lanes (networks).
 
     Attributes
     ----------
     weight, row
-        For each row and weight of a lane, and for each row of a lane.
+        The cost of each weight of a lane for each row, and the other cost of each row of a lane.
     order
-        For each row; lanes with the same order of rows share this cost.
+        The cost of each row, once for all lanes that have the rows in the same order.
     step
-        For each step and layer, whatever the number of lanes.
+        The cost of each step for each layer, whatever the number of lanes.
     """
 
     weight: float
@@ -48,24 +48,27 @@ COSTS = {
     ("numba", "mini"): Costs(8.6e-12, 3e-7, 5e-7, 3e-5),
     ("numba", "sample"): Costs(4.2e-11, 5e-7, 1e-7, 1e-7),
 }
-"""By engine and batching mode, measured on MNIST in float32 while two workers used both cores (EPYC with
-AVX-512). Only their ratios matter once anything was measured."""
+"""The costs of an epoch by engine and batching mode, measured on MNIST in float32 while two workers used both
+cores (EPYC with AVX-512). Once an epoch was measured on this machine, only the ratios of these costs matter.
+"""
 
 DENSE = 3.0
-"""How many times as much a weight of a later layer costs: inputs of the first layer are mostly 0."""
+"""How many times as long a weight of a later layer takes as one of the first layer, whose inputs are mostly
+0."""
 
 VECTOR = 32
-"""A layer of another width costs as much as one of the next multiple of this number."""
+"""A layer takes as long as a layer whose width is the next multiple of this number."""
 
 EVALUATED = 0.3
-"""To evaluate a row costs this share of training it in a batch."""
+"""The time to evaluate a row, as a share of the time to train with it in a batch."""
 
 FLOAT64 = {"full": 2.2, "mini": 2.0, "sample": 1.3}
-"""How many times as long an epoch takes in float64 (``benchmarks/results/speed.csv``)."""
+"""How many times as long as in float32 an epoch takes in float64, by batching mode
+(``benchmarks/results/speed.csv``)."""
 
 DIVIDED, ASSISTED = 0.9, 0.4
-"""By how much each further thread raises the speed of a stack: if threads divide its batches, and if a second
-thread assists its only lane."""
+"""How much faster each further thread makes a stack, as a share of the speed of one: if threads divide its
+batches, and if a second thread assists its only lane."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +144,8 @@ def _weights(architecture: Architecture) -> float:
 
 HALF_LIFE, LONG_HALF_LIFE = 5.0, 60.0
 """After so many seconds of training, an earlier measurement counts half, since other programs may slow the
-machine down for a while: measurements of one kind of stack, and those of several kinds together."""
+machine down for a while. The first number is for measurements of one kind of stack, the second for those of
+several kinds together."""
 
 MOST_EPOCHS = 999
 """How many of the latest epochs of stacks of one kind and width are remembered."""
@@ -279,7 +283,7 @@ class Speeds:
 def recalled(
     speeds: Speeds, stacks: Sequence[PlannedStack], threads: int, workers: int
 ) -> dict[int, tuple[PlannedStack, int]]:
-    """Put the speeds that earlier sweeps on this machine recorded for these stacks of networks into `speeds`.
+    """Put into `speeds` what earlier sweeps on this machine recorded for these stacks of networks.
 
     Return a dict with an entry for each kind of stack: the first stack of this kind, and the number of trials
     from which its speed is known, 0 if it is not known.

@@ -123,9 +123,10 @@ class States:
     # --- going on -------------------------------------------------------------------------------------------
 
     def ends_of(self, trials: Iterable[Trial], *, dry: bool = False) -> Ends:
-        """Find the final states of the same trials with fewer epochs: how these ended, by `trajectory_id`.
+        """Find the final states of the same trials with fewer epochs, from which these trials may go on.
 
-        Damaged files are removed, unless `dry` is true.
+        Return how each of those trials ended, by their `trajectory_id`. Damaged files are removed, unless
+        `dry` is true.
         """
         names = self._names()
         if not names:
@@ -255,7 +256,7 @@ class States:
         ended
             The result of training the last epochs.
         complete
-            Whether the lanes that are left have trained all their epochs.
+            Whether the lanes that are still in the stack have trained all their epochs, so that they end too.
         groups, curves
             The trials and the curves, by the key of their lane.
         """

@@ -173,7 +173,7 @@ def first_round(trials: Sequence[Trial], most_seeds: int) -> tuple[list[Trial], 
 
 
 def _factor(name: str, factors: Sequence[str]) -> str:
-    """Return the factor that is meant by a name in ``compare``; raise if it means none of these."""
+    """Return which of the factors a name in ``compare`` means; raise if it means none of them."""
     if (factor := races.factor_named(name, factors)) is not None:
         return factor
     raise FnnexpError(

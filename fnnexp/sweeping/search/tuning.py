@@ -94,8 +94,8 @@ class Tuning(Rounds):
     def _mark(self, trials: Sequence[Trial], *, tunes: bool) -> None:
         """Correct the tags of runs that another command trained for another purpose.
 
-        With `tunes`, all these trials get the tag of trials that tune. Without, they lose it: such a trial
-        was trained as a check, and is compared now, since its values have become the best of more draws.
+        With `tunes`, all these trials get the tag of trials that tune. Otherwise they lose it: a trial that
+        an earlier command trained as a check is compared now, if more draws have made its values the best.
         """
         runs, name = self._runs(trials), str(self.asked)
         for run_id, text in zip(runs["run_id"], runs["tuning"], strict=True):
@@ -130,7 +130,7 @@ class Tuning(Rounds):
     def _with_fresh_seeds(
         self, comparison: tuned.Comparison, wanted: Sequence[tuple[int, int]]
     ) -> list[Trial]:
-        """Return trials of some configurations with all fresh seeds, the first seed first.
+        """Return trials of the wanted configurations with every fresh seed, in the order of the seeds.
 
         A pair in `wanted` has the index of an option, and the index of one of the configurations drawn for
         it.

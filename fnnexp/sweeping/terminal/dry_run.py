@@ -169,7 +169,7 @@ def _network(architecture: Architecture) -> str:
 
 
 def print_identical(trials: Sequence[Trial], console: Console) -> None:
-    """Print how many trials train to the same numbers as another trial, and which initializers these have."""
+    """Print how many trials train to the same numbers as another, and which initializers coincide."""
     groups = [group for group in identical(trials).values() if len(group) > 1]
     if not groups:
         return

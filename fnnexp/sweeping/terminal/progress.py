@@ -36,7 +36,7 @@ SECONDS_IN_A_NOTEBOOK = 0.2
 
 
 A_FEW = 5.0
-"""So many seconds left, and fewer, are a few."""
+"""The estimate is "a few seconds left" if it is so many seconds or fewer."""
 
 
 def in_words(seconds: float) -> str:

@@ -133,8 +133,7 @@ class TimeLeft:
     def _measure(self, former: _Running, epochs: Sequence[Sequence[float]], now: float) -> None:
         """Note how long some epochs of a stack took.
 
-        `epochs` has a list for each epoch: the seconds that count for each network, whose sum is the stack's
-        time.
+        `epochs` has a list for each epoch, with each network's share of the seconds that the epoch took.
 
         The first epoch of a worker loads code, and while the workers train their first epochs, MLflow's
         import slows them down. So the first epoch does not count. From the first results of a worker, only
