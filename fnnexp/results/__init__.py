@@ -9,6 +9,6 @@
 - ``race``: which questions of a sweep are settled, while seeds are added.
 - ``seeds``: how much each seed changes the results.
 - ``numeric``: numeric factors as axes, and the best values on them.
-- ``questions``: which rows to compare, and ``fnnexp.compare``.
+- ``questions``: which rows to compare, and all comparisons of a report.
 - ``networks``: the networks of finished trials, and networks that are trained without a store.
 """

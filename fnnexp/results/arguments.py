@@ -28,11 +28,12 @@ NEEDED = {
     ),
     "curves": ("trial", "epoch", "metric", "value"),
 }  # fmt: skip
-"""The columns that a frame must have, by the parameter's name. `fnnexp` has a function of each name."""
+"""The columns that a frame must have, by the name of the parameter that gets it: `runs` or `curves`. fnnexp
+has a public function of each name, which makes such frames."""
 
 
 def validate_frames(function: Callable[P, R]) -> Callable[P, R]:
-    """Decorate a function to validate `runs` and `curves` and to restore their types (:func:`restore_types`).
+    """Decorate a function to check its arguments `runs` and `curves`, and to restore their column types.
 
     >>> @validate_frames
     ... def count(runs):
@@ -67,7 +68,7 @@ def validate_frames(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def _problem(argument: Any, required: tuple[str, ...]) -> str:
-    """Return what is wrong with an argument that must be a frame with these columns, "" if it is valid."""
+    """Return why an argument is not a frame with the required columns, for a message; "" if it is one."""
     type_name = type(argument).__name__
     if isinstance(argument, Iterator):
         return f"a {type_name}, as fnnexp.curves returns with chunksize; omit chunksize"
@@ -82,9 +83,9 @@ def _problem(argument: Any, required: tuple[str, ...]) -> str:
 
 
 def column_types(name: str) -> dict[str, Any]:
-    """Return the types of the columns of a frame, `runs` or `curves`.
+    """Return the types of the columns of a frame, `runs` or `curves`, except those of params.
 
-    Columns of categories and of times are `str`, because they are converted from text.
+    Columns of categories and of times have `str` here, since they are first read as text.
     """
     if name == "curves":
         return {"trial": "str", "epoch": "Int64", "metric": "str", "value": "float64"}
@@ -96,7 +97,7 @@ def column_types(name: str) -> dict[str, Any]:
 
 
 def restore_types(frame: pd.DataFrame, name: str) -> pd.DataFrame:
-    """Return a frame with the column types that fnnexp gave it, e.g. after reading it from a CSV file.
+    """Return a frame whose columns have the types that fnnexp gives them, e.g. after reading it from CSV.
 
     Columns unknown to fnnexp are not changed.
 
@@ -136,7 +137,10 @@ CONTENTS = {"Int64": "whole numbers", "float64": "numbers", "started": "times", 
 
 
 def _restored(column: pd.Series, name: str, wanted_dtype: Any) -> pd.Series:
-    """Return a column with the type that :func:`fnnexp.runs` or :func:`fnnexp.curves` gives it."""
+    """Convert the column `name` to the type that it has in :func:`fnnexp.runs` or :func:`fnnexp.curves`.
+
+    `wanted_dtype` is the type from :func:`column_types`; None for a param, whose type depends on its values.
+    """
     dtype = str(column.dtype)
     if dtype == "category":
         return column
@@ -150,7 +154,7 @@ def _restored(column: pd.Series, name: str, wanted_dtype: Any) -> pd.Series:
 
 
 def _converted(column: pd.Series, dtype: Any) -> pd.Series:
-    """Return a column converted to `dtype`, or if it is None, to the type that a setting's values have."""
+    """Return a column converted to `dtype`. None stands for the type of a param with these values."""
     values = [None if pd.isna(value) else value for value in column]
     dtype = dtype or _param_type([value for value in values if value is not None])
     if dtype == "str":
@@ -161,7 +165,7 @@ def _converted(column: pd.Series, dtype: Any) -> pd.Series:
 
 
 def _param_type(values: Sequence[Any]) -> Any:
-    """Return the type of a column with these values of a setting: boolean, Int64, float64 or str."""
+    """Return the type of a param's column, decided by its values: boolean, Int64, float64 or str."""
     for classes, dtype in (((bool,), "boolean"), ((int,), "Int64"), ((int, float), "float64")):
         if values and all(isinstance(value, classes) for value in values):
             return dtype

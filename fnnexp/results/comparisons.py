@@ -82,19 +82,19 @@ class Configuration(NamedTuple):
     Attributes
     ----------
     levels
-        The configuration's option of each factor.
+        Its option of each factor, as in `{"init": "he"}`.
     name
         The configuration's name.
     metric
-        The ranking metric of the finished trials, by seed.
+        The value of the ranking metric for each finished trial, by seed.
     tried
         The seeds of all trials, finished or not.
     failed
-        Whether each finished trial failed to learn, in the order of `metric`.
+        Whether each finished trial failed to learn (:func:`failed_to_learn`), in the order of `metric`.
     look
-        The number of the first report that showed each finished trial, in the same order; 0 for none.
+        The number of the first report that showed each finished trial, in the same order; 0 if none did.
     pruned
-        How many of the trials a search stopped.
+        How many of the trials a search stopped, because others were better.
     """
 
     levels: Mapping[str, str]
@@ -108,12 +108,12 @@ class Configuration(NamedTuple):
 
 @remembered
 def levels(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return each trial's option (value) of each factor (a setting that varies), as printed.
+    """Return a frame that names each trial's option (value) of each factor (a setting that varies).
 
     There is a column (an ordered category) for each factor that varies and is not determined by another:
     first arch, init and batching, whose labels include the params that vary, then the other factors. Options
-    whose trials are all numerically identical are joined. Factors that vary together, so that no trial can
-    tell their effects apart, share a column such as `arch with init`.
+    whose trials are all numerically identical share a name, as in `sqrtmax = xavier`. Factors that vary
+    together, so that no trial can tell their effects apart, share a column such as `arch with init`.
     """
     other_factors = others(runs)
     sections = {factor: factor.partition(".")[0] for factor in factors_of(runs)}
@@ -127,7 +127,10 @@ def levels(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _merged(options: pd.DataFrame) -> pd.DataFrame:
-    """Return the options with one column for all factors that vary together; seeds stay as they are."""
+    """Give factors that always vary together one column, such as `arch with init`, in a frame of options.
+
+    Columns of seeds are never merged.
+    """
     alike: dict[Hashable, list[str]] = {}
     for name in map(str, options.columns):
         numbers, distinct = pd.factorize(options[name])
@@ -155,7 +158,12 @@ def _labels(runs: pd.DataFrame, name: str) -> pd.Series:
 
 
 def _joined(options: pd.DataFrame, name: str, seed: pd.Series, training: pd.Series) -> pd.Series:
-    """Return the column `name`, in which options that train identically in all combinations share a name."""
+    """Return the column of a factor, in which options that train identically share one name, as `a = b`.
+
+    They do if their trials are numerically identical in all combinations with the other columns of `options`.
+    `training` identifies what each trial trained: its id, or that of the identical trial trained in its
+    place.
+    """
     if training.is_unique:
         return options[name].cat.remove_unused_categories()
     trials = options.drop(columns=name).astype("str").assign(seed=seed.astype("str"), training=training)
@@ -173,7 +181,10 @@ def _joined(options: pd.DataFrame, name: str, seed: pd.Series, training: pd.Seri
 
 @remembered
 def configurations(runs: pd.DataFrame, ranking: Ranking | None = None) -> list[Configuration]:
-    """Return the configurations that differ numerically, the best first; those without a result are last."""
+    """Return the configurations of a frame of runs with their results, the best first.
+
+    Configurations that are numerically identical are one. Those without a result come last.
+    """
     runs = filters.once(runs)
     if runs.empty:
         return []
@@ -223,13 +234,19 @@ def configurations(runs: pd.DataFrame, ranking: Ranking | None = None) -> list[C
 
 
 def _slices(numbers: pd.Series, groups: int) -> list[slice]:
-    """Return the slice of each group's rows, given the ascending number of each row's group."""
+    """Return the slice of the rows of each group 0, 1, …, when rows are sorted by group.
+
+    `numbers` has the group of each row.
+    """
     ends = np.searchsorted(numbers.to_numpy(), np.arange(groups + 1))
     return [slice(*pair) for pair in zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True)]
 
 
 def _sort_key(configuration: Configuration, ranking: Ranking) -> tuple[float, float]:
-    """Return the sort key of a configuration: for times the fraction of seeds with a time, then the mean."""
+    """Return a key that sorts configurations from the best to the worst by the mean of their metric.
+
+    If the metric is the time until an accuracy is reached, the fraction of seeds that reach it counts first.
+    """
     if not len(configuration.metric):
         return math.inf, math.inf
     reached = len(configuration.metric) / len(configuration.tried) if ranking.is_time else 1.0
@@ -238,10 +255,10 @@ def _sort_key(configuration: Configuration, ranking: Ranking) -> tuple[float, fl
 
 @remembered
 def failed_to_learn(runs: pd.DataFrame, ranking: Ranking | None = None) -> pd.Series:
-    """Return which trials ended below the :func:`learning_limit` of their number of classes.
+    """Return, for each trial, whether it ended below the accuracy that shows that a network learned.
 
-    The accuracy is the ranking metric or, for a loss or a time, the accuracy that belongs to it
-    (:func:`matching_accuracy`).
+    That accuracy is the :func:`learning_limit` of its number of classes. It is compared with the ranking
+    metric or, for a loss or a time, with the accuracy that belongs to it (:func:`matching_accuracy`).
     """
     accuracy = runs[matching_accuracy(runs, ranking or ranking_of(runs))]
     classes = numbers_of_classes(runs)
@@ -249,11 +266,11 @@ def failed_to_learn(runs: pd.DataFrame, ranking: Ranking | None = None) -> pd.Se
 
 
 def learning_limit(classes: int) -> float:
-    """Return the accuracy below which a trial failed to learn, with this number of classes.
+    """Return the accuracy below which a trial with this number of classes counts as having failed to learn.
 
     With ten classes or more, it is twice the accuracy of guessing: 2/C for C classes. With two classes, this
-    would be 100%. So with fewer than ten, it is a ninth of the way from guessing to 100%, as 20% is with ten
-    classes. It is not higher because noise may limit the accuracy that can be reached.
+    would be 100%. So with fewer than ten, it is a ninth of the way from guessing to 100%; with ten classes,
+    both rules give 20%. It is not higher because noise may limit the accuracy that can be reached.
 
     >>> [round(learning_limit(classes), 3) for classes in (2, 5, 10, 100)]
     [0.556, 0.289, 0.2, 0.02]
@@ -263,7 +280,7 @@ def learning_limit(classes: int) -> float:
 
 
 def numbers_of_classes(runs: pd.DataFrame) -> pd.Series:
-    """Return each trial's number of classes; runs that do not record it count as having ten."""
+    """Return the number of classes of each trial's data; ten for runs that did not record it."""
     classes = runs["classes"] if "classes" in runs else pd.Series(np.nan, runs.index)
     return classes.astype("float64").fillna(CLASSES).astype("int64")
 
@@ -274,7 +291,10 @@ def _looks(runs: pd.DataFrame) -> pd.Series:
 
 
 def finished_trials(runs: pd.DataFrame, configuration: Configuration) -> pd.DataFrame:
-    """Return the finished trials of one of the frame's :func:`configurations`, one per seed."""
+    """Return the rows of the finished trials of a configuration, one for each seed.
+
+    The configuration is one of the :func:`configurations` of this frame.
+    """
     runs = filters.once(runs)
     selected, options = pd.Series(True, runs.index), levels(runs)
     for name, option in configuration.levels.items():
@@ -283,13 +303,13 @@ def finished_trials(runs: pd.DataFrame, configuration: Configuration) -> pd.Data
 
 
 def name_of(options: Mapping[str, str]) -> str:
-    """Return the name of a combination of options, such as `he optimizer.lr=0.1`."""
+    """Return the name of a combination of options, given by factor, such as `he optimizer.lr=0.1`."""
     texts = [text if name in CHOICES or WITH in name else f"{name}={text}" for name, text in options.items()]
     return " ".join(texts)
 
 
 def with_leader(runs: pd.DataFrame, ranking: Ranking | None = None) -> pd.DataFrame:
-    """Compare the leading configuration with every other finished configuration, pairing trials by seed.
+    """Compare the best configuration (the leader) with each other finished one, pairing trials by seed.
 
     The frame has a row for each pair. The columns are the same as in :func:`fnnexp.compare`.
     """
@@ -300,10 +320,10 @@ def with_leader(runs: pd.DataFrame, ranking: Ranking | None = None) -> pd.DataFr
 class _Option(NamedTuple):
     """An option of a factor, with the results of its finished trials as arrays of seeds × cells.
 
-    A cell is a combination of the other factors. `metric` is the ranking metric as a number of which more is
-    better (:meth:`Ranking.goodness`), NaN where no trial finished; `mean` is its mean over all of the
-    option's trials; `failed` and `look` are as in :class:`Configuration`. The arrays of all options that are
-    compared have the same seeds and cells.
+    A cell is a combination of the other factors. `metric` has the metric that ranks, as a number of which
+    more is better (:meth:`Ranking.goodness`), NaN where no trial finished; `mean` is its mean over all of the
+    option's trials; `failed` and `look` are as in :class:`Configuration`. Options that are compared have
+    arrays with the same seeds and cells.
     """
 
     name: str
@@ -390,14 +410,14 @@ def _leader_against_others(configurations: Sequence[Configuration], ranking: Ran
 
 
 class Results(NamedTuple):
-    """The results of finished trials, as arrays.
+    """The results of trials of several options, as arrays with an element for each trial.
 
     Attributes
     ----------
     option, seed
-        The numbers, from 0, of each trial's option and seed.
+        The option and the seed of the trial, as numbers from 0.
     metric
-        The ranking metric as a number of which more is better (:meth:`Ranking.goodness`).
+        The metric that ranks, as a number of which more is better (:meth:`Ranking.goodness`).
     failed, look
         As in :class:`Configuration`.
     """
@@ -409,12 +429,15 @@ class Results(NamedTuple):
     look: NDArray[np.int64]
 
     def at(self, places: NDArray[Any]) -> Results:
-        """Return the results of some trials, by index or by mask."""
+        """Return the results of the trials at these places, given as indices or as a mask."""
         return Results(*(array[places] for array in self))
 
 
 def results_of(runs: pd.DataFrame, ranking: Ranking) -> Results:
-    """Return the results of all trials of a frame as of one option; the metric of unfinished ones is NaN."""
+    """Return the results of all trials of a frame, each with the option number 0.
+
+    The metric of trials that have not finished is NaN.
+    """
     metric = ranking.goodness(runs[ranking.metric].where(runs["status"] == "finished"))
     return Results(
         np.zeros(len(runs), dtype=np.intp),
@@ -452,10 +475,11 @@ def inseparable(pairs: pd.DataFrame) -> pd.Series:
 
 
 def of_options(runs: pd.DataFrame, ranking: Ranking | None = None) -> pd.DataFrame:
-    """Compare every two options (values) of each factor, in the columns of :func:`with_leader`.
+    """Compare every two options (values) of each factor, and return a row for each pair.
 
-    `a` is the better option. The difference in a seed is the mean over the `cells` (combinations of the other
-    factors) in which both options finished for every compared seed. Each factor is a separate question.
+    The columns are those of :func:`with_leader`; `a` is the better option. The difference in a seed is the
+    mean over the `cells` (combinations of the other factors) in which both options finished for every
+    compared seed. Each factor is a separate question.
     """
     ranking = ranking or ranking_of(runs)
     runs = filters.once(runs)
@@ -477,7 +501,7 @@ def of_options(runs: pd.DataFrame, ranking: Ranking | None = None) -> pd.DataFra
 
 
 def in_each_cell(runs: pd.DataFrame, factor: str = "init", ranking: Ranking | None = None) -> pd.DataFrame:
-    """Return the best option of a factor, compared with the next best, for each combination of other factors.
+    """Compare the best option of a factor with the next best, in each combination of the other factors.
 
     Each row is a separate question: p is corrected for the pairs of options in that combination.
 
@@ -505,9 +529,14 @@ def in_each_cell(runs: pd.DataFrame, factor: str = "init", ranking: Ranking | No
 
 
 def _options(table: pd.DataFrame, name: str, about: pd.DataFrame) -> list[_Option]:
-    """Return the options of a factor that have a finished trial, in the order of the categories.
+    """Return the options of a factor that have a finished trial, with their results, in the factor's order.
 
-    `about` contains each trial's seed, goodness, failure to learn, and the first report that showed it.
+    Parameters
+    ----------
+    table, name
+        The options of each trial, from :func:`levels`, and the column of the factor.
+    about
+        Each trial's seed, metric (more is better), failure to learn, and the first report that showed it.
     """
     cell = _cells(table.drop(columns=name))
     long = about.assign(option=table[name].astype("str"), cell=cell, seed=about["seed"].astype("str"))
@@ -529,10 +558,20 @@ def _as_options(
     results: pd.DataFrame | Mapping[str, NDArray[Any]],
     means: Sequence[float],
 ) -> list[_Option]:
-    """Return options from the columns `metric`, `failed` and `look` of trials.
+    """Put the results of trials into arrays of seeds × cells, and return an option for each name.
 
-    `place` has the positions of each trial's option, seed and cell (combination of the other factors);
-    `shape` is the number of seeds and of cells.
+    Parameters
+    ----------
+    names
+        The names of the options.
+    place
+        The positions of each trial's option, seed and cell (combination of the other factors).
+    shape
+        The number of seeds and of cells.
+    results
+        The columns `metric`, `failed` and `look`, by trial.
+    means
+        The mean metric of each option.
     """
     metric = np.full((len(names), *shape), np.nan)
     failed, look = np.zeros(metric.shape, bool), np.zeros(metric.shape, np.int64)
@@ -542,7 +581,7 @@ def _as_options(
 
 
 def _cells(options: pd.DataFrame) -> pd.Series:
-    """Return the name of each trial's cell (combination of these factors)."""
+    """Return a text for each trial that identifies its combination of these options (its cell)."""
     number = group_numbers(options, [*options.columns])
     first = options[~number.duplicated()].astype("str")
     names = ["\0".join(row) for row in tuples_of(first)]
@@ -552,7 +591,7 @@ def _cells(options: pd.DataFrame) -> pd.Series:
 def _question(
     options: Sequence[_Option], ranking: Ranking, *, best_only: bool = False
 ) -> list[dict[str, Any]]:
-    """Return the pairs of options of a question, such as which initializer is best, with their verdicts.
+    """Compare the options of a question, such as which initializer is best; return a row for each pair.
 
     p is corrected for all pairs that have a seed in common, even if they get no row, because the best option
     was picked by looking at all of them. Up to :data:`MOST_TESTED` options, all pairs are tested and enter
@@ -578,10 +617,11 @@ def _question(
 
 
 def _paired(a: _Option, b: _Option) -> _Pair:
-    """Return the pair of two options, the better first.
+    """Pair the results of two options by seed, the better option first.
 
-    The pair has the cells (combinations of the other factors) that both options finished for all seeds. If
-    there are none, it has the seeds for which both options finished all cells.
+    They are compared in the cells (combinations of the other factors) that both options finished for all
+    seeds. If there are no such cells, they are compared on the seeds for which both options finished all
+    cells.
     """
     both = ~(np.isnan(a.metric) | np.isnan(b.metric))
     if not both.all():
@@ -652,9 +692,10 @@ def _numbers(
 def _p_equivalent(
     pair: _Pair, d: NDArray[np.float64], limit: float, pool: statistics.SharedVariance | None
 ) -> float:
-    """Return the p value of the test that the mean difference is within ±limit.
+    """Return the p value of the test that the mean difference of a pair is within ±limit.
 
-    It is NaN if the limit is NaN or the pair is `mixed`.
+    `d` has its differences by seed; `pool` is the variance that it shares with other pairs, or None. p is NaN
+    if the limit is NaN or the pair is `mixed`.
     """
     if pair.mixed or math.isnan(limit):
         return float("nan")
@@ -664,7 +705,7 @@ def _p_equivalent(
 
 
 def _without_rounding(differences: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the differences, with those that are only rounding set to 0."""
+    """Return the differences; those so small that only rounding can have caused them become 0."""
     return np.where(np.abs(differences) <= statistics.ROUNDING, 0.0, differences)
 
 
@@ -732,9 +773,9 @@ def _verdicts(
 
 
 def _frame(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> pd.DataFrame:
-    """Return the rows of :func:`_verdicts` as a frame, with the columns `names` before those of `PAIR`.
+    """Return rows of :func:`_verdicts` as a frame; its columns are `names`, then those of `PAIR`.
 
-    The types are the same for a frame without rows.
+    The columns have the same types if there are no rows.
     """
     frame = pd.DataFrame(rows, columns=[*names, *PAIR])
     types = {
@@ -785,7 +826,10 @@ def shares(runs: pd.DataFrame, *, metric: str | None = None) -> pd.DataFrame:
 
 
 def shares_by(runs: pd.DataFrame, ranking: Ranking | None = None) -> tuple[pd.DataFrame, str]:
-    """Return the shares as :func:`shares` does, for a ranking, and a sentence about them."""
+    """Return the frame of :func:`shares` for a ranking, and a sentence that says how it was made.
+
+    If the frame is empty, the sentence says why.
+    """
     ranking = ranking or ranking_of(runs)
     runs = filters.once(runs)
     no_shares = pd.DataFrame({"effect": pd.Series(dtype="str"), "share": pd.Series(dtype="float64")})
@@ -826,7 +870,7 @@ def shares_by(runs: pd.DataFrame, ranking: Ranking | None = None) -> tuple[pd.Da
 
 
 class Findings(NamedTuple):
-    """All comparisons of a frame, computed once for every table and sentence of a report."""
+    """All comparisons of a frame of runs, computed once for all tables and sentences of a report."""
 
     ranking: Ranking
     configurations: list[Configuration]
@@ -844,7 +888,10 @@ class Findings(NamedTuple):
 
 
 def findings(runs: pd.DataFrame, ranking: Ranking | None = None) -> Findings:
-    """Return all comparisons of the trials in a frame of runs: of leader, options and shares of variance."""
+    """Make all comparisons of the trials in a frame of runs.
+
+    They are those of the leader, those of each factor's options, and the shares of variance.
+    """
     ranking = ranking or ranking_of(runs)
     ranked = configurations(runs, ranking)
     return Findings(

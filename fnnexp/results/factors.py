@@ -34,11 +34,12 @@ EQUALS = r"(?<![0-9])([0-9]+)(?:(?:_|, )\1(?![0-9])){2,}"
 
 @remembered
 def factors_of(runs: pd.DataFrame) -> list[str]:
-    """Return the columns that distinguish this frame's configurations: params, never `seed`.
+    """Return the names of the params that vary in this frame, so that they tell configurations apart.
 
-    A param of an option (`optimizer.lr` of `optimizer`) is included only if it differs among trials with the
-    same option; otherwise the option already implies it. `data_checksum` is included if it differs among
-    trials whose data has the same source, and `pieces` if it differs among trials with the same params.
+    The key `seed` is never among them. A param of an option (`optimizer.lr` of `optimizer`) is included only
+    if it differs among trials with the same option; otherwise the option already implies it. `data_checksum`
+    is included if it differs among trials whose data has the same source, and `pieces` if it differs among
+    trials with the same params.
     """
     params = params_of(runs)
     factors = [param for param in params if _varies(runs, param, params)]
@@ -48,17 +49,18 @@ def factors_of(runs: pd.DataFrame) -> list[str]:
 
 
 def by_version(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return the trials with options such as `mine@96e63b` where the user's file was edited between trials.
+    """Name the versions of an option whose file the user edited between trials, as in `mine@96e63b`.
 
-    The file is the one that defines the option; the digits are the start of its checksum. Otherwise the
-    column `pieces`, which names such files, would be a factor that only some options have. The versions take
-    the place of their option, the first trained first.
+    The digits are the start of the file's checksum. Without these names, the column `pieces`, which names the
+    user's files, would be a factor, although only some options use such files. The versions take the place of
+    their option, the first trained first.
 
     Returns
     -------
     DataFrame
-        `runs` itself if `pieces` is not a factor, or if it is unknown which options are the user's: all
-        trials use files of the user, or every group has an option of which only some trials use them.
+        The trials with these options; `runs` itself if `pieces` is not a factor, or if it is unknown which
+        options are the user's: all trials use files of the user, or every group has an option of which only
+        some trials use them.
     """
     if PIECES not in runs or not varies_within(runs, params := params_of(runs), PIECES):
         return runs
@@ -76,9 +78,9 @@ def by_version(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _versions(runs: pd.DataFrame, choice: str) -> pd.Series:
-    """Return `@` and the first digits of file checksums for trials of options with several versions, else "".
+    """Return what to append to each trial's option: `@` and the first digits of its file's checksum.
 
-    Trials of other options have no versions to tell apart.
+    It is "" for options of which there is one version.
     """
     several = _values_within(runs, choice, PIECES) > 1
     checksums = runs[PIECES].astype("str").str.findall("@([0-9a-f]+)").str.join("+")
@@ -88,7 +90,7 @@ def _versions(runs: pd.DataFrame, choice: str) -> pd.Series:
 
 
 def groups(runs: pd.DataFrame, factors: Sequence[str]) -> Iterator[tuple[tuple[Hashable, ...], pd.DataFrame]]:
-    """Yield each combination of the factors with its trials, in the order of the factors' values."""
+    """Group trials by these factors: yield each combination of options with its trials, in sorted order."""
     if factors:
         yield from runs.groupby(list(factors), observed=True, dropna=False, sort=True)
     elif len(runs):
@@ -96,30 +98,34 @@ def groups(runs: pd.DataFrame, factors: Sequence[str]) -> Iterator[tuple[tuple[H
 
 
 def group_numbers(runs: pd.DataFrame, factors: Sequence[str]) -> pd.Series:
-    """Return the number of each trial's group, in the order of :func:`groups`."""
+    """Return for each trial the number, from 0, of its group: its place in the order of :func:`groups`."""
     if not factors:
         return pd.Series(0, runs.index)
     return runs.groupby(list(factors), observed=True, dropna=False, sort=True).ngroup()
 
 
 def tuples_of(rows: pd.DataFrame) -> list[tuple[Any, ...]]:
-    """Return the rows of a frame as tuples: () for each row of a frame without columns, unlike itertuples."""
+    """Return the rows of a frame as tuples.
+
+    Unlike `itertuples`, this returns () for each row of a frame without columns.
+    """
     columns = [rows[name].tolist() for name in rows.columns]
     return list(zip(*columns, strict=True)) if columns else [()] * len(rows)
 
 
 @remembered
 def others(runs: pd.DataFrame) -> list[str]:
-    """Return the factors besides `arch`, `init` and `batching` that these three do not determine.
+    """Return the factors that vary independently of `arch`, `init` and `batching`, which tables have as axes.
 
-    Each combination of the returned factors has a separate table.
+    These are factors with several values among trials that agree in these three. Each combination of their
+    options has a separate table.
     """
     candidates = [factor for factor in factors_of(runs) if factor.partition(".")[0] not in AXES]
     return [factor for factor in candidates if varies_within(runs, list(AXES), factor)]
 
 
 def varies_within(runs: pd.DataFrame, by: list[str], factor: str) -> bool:
-    """Return whether the factor has several values among trials that agree in the columns `by`."""
+    """Return whether a factor has several values among trials that are equal in the columns `by`."""
     if not by:
         return int(runs[factor].nunique(dropna=False)) > 1
     values = runs.groupby(by, observed=True, dropna=False)[factor].nunique(dropna=False)
@@ -128,9 +134,10 @@ def varies_within(runs: pd.DataFrame, by: list[str], factor: str) -> bool:
 
 @remembered
 def labels_of(runs: pd.DataFrame, option: str) -> pd.Series:
-    """Return each trial's option, followed by the params of the option that vary: `normal std=0.3`.
+    """Return a label of each trial's option in a group, with its params that vary: `normal std=0.3`.
 
-    The result is a category, ordered by option and then by the params' values.
+    The labels are a category, ordered by option and then by the params' values. `option` names the group,
+    such as `init`.
     """
     params = [param for param in factors_of(runs) if param.startswith(f"{option}.")]
     text = as_texts(runs[option].astype("str").fillna("–"))
@@ -145,14 +152,14 @@ def labels_of(runs: pd.DataFrame, option: str) -> pd.Series:
 
 
 def as_texts(values: pd.Series) -> pd.Series:
-    """Return each value of a column as :func:`as_text` shows it."""
+    """Return a column with each value as text, as :func:`as_text` writes it."""
     codes, distinct = pd.factorize(values, use_na_sentinel=False)
     texts = np.array([as_text(value) for value in distinct], dtype=object)
     return pd.Series(texts[codes] if len(texts) else [], values.index, dtype="str")
 
 
 def as_text(value: Any) -> str:
-    """Return a param's value as shown to readers; checksums and long values are shortened.
+    """Return a param's value as tables show it; checksums and long values are shortened.
 
     >>> as_text(0.1), as_text(128), as_text(True), as_text(None), as_text(64 * "a")
     ('0.1', '128', 'True', '–', 'aaaaaaaaaaaa')
@@ -165,9 +172,9 @@ def as_text(value: Any) -> str:
 
 
 def _shortened(text: str) -> str:
-    """Shorten a long text: write repeated widths of layers as a count, or cut the middle.
+    """Shorten a checksum or a long text: count repeated widths of layers, or cut the middle.
 
-    Different texts stay different.
+    Long texts that differ stay different: the cut text ends with a hash.
     """
     if re.fullmatch("[0-9a-f]{64}", text):
         return text[:SHORT]
@@ -189,5 +196,5 @@ def _varies(runs: pd.DataFrame, param: str, params: Sequence[str]) -> bool:
 
 
 def _values_within(runs: pd.DataFrame, option: str, param: str) -> pd.Series:
-    """Return how many values the param has among the trials of each option; a missing value counts as one."""
+    """Return, for each option, how many values a param has among its trials; missing counts as a value."""
     return runs.groupby(option, observed=True, dropna=False)[param].nunique(dropna=False)

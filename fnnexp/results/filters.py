@@ -35,18 +35,18 @@ TRUTHS = {
     "true": True, "yes": True, "y": True, "on": True, "1": True,
     "false": False, "no": False, "n": False, "off": False, "0": False,
 }  # fmt: skip
-"""The spellings of true and false in a config."""
+"""What may be written for true and for false in a config, as in YAML."""
 
 
 def part(runs: pd.DataFrame, chosen: pd.Series) -> pd.DataFrame:
-    """Return the rows where `chosen` is true, with categories of only the options that still occur."""
+    """Return the rows where `chosen` is true. Their categories keep only the options that still occur."""
     rows = runs[chosen].reset_index(drop=True)
     options = rows.select_dtypes("category").columns.difference(["status"])
     return rows.assign(**{option: rows[option].cat.remove_unused_categories() for option in options})
 
 
 def compared(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows that enter comparisons: all but those of trials that were trained to tune options.
+    """Return the rows without trials that were trained to tune options, which enter no comparison.
 
     If all trials were trained to tune options, the result is `runs` itself.
     """
@@ -55,11 +55,12 @@ def compared(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def longest(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows without trials that a later command trained for more epochs; `runs` itself if none.
+    """Return the rows without trials that a later command repeated with more epochs.
 
-    The trials of a number of epochs are left out if each of them has a longer trial, with everything else
-    equal, that began after it had ended and is done. They stay if one command trained several numbers of
-    epochs, since it asked to compare them, and in frames with trials that tuned.
+    All trials of a number of epochs are left out if each of them has a longer trial, with everything else
+    equal, that is done and began after the shorter one had ended. None are left out if one command trained
+    several numbers of epochs, since it asked to compare them, nor in frames with trials that tuned options.
+    If none are left out, the result is `runs` itself.
     """
     commands = runs.get("command", pd.Series(dtype="str"))
     columns = {"epochs", "seed", "status", "started", "seconds"}
@@ -85,7 +86,7 @@ def longest(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def reported(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows that tables and figures of trials are about, with the names that a report gives them.
+    """Return the rows of the trials that the tables and figures of a report show.
 
     Left out are trials that tuned options (:func:`compared`) and those that a later command trained for more
     epochs (:func:`longest`). Options of edited files are named by version (:func:`by_version`).
@@ -94,7 +95,10 @@ def reported(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def about_longest(runs: pd.DataFrame, kept: pd.DataFrame) -> str:
-    """Return a sentence on the rows that :func:`longest` left out; "" if there are none."""
+    """Return a sentence about the trials that :func:`longest` left out of `runs`; "" if there are none.
+
+    `kept` are the rows that it returned.
+    """
     if kept is runs:
         return ""
     left_out = runs[~runs["trial"].isin(kept["trial"])]
@@ -147,11 +151,11 @@ def where(runs: pd.DataFrame, wanted: Mapping[str, str]) -> pd.DataFrame:
 
 @remembered
 def once(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return one row per configuration and seed, in the order of :func:`fnnexp.results.frames.in_order`.
+    """Return one row for each configuration and seed, sorted by :func:`fnnexp.results.frames.in_order`.
 
     There are several trials of one configuration and seed if, for example, the numerics changed between
-    versions. Of these, a finished or diverged trial is kept rather than any other, and then the latest.
-    If no rows are left out and they are in order, the result is `runs` itself.
+    versions. Of these, a finished or diverged trial is preferred, and then the latest. If no rows are left
+    out and they are in order, the result is `runs` itself.
     """
     runs = numbered(runs)
     content = [*params_of(runs), *(column for column in ("seed", CHECKSUM, PIECES) if column in runs)]
@@ -163,10 +167,10 @@ def once(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _having(column: pd.Series, shown: pd.Series, requested: str) -> pd.Series:
-    """Return which rows of a column have one of the values named after `KEY=`.
+    """Return which rows of a column have a value that the user asked for, as in `seed=0,1`.
 
-    `shown` is the column as tables show it. If `requested` equals a shown text, the rows with this text
-    match. Otherwise `requested` is parsed.
+    `requested` is the text after `=`, and `shown` is the column as tables show it. If the text is one of the
+    shown values, the rows with this value match. Otherwise it is parsed.
     """
     rows = shown == requested
     if rows.any():
@@ -182,7 +186,7 @@ def _having(column: pd.Series, shown: pd.Series, requested: str) -> pd.Series:
 
 
 def _values(column: pd.Series, shown: pd.Series, requested: str) -> Sequence[Any]:
-    """Return the values that a text in Hydra's grammar names.
+    """Parse a text in Hydra's grammar, such as `0,1` or `range(3)`, and return the values.
 
     A text that does not parse is split at commas if every part is a value of the column as tables show it.
     """
@@ -216,14 +220,17 @@ def _values(column: pd.Series, shown: pd.Series, requested: str) -> Sequence[Any
 
 
 def _unquoted(value: Any) -> Any:
-    """Return one of several values, as in `init='max',he`, with quoted strings made plain strings."""
+    """Return a value that Hydra parsed; a quoted string, as in `init='max',he`, becomes a plain string."""
     if isinstance(value, list):
         return [_unquoted(element) for element in value]
     return getattr(value, "text", value)
 
 
 def _same(column: pd.Series, shown: pd.Series, value: Any) -> pd.Series:
-    """Return which rows have this value, read as the column's type."""
+    """Return which rows of a column have this value.
+
+    They have it as text; or in a column of numbers or booleans, as a number or boolean.
+    """
     if value is None:
         return column.isna()
     text = str(value)  # frames keep a list such as [64, 32] as text
@@ -241,7 +248,7 @@ def _same(column: pd.Series, shown: pd.Series, value: Any) -> pd.Series:
 
 
 def _number(text: str) -> float | None:
-    """Return the text as a number, exact if it is an integer, or None if it is not a number."""
+    """Return the number that a text has: an integer if it is one, else a float; None if it is no number."""
     for convert in (int, float):
         try:
             return convert(text)
@@ -251,13 +258,13 @@ def _number(text: str) -> float | None:
 
 
 def _text(value: Any) -> str:
-    """Return a value as a config writes it."""
+    """Return a value as it is written in a config: `null` for None, `true` for True."""
     if isinstance(value, bool):
         return str(value).lower()
     return "null" if value is None else str(value)
 
 
 def _known_values(shown: pd.Series, requested: str) -> str:
-    """Return the end of a message: the values that occur, and a suggestion."""
+    """Return the end of a message: the values that trials have, and the most similar of them, if any."""
     values = list(dict.fromkeys(shown))
     return f"trials have {', '.join(values)}.{did_you_mean(requested, values)}"

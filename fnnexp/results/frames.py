@@ -47,7 +47,8 @@ COUNTS = ("train_images", "test_images", "classes", "parameters")
 """The tags with the sizes of a trial's data and of its network."""
 
 END = ("diverged_epoch", "stopped_epoch", "weights_best_epoch", "pruned_epoch")
-"""The tags with the epochs at which a trial ended early or was pruned, and of its best weights."""
+"""The tags that say at which epoch a trial diverged, stopped early or was pruned, and which epoch gave its
+best weights."""
 
 TAGS = (
     *END, "identical_to", "seconds_per_epoch", *COUNTS, "tuning", "error", "data_checksum", "blas", "engine",
@@ -56,7 +57,7 @@ TAGS = (
 """The tags that become columns with the same names."""
 
 MOST_UPDATES = 1 << 53
-"""The number of updates is missing if it is this or more, which no trial can make."""
+"""From this number on, no number of updates is given, since no trial can make so many."""
 
 HEAD = ("run_id", "trial", "name", "status")
 TAIL = (
@@ -66,7 +67,10 @@ TAIL = (
 
 
 def result_columns() -> tuple[str, ...]:
-    """Return the columns of :func:`runs` that are not params."""
+    """Return the columns of :func:`runs` that describe a trial's identity, results and environment.
+
+    All other columns are params.
+    """
     return (*HEAD, *METRICS, *BEST, *TAIL)
 
 
@@ -90,7 +94,7 @@ SEEDS = tuple(name for name in SCALARS if name.startswith("seed_"))
 
 
 def params_of(runs: pd.DataFrame) -> list[str]:
-    """Return the columns that define a trial's configuration, in the order of :func:`runs`.
+    """Return the columns of params: those that define a trial's configuration, in the order of :func:`runs`.
 
     These are the chosen options and the config keys, except `seed`. Other columns of the frame, such as those
     that a user added or a saved index, do not define a configuration. Options are names, so a column `loss`
@@ -123,7 +127,7 @@ _remembered: ContextVar[dict[int, tuple[weakref.ref[pd.DataFrame], dict[Any, Any
 
 @contextmanager
 def remembering() -> Iterator[None]:
-    """Remember, until the block ends, what functions marked :func:`remembered` return for a frame.
+    """In the block, compute the results of functions decorated with :func:`remembered` once per frame.
 
     No frame may change in place in the block. A result lives no longer than its frame.
     """
@@ -137,7 +141,7 @@ def remembering() -> Iterator[None]:
 def remembered(
     function: Callable[Concatenate[pd.DataFrame, P], R],
 ) -> Callable[Concatenate[pd.DataFrame, P], R]:
-    """Decorate a function of a frame to compute its result once per frame in :func:`remembering` blocks."""
+    """Decorate a function of a frame, so that a :func:`remembering` block computes its result only once."""
 
     @wraps(function)
     def wrapper(runs: pd.DataFrame, /, *args: P.args, **kwargs: P.kwargs) -> Any:
@@ -157,7 +161,7 @@ def remembered(
 
 
 def in_order(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows sorted by options, seed, name and trial, with a new index; `runs` itself if sorted.
+    """Sort the rows by options, seed, name and trial, with a new index; return `runs` itself if sorted.
 
     The order depends only on the trials. So random draws and sums over seeds give the same result for any
     order of the input rows.
@@ -391,7 +395,7 @@ class ExperimentFrames(NamedTuple):
 
 
 def whole(experiment: str, *, tracking_uri: str | None = None) -> ExperimentFrames:
-    """Return the three frames of an experiment as of one moment; this is faster than three calls."""
+    """Read the three frames of an experiment as of one moment; this is faster than three calls."""
     trials = reader.trials(experiment, tracking_uri)
     points = reader.points(trials, METRICS)
     is_val_accuracy = points.metric == list(METRICS).index("val_accuracy")
@@ -440,15 +444,15 @@ def diagnostics(experiment: str, *, tracking_uri: str | None = None) -> pd.DataF
 
 
 def ranking(runs: pd.DataFrame) -> str:
-    """Return the metric to rank by: `val_accuracy` if all trials held out rows, else `test_accuracy`."""
+    """Return the metric that ranks by default: `val_accuracy` if all held out rows, else `test_accuracy`."""
     return "val_accuracy" if len(runs) and held_out(runs).all() else "test_accuracy"
 
 
 def held_out(runs: pd.DataFrame) -> pd.Series:
-    """Return which trials held out validation rows (boolean Series).
+    """Return, for each trial, whether it held out validation rows.
 
-    For a finished trial, whether it recorded `val_accuracy` decides. For other trials, the param
-    `data.validation` decides, or `val_accuracy` if the frame has no such column.
+    A finished trial did if it has a `val_accuracy`. Other trials did if their param `data.validation` is
+    above 0; or, in a frame without this column, if they have a `val_accuracy`.
     """
     measured = runs["val_accuracy"].notna()
     if "data.validation" not in runs:
@@ -457,13 +461,19 @@ def held_out(runs: pd.DataFrame) -> pd.Series:
 
 
 def _trials(experiment: str, uri: str | None, function: str) -> TrialRuns:
-    """Return the runs of an experiment. Raise if the name is not a string."""
+    """Read the runs of an experiment; raise if its name is not a string.
+
+    `function` is the public function that messages name.
+    """
     refuse_other_than_a_name(experiment, function)
     return reader.trials(experiment, uri)
 
 
 def refuse_other_than_a_name(experiment: Any, function: str) -> None:
-    """Raise if the name of an experiment is not a string; the message names the public function."""
+    """Raise if an experiment was not given by its name, which is a string.
+
+    `function` is the public function that the message names.
+    """
     if isinstance(experiment, pd.DataFrame):
         raise FnnexpError(
             f"fnnexp.{function} reads an experiment by its name, and was given a frame; write "
@@ -479,7 +489,17 @@ def refuse_other_than_a_name(experiment: Any, function: str) -> None:
 def _runs_frame(
     trials: TrialRuns, val_accuracy: reader.Points | None = None, looks: Sequence[int] = ()
 ) -> pd.DataFrame:
-    """Return the frame of :func:`runs`, given the points of `val_accuracy` and the times of the reports."""
+    """Return the frame of :func:`runs`, made from what was read from the store.
+
+    Parameters
+    ----------
+    trials
+        The runs with their tags, params and last metrics.
+    val_accuracy
+        The validation accuracy of all epochs; None leaves `best_val_accuracy` empty.
+    looks
+        The times of the reports on the experiment.
+    """
     started, ended = (pd.Series([*times], dtype="Int64") for times in (trials.started, trials.ended))
     tags = {key: pd.Series([*_tag(trials, key)], dtype="str") for key in ("trial", *TAGS)}
     best = _best(val_accuracy, len(trials))
@@ -521,7 +541,7 @@ def _runs_frame(
 
 
 def _updates(runs: pd.DataFrame) -> pd.Series:
-    """Return how many optimizer steps each trial made, given the other columns of :func:`runs`."""
+    """Return how many optimizer steps each trial made: the column `updates` of :func:`runs`."""
     epochs = _numbers(runs, "epochs")
     for column in ("stopped_epoch", "pruned_epoch", "diverged_epoch"):
         epochs = _numbers(runs, column).fillna(epochs)
@@ -544,7 +564,7 @@ def updates_of_an_epoch(runs: pd.DataFrame) -> pd.Series:
 
 
 def _numbers(runs: pd.DataFrame, column: str) -> pd.Series:
-    """Return a column as float64, NaN where it has no number or does not exist."""
+    """Return a column as float64; NaN where a value is not a number, or if there is no such column."""
     unknown = pd.Series(np.nan, runs.index)
     return pd.to_numeric(runs.get(column, unknown), errors="coerce").astype("float64")
 
@@ -554,7 +574,7 @@ def _tag(trials: TrialRuns, key: str) -> Sequence[str | None]:
 
 
 def _best(val_accuracy: reader.Points | None, count: int) -> pd.DataFrame:
-    """Return the best `value` of each of `count` trials, and the first `epoch` with this value."""
+    """Return, for each of `count` trials, its best `value` of an accuracy, and the first `epoch` with it."""
     points = () if val_accuracy is None else (val_accuracy.row, val_accuracy.value, val_accuracy.epoch)
     frame = pd.DataFrame(
         dict(zip(("row", "value", "epoch"), points, strict=False)), columns=["row", "value", "epoch"]
@@ -565,13 +585,19 @@ def _best(val_accuracy: reader.Points | None, count: int) -> pd.DataFrame:
 
 
 def _first_looks(ended: pd.Series, looks: Sequence[int]) -> pd.Series:
-    """Return the number, from 1, of the first report after each trial ended; missing if there was none."""
+    """Return the number, from 1, of the first report that came after each trial ended; missing if none did.
+
+    `looks` has the times of the reports, in order.
+    """
     first = pd.Series([bisect_left(looks, end) + 1 for end in ended.fillna(0)], dtype="Int64")
     return first.where(ended.notna() & (first <= len(looks)))
 
 
 def _joined(trials: TrialRuns, text: Callable[..., str | None], keys: Sequence[str]) -> list[str | None]:
-    """Return a text made from some tags of each trial; trials with equal tags share one call of `text`."""
+    """Return a text for each trial, which `text` makes from the trial's tags with these keys.
+
+    Trials with equal tags share one call of `text`.
+    """
     made = cache(text)
     return [made(*values) for values in zip(*(_tag(trials, key) for key in keys), strict=True)]
 
@@ -588,10 +614,10 @@ def _versions(*numbers: str | None) -> str | None:
 
 
 def _params(columns: Mapping[str, Sequence[str | None]], count: int) -> dict[str, pd.Series]:
-    """Return the typed columns of the params of `count` runs: the options, the seed, the others by name.
+    """Return the columns of params of `count` runs, with their types: options, then `seed`, then others.
 
-    A run lacks the param of a key that was added to fnnexp later, if the key's value is the default. If other
-    runs have the param, the column has this default for runs that lack it.
+    A run lacks the param of a key that was added to fnnexp after the run, and where a value is the default.
+    If other runs have such a param, the runs that lack it get the default in its column.
     """
     recorded = {key for key, column in columns.items() if _is_recorded(column)}
     names = recorded - {*CHOICES, *result_columns(), "seed"}
@@ -617,9 +643,10 @@ def _filled(column: Sequence[str | None], default: str | None) -> pd.Series:
 
 
 def as_options(texts: pd.Series, group: str) -> pd.Series:
-    """Return the options of a group as an ordered category, sorted as in tables: see :data:`ORDER`.
+    """Return a column of options as an ordered category: documented options first, others by name.
 
-    Networks of runs that an earlier version recorded get the labels that this version gives them.
+    The order of documented options is :data:`ORDER`. Names of networks (`arch`) that an earlier version
+    recorded become the names that this version gives.
     """
     if group == "arch":
         labels = {text: label_now(text) for text in texts.dropna().unique()}
@@ -634,7 +661,7 @@ def as_options(texts: pd.Series, group: str) -> pd.Series:
 
 
 def _by_number(text: str) -> list[tuple[int, str, str]]:
-    """Return a sort key by which numbers in texts are compared as numbers: `relu_98` before `relu_100`."""
+    """Return a sort key that compares numbers in texts by value: `relu_98` comes before `relu_100`."""
     return [(len(number), number, rest) for number, rest in re.findall(r"(\d*)(\D*)", text)]
 
 
@@ -643,7 +670,7 @@ def _by_appearance(texts: pd.Series) -> pd.CategoricalDtype:
 
 
 def _typed(texts: pd.Series) -> pd.Series:
-    """Return the column as boolean, Int64 or float64 if every value can be converted, else unchanged."""
+    """Convert a column of texts to boolean, Int64 or float64 if all its values allow it; else return it."""
     present = texts.dropna()
     if present.empty:
         return texts
@@ -661,7 +688,7 @@ def _typed(texts: pd.Series) -> pd.Series:
 
 
 def _identity(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return the ids, names, options and seeds of trials, in the form that curves have them."""
+    """Return the columns that identify trials in :func:`curves`: the id, name, options and seed."""
     identity = runs[["trial", "name", *CHOICES, "seed"]].copy()
     for column in ("trial", "name"):
         identity[column] = identity[column].astype(_by_appearance(runs[column]))
@@ -669,13 +696,16 @@ def _identity(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _about_trials(identity: pd.DataFrame, points: reader.Points) -> pd.DataFrame:
-    """Return a row for each point: the columns that identify its trial, and `epoch`."""
+    """Return a row for each point of a metric: the columns that identify its trial, and `epoch`."""
     frame = identity.take(points.row).reset_index(drop=True)
     return frame.assign(epoch=pd.array(points.epoch, dtype="Int64"))
 
 
 def _curves_frame(identity: pd.DataFrame, points: reader.Points, metrics: Sequence[str]) -> pd.DataFrame:
-    """Return the frame of :func:`curves`, given the points of some metrics, in their usual order."""
+    """Return the frame of :func:`curves`.
+
+    `identity` has the columns that identify trials, and `points` the values of the `metrics`.
+    """
     frame = _about_trials(identity, points)
     every = list(METRICS)
     number = np.array([every.index(metric) for metric in metrics], "int64")[points.metric]
@@ -695,21 +725,27 @@ def _category(codes: NDArray[np.int64], names: Sequence[str], *, ordered: bool =
 
 
 def _diagnostics_of(trials: TrialRuns) -> list[str]:
-    """Return the names of the diagnostics (measurements of the layers) that any trial recorded, in order."""
+    """Return the names of the diagnostics that any trial recorded, sorted by layer and quantity.
+
+    Diagnostics are measurements of a layer, such as the share of dead units.
+    """
     found = (NAME.fullmatch(name) for name, column in trials.metrics.items() if _is_recorded(column))
     matches = sorted((match for match in found if match), key=lambda match: _layer_and_quantity(match[0]))
     return [match[0] for match in matches]
 
 
 def _layer_and_quantity(name: str) -> tuple[int, int]:
-    """Return the layer in a diagnostic's name, and the index of its quantity in `QUANTITIES`."""
+    """Parse the name of a diagnostic: return its layer, and the index of its quantity in `QUANTITIES`."""
     match = NAME.fullmatch(name)
     assert match
     return int(match[1]), QUANTITIES.index(match[2])
 
 
 def _diagnostics_frame(identity: pd.DataFrame, points: reader.Points, names: Sequence[str]) -> pd.DataFrame:
-    """Return the frame of :func:`diagnostics`, given the points of the diagnostics with these names."""
+    """Return the frame of :func:`diagnostics`.
+
+    `identity` has the columns that identify trials, and `points` the values of the diagnostics `names`.
+    """
     frame = _about_trials(identity, points)
     layers, quantities = np.array([_layer_and_quantity(name) for name in names], "int64").reshape(-1, 2).T
     frame["layer"] = pd.array(layers[points.metric], dtype="Int64")

@@ -47,17 +47,17 @@ WIDTH = "hidden units"
 """The name of the axis along which networks differ only in the width of their hidden layers."""
 
 BELOW_ONE = ("arch.slope", "optimizer.momentum", "optimizer.beta1", "optimizer.beta2", "data.test_fraction")
-"""Factors whose values must be below 1, so that no value beyond the last tried value is suggested."""
+"""Factors whose values must be below 1: for these, no value above the largest tried value is suggested."""
 
 NEAR = 0.15
 """Maximum relative change when a suggested value is rounded."""
 
 DECIMALS = 12
-"""Two means that agree in this many decimals count as equal."""
+"""Two means that agree to so many decimals count as equal."""
 
 
 class Layout(NamedTuple):
-    """Trials with their numeric factors separated.
+    """The trials of a frame of runs, with the values of numeric factors (the axes) in a frame of their own.
 
     Attributes
     ----------
@@ -81,9 +81,9 @@ class Layout(NamedTuple):
 
 @frames.remembered
 def layout(runs: pd.DataFrame) -> Layout:
-    """Return a frame with a row per trial, and a frame of numeric settings, such as `optimizer.lr`.
+    """Separate the numeric factors of trials, such as `optimizer.lr`, from their other settings.
 
-    The second frame has a column for each numeric factor (a setting that varies among the trials).
+    A numeric factor is a setting with at least three values among the trials, all of them numbers.
     """
     runs = filters.once(runs)
     rows, values = _without_widths(runs)
@@ -93,10 +93,10 @@ def layout(runs: pd.DataFrame) -> Layout:
 
 
 def axes_of(runs: pd.DataFrame) -> list[str]:
-    """Return the names of the numeric factors: params such as `optimizer.lr`, or `hidden units`.
+    """Return the names of the numeric factors of a frame: params such as `optimizer.lr`, or `hidden units`.
 
-    A param that the architecture, initializer or batching mode determines is not an axis, because its effect
-    cannot be separated from theirs. A param of one of these options, e.g. `batching.size`, can be an axis.
+    A param that the architecture, initializer or batching mode determines is not among them, because its
+    effect cannot be separated from theirs. A param of one of these options, e.g. `batching.size`, can be one.
     """
     return layout(runs).axes
 
@@ -119,9 +119,9 @@ def _numeric_params(runs: pd.DataFrame) -> list[str]:
 
 
 def _without_widths(runs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the trials with one `arch` for all architectures that differ only in width, and the widths.
+    """Give networks that differ only in width one name, and return the trials and their widths.
 
-    Architectures with fewer than three different widths are not merged.
+    Networks with fewer than three different widths keep their names.
     """
     values = pd.DataFrame(index=runs.index)
     if not {"arch.hidden", "arch.activation"} <= {*runs.columns}:
@@ -145,7 +145,7 @@ def _without_widths(runs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def _family(hidden: str, activation: str) -> tuple[str | None, float]:
-    """Return the name shared by networks that differ only in width, and the width.
+    """Return the name for all networks that differ from this one only in width, and its width.
 
     The name is None if the layers have different widths.
 
@@ -161,12 +161,13 @@ def _family(hidden: str, activation: str) -> tuple[str | None, float]:
 
 @frames.remembered
 def at_best(runs: pd.DataFrame, ranking: Ranking | None = None) -> pd.DataFrame:
-    """Return the trials of each combination of categorical factors (a cell) at its best numeric values.
+    """Return the trials that have the best numeric values, such as the best learning rate, of their cell.
 
-    So `he` at its best learning rate is compared with `max` at the best learning rate of `max`. The best
-    value is that with the best mean of the ranking metric over its finished seeds; this mean is slightly too
-    high (see the module's docstring). A value with a diverged trial is chosen only if every value has a
-    diverged trial. If several values have the same mean, the smallest is chosen.
+    A cell is a combination of the categorical factors. So `he` at its best learning rate is compared with
+    `max` at the best learning rate of `max`. The best value is that with the best mean of the ranking metric
+    over its finished seeds; this mean is slightly too high (see the module's docstring). A value with a
+    diverged trial is chosen only if every value has a diverged trial. If several values have the same mean,
+    the smallest is chosen.
 
     Returns
     -------
@@ -188,7 +189,7 @@ def at_best(runs: pd.DataFrame, ranking: Ranking | None = None) -> pd.DataFrame:
 
 
 def axes_at_best(rows: pd.DataFrame) -> list[str]:
-    """Return the numeric factors of a frame that :func:`at_best` returned; any other frame has none.
+    """Return the numeric factors whose best values a frame from :func:`at_best` has; [] for other frames.
 
     >>> axes_at_best(pd.DataFrame(columns=["trial", "best optimizer.lr", "best_val_accuracy"]))
     ['optimizer.lr']
@@ -198,14 +199,14 @@ def axes_at_best(rows: pd.DataFrame) -> list[str]:
 
 
 def _cells(rows: pd.DataFrame) -> pd.Series:
-    """Return the number of each trial's cell (a combination of the categorical factors)."""
+    """Return a number for each trial that identifies its cell (its combination of categorical factors)."""
     return group_numbers(rows, factors_of(rows))
 
 
 def _best(separated: Layout, ranking: Ranking | None = None) -> pd.DataFrame:
-    """Return, for each trial, the best numeric values of its combination of categorical factors.
+    """Return a row for each trial, with the best values of the numeric factors in its cell.
 
-    They are chosen as :func:`at_best` describes.
+    A cell is a combination of the categorical factors. The values are chosen as :func:`at_best` describes.
     """
     rows, values = separated
     ranking, cell = ranking or ranking_of(rows), _cells(rows).rename("cell")
@@ -225,7 +226,7 @@ def _best(separated: Layout, ranking: Ranking | None = None) -> pd.DataFrame:
 
 
 def along(runs: pd.DataFrame, *axes: str) -> pd.DataFrame:
-    """Return the trials with all values of the numeric factors `axes`, and the best values of the others.
+    """Return the trials for a curve over the numeric factors `axes`: the other ones have their best values.
 
     Parameters
     ----------
@@ -317,12 +318,12 @@ class Optimum(NamedTuple):
 
 
 def optima(runs: pd.DataFrame, axis: str) -> list[Optimum]:
-    """Return the best value of a numeric factor for each cell (combination of categorical factors).
+    """Return the best value of a numeric factor in each cell (combination of categorical factors).
 
-    Cells without a result are omitted; the rest are in the order of their options.
-    The best value is compared with every other value of the cell, paired by seed, as
-    :func:`fnnexp.results.comparisons.with_leader` compares configurations. The best value was picked by
-    looking, so p is corrected for all pairs of the cell's values (Holm).
+    The cells are in the order of their options, without those that have no result. The best value is compared
+    with every other value of the cell, paired by seed, as :func:`fnnexp.results.comparisons.with_leader`
+    compares configurations. The best value was picked by looking, so p is corrected for all pairs of the
+    cell's values (Holm).
     """
     rows, ends = along(runs, axis), _ends(runs, axis)
     trial = rows["trial"].tolist()
@@ -338,7 +339,10 @@ def optima(runs: pd.DataFrame, axis: str) -> list[Optimum]:
 
 
 def _ends(runs: pd.DataFrame, axis: str) -> dict[str, tuple[float, float]]:
-    """Return the least and largest value of a numeric factor in each trial's categorical combination."""
+    """Return, by trial id, the least and the largest value of a numeric factor that the trial's cell tried.
+
+    A cell is a combination of the categorical factors.
+    """
     rows, values = layout(runs)
     tried = values[axis].where(rows["status"].isin((*DONE, PRUNED))).groupby(_cells(rows))
     return dict(
@@ -347,10 +351,10 @@ def _ends(runs: pd.DataFrame, axis: str) -> dict[str, tuple[float, float]]:
 
 
 def options_of(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return each trial's categorical options as tables show them, with a column for each factor.
+    """Return each trial's option of each categorical factor, as tables show it, in a column for each factor.
 
-    `rows` come from :func:`at_best` or :func:`along`. An option's own settings, as the momentum of an
-    optimizer, have no column; the option's label includes them.
+    `rows` come from :func:`at_best` or :func:`along`. Settings of an option, such as the momentum of an
+    optimizer, have no column of their own; the option's label includes them.
     """
     varied = {factor.partition(".")[0] for factor in factors_of(rows)}
     labels = {axis: labels_of(rows, axis).astype("str") for axis in AXES if axis in varied}
@@ -360,9 +364,10 @@ def options_of(rows: pd.DataFrame) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class _Trials:
-    """Trials along an axis (a numeric factor), as arrays.
+    """Trials with several values of a numeric factor (an axis), as arrays with an element for each trial.
 
-    A frame for each of thousands of cells (combinations of the categorical factors) would take minutes.
+    Arrays are used because a frame for each of thousands of cells (combinations of the categorical factors)
+    would take minutes.
 
     Attributes
     ----------
@@ -371,7 +376,7 @@ class _Trials:
     done, diverged
         Whether the trial is finished or diverged, and whether it is diverged.
     metric, has_result
-        The ranking metric of finished trials, and whether the trial has it.
+        The ranking metric, NaN for trials that have not finished; and whether the trial has it.
     learned, held_out
         Whether the trial learned, and whether it held out validation rows.
     training
@@ -393,7 +398,10 @@ class _Trials:
 
     @classmethod
     def of(cls, rows: pd.DataFrame, axis: str, metric: str) -> _Trials:
-        """Return the trials of a frame that :func:`along` returned."""
+        """Return the trials of a frame from :func:`along` with the numeric factor `axis`.
+
+        `metric` is the column that ranks.
+        """
         finished = rows["status"] == "finished"
         values = rows[metric].where(finished).to_numpy(np.float64)
         return cls(
@@ -410,7 +418,7 @@ class _Trials:
         )
 
     def at(self, places: NDArray[Any]) -> _Trials:
-        """Return some of the trials, by index or by mask."""
+        """Return the trials at these places, given as indices or as a mask."""
         arrays = {
             field.name: getattr(self, field.name)[places]
             for field in fields(self)
@@ -472,9 +480,9 @@ def _near(cell: _Trials, best: float) -> tuple[list[float], int, int]:
 
 
 def _guessing(cell: _Trials, values: NDArray[np.float64], best: float) -> list[float]:
-    """Return the values at which several seeds finished and none learned.
+    """Return the values of a numeric factor with which no network learned, in two or more finished seeds.
 
-    If a seed of the best value did not learn, return [].
+    If some seed of the best value did not learn either, return [].
     """
     learned = {value: cell.learned[(cell.value == value) & cell.has_result] for value in values.tolist()}
     if not learned[best].all():
@@ -483,7 +491,7 @@ def _guessing(cell: _Trials, values: NDArray[np.float64], best: float) -> list[f
 
 
 def setting(axis: str, value: float) -> str:
-    """Return a value with the name of its numeric factor.
+    """Return a value of a numeric factor as text, with the factor's name.
 
     >>> setting("optimizer.lr", 0.1), setting(WIDTH, 30.0)
     ('optimizer.lr=0.1', '30 hidden units')
@@ -517,7 +525,9 @@ def is_log_beside_zero(values: Sequence[float]) -> bool:
 
 
 def _beyond(values: Sequence[float], best: float, axis: str) -> float:
-    """Return the next value beyond the best, if the axis is logarithmic and the best is at an end; else NaN.
+    """Return the next value to try, if the best value is the smallest or the largest; NaN otherwise.
+
+    The values must be spaced by ratios. The next value continues them, rounded.
 
     >>> _beyond([0.01, 0.03, 0.1], 0.1, "optimizer.lr"), _beyond([8, 16, 32], 8, "batching.size")
     (0.3, 4.0)

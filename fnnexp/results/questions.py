@@ -18,8 +18,8 @@ def rows_to_compare(runs: pd.DataFrame, ranking: Ranking) -> pd.DataFrame:
     """Return the rows of a frame of runs that comparisons use.
 
     Trials that differ only in seeds such as `seed_init` are averaged (:func:`seeds.averaged`). With numeric
-    factors, each option is compared at its own best values (:func:`at_best`). If nothing but numeric factors
-    varies, all rows are compared.
+    factors, each option is compared at its own best values (:func:`at_best`). If this leaves fewer than two
+    configurations to compare, since nothing but numeric factors varies, all rows are compared.
     """
     runs = seeds.averaged(runs)
     best = at_best(runs, ranking)
@@ -36,9 +36,9 @@ def rows_to_compare(runs: pd.DataFrame, ranking: Ranking) -> pd.DataFrame:
 def rows_and_findings(
     runs: pd.DataFrame, ranking: Ranking | None = None
 ) -> tuple[pd.DataFrame, comparisons.Findings]:
-    """Return the rows to compare, and their comparisons.
+    """Return the rows that comparisons use (:func:`rows_to_compare`), and all comparisons of them.
 
-    The shares of variance and the spreads over seeds are computed from all rows of `runs`.
+    But the shares of variance and the spreads over seeds are computed from all rows of `runs`.
     """
     ranking = ranking or ranking_of(runs)
     rows = rows_to_compare(runs, ranking)

@@ -58,16 +58,17 @@ It is a little below 5%, because real differences are somewhat skewed: see `benc
 """
 
 PLAUSIBLE = 0.975
-"""The one-sided confidence of the smallest spread and of the largest difference that count as plausible."""
+"""The one-sided confidence at which a spread counts as plausible (not smaller), and a difference (not
+larger)."""
 
 FROM_SEEDS = 4
 """With fewer seeds than this, no question is out of reach."""
 
 MOST_QUESTIONS = 2000
-"""The largest number of questions together. With more, each would need many seeds."""
+"""The largest number of questions of a sweep. With more, each question would need many seeds."""
 
 MOST_NEEDED = 10_000
-"""Above this many seeds, the number that a question needs is not said."""
+"""If a question needs more seeds than this, the number is not given."""
 
 
 def more_seeds(used: int) -> int:
@@ -80,7 +81,9 @@ def more_seeds(used: int) -> int:
 
 
 def rounds(first: Collection[int], most: int) -> Iterator[list[int]]:
-    """Yield the seeds of each round, `most` in all: the given ones, then unused numbers above the lowest.
+    """Yield the seeds of each round, `most` seeds in all rounds together.
+
+    The first round has the given seeds. Later rounds have the unused numbers above the lowest of them.
 
     >>> list(rounds([5, 3], 6))
     [[3, 5], [4], [6], [7], [8]]
@@ -101,13 +104,13 @@ class Results(NamedTuple):
     Attributes
     ----------
     options
-        Each configuration's option of each factor.
+        Each configuration's option of each factor, as in `{"init": "he"}`.
     goodness
-        The ranking metric, of which more is better; NaN where no trial finished.
+        The ranking metric as a number of which more is better; NaN where no trial finished.
     failed
-        Whether a trial failed to learn.
+        Whether the trial failed to learn.
     seeds
-        The seed of each column.
+        The seeds, one for each column.
     """
 
     options: list[dict[str, str]]
@@ -116,7 +119,7 @@ class Results(NamedTuple):
     seeds: Sequence[int] = ()
 
     def of_seeds(self, seeds: Collection[int]) -> Results:
-        """Return the results of some of the seeds."""
+        """Return the results with only the columns of some seeds."""
         columns = [i for i, seed in enumerate(self.seeds) if seed in seeds]
         return Results(
             self.options,
@@ -127,7 +130,7 @@ class Results(NamedTuple):
 
 
 def results_of(runs: pd.DataFrame, ranking: Ranking) -> Results:
-    """Return the results of these trials. Configurations that train identically are joined."""
+    """Return the results of these trials. Configurations that train identically share a row."""
     runs = filters.once(runs)
     levels = comparisons.levels(runs)
     names = [str(name) for name in levels.columns]
@@ -147,14 +150,14 @@ def results_of(runs: pd.DataFrame, ranking: Ranking) -> Results:
 
 @dataclass
 class Question:
-    """A pair of configurations that differ in one factor, and what is known about it.
+    """The question which of two configurations that differ in one factor is better; and its answer so far.
 
     Attributes
     ----------
     factor
         The factor in which the two configurations differ.
     cell
-        The options of all other factors.
+        The options of all other factors, which the two configurations share.
     options
         The two options of the factor; once the question is settled, the better one is first.
     rows
@@ -162,11 +165,11 @@ class Question:
     verdict
         `open`, `better`, `equivalent` or `out of reach`.
     p
-        The p value of the verdict, not corrected for the number of questions; 1 while there is none.
+        The p value of the verdict, not corrected for the number of questions; 1 before the first test.
     difference
         By how much the first option is better, averaged over the seeds.
     seeds
-        The number of seeds that both options had finished at the last look, or when the question was settled.
+        The number of seeds that both options had finished when the question was last decided.
     needed
         About how many seeds would settle the question; None if it is settled, unknown or above
         :data:`MOST_NEEDED`.
@@ -192,15 +195,15 @@ class Question:
 
     @property
     def is_guess(self) -> bool:
-        """Whether no test settles the question, but the second option learned in none of two or more seeds.
+        """Whether no test settles the question, but none is needed: the second option learned in no seed.
 
-        The first option learned in all of them, or in none either. No test is needed to say so.
+        There are two or more seeds, and the first option learned in all of them, or in none either.
         """
         return not self.is_settled and self.seeds > 1 and self.learned in ((0, 0), (self.seeds, 0))
 
 
 def questions_of(options: Sequence[Mapping[str, str]], factors: Iterable[str]) -> list[Question]:
-    """Return the questions of these configurations: for each factor, all pairs that differ in it alone."""
+    """Return a question for each pair of configurations that differ in one of the factors alone."""
     questions = []
     for factor in factors:
         cells: dict[tuple[tuple[str, str], ...], list[int]] = {}
@@ -216,7 +219,7 @@ def questions_of(options: Sequence[Mapping[str, str]], factors: Iterable[str]) -
 
 
 def count_questions(options: Sequence[Mapping[str, str]], factors: Iterable[str]) -> int:
-    """Return the number of :func:`questions_of`, without making them."""
+    """Return how many questions :func:`questions_of` would return, without making them."""
     return sum(
         math.comb(size, 2)
         for factor in factors
@@ -228,7 +231,7 @@ def count_questions(options: Sequence[Mapping[str, str]], factors: Iterable[str]
 
 @dataclass
 class Race:
-    """The questions of a sweep (which of two options is better), and what the rounds of seeds say about them.
+    """Decides the questions of a sweep (which of two options is better) after each round of seeds.
 
     Parameters
     ----------
@@ -250,27 +253,27 @@ class Race:
 
     @property
     def alpha(self) -> float:
-        """The largest p value that settles a question: the error rate, divided among all questions."""
+        """The largest p value that settles a question: the error rate, divided by the number of questions."""
         return ERROR_RATE / max(len(self.questions), self.family, 1)
 
     @property
     def unsettled(self) -> list[Question]:
-        """The questions that further seeds may settle."""
+        """The questions that are still open, and that further seeds may settle."""
         return [question for question in self.questions if question.verdict == OPEN]
 
     @property
     def rows(self) -> list[int]:
-        """The configurations, by their rows in :class:`Results`, that open questions are about."""
+        """The configurations that open questions are about, as numbers of rows in :class:`Results`."""
         return sorted({row for question in self.unsettled for row in question.rows})
 
     def reopen(self) -> None:
-        """Open again the questions that were out of reach, because there are more seeds than planned."""
+        """Open again the questions that were out of reach of the planned seeds; there are more seeds now."""
         for question in self.questions:
             if question.verdict == OUT_OF_REACH:
                 question.verdict, question.needed = OPEN, None
 
     def look(self, results: Results) -> None:
-        """Decide which questions (pairs of options) the results of all rounds of seeds so far settle."""
+        """Decide the open questions (pairs of options) by the results of all rounds of seeds so far."""
         self.rounds += 1
         unsettled = self.unsettled
         p_better, p_equivalent = (np.ones(len(unsettled)) for _ in range(2))
@@ -298,7 +301,7 @@ class Race:
         """Return whether more seeds, up to `most_seeds` in all, may settle which of two options is better.
 
         `d` has their differences on the seeds so far, and `tried` is the number of seeds that were trained.
-        If hardly any finished for both options, because one diverges, further seeds would not help.
+        More seeds would not help if hardly any of these finished for both options, because one diverges.
         """
         if tried >= FROM_SEEDS and len(d) < 2:
             return False
@@ -308,7 +311,7 @@ class Race:
 
 
 def _differences(question: Question, results: Results) -> tuple[NDArray[np.float64], bool]:
-    """Return the differences of a question's two options on the seeds that both finished.
+    """Return the differences of a question's two options in the seeds that both finished.
 
     Also return whether an option failed to learn in some of these seeds but not in others.
     """
@@ -322,7 +325,10 @@ def _differences(question: Question, results: Results) -> tuple[NDArray[np.float
 
 
 def _learned(question: Question, results: Results) -> tuple[int, int]:
-    """Return in how many of the seeds that both options finished each of them learned."""
+    """Return in how many seeds the first option learned, and in how many the second one.
+
+    Only seeds that both options finished count.
+    """
     rows = list(question.rows)
     both = np.isfinite(results.goodness[rows]).all(axis=0)
     first, second = (int(np.count_nonzero(~failed[both])) for failed in results.failed[rows])
@@ -330,7 +336,10 @@ def _learned(question: Question, results: Results) -> tuple[int, int]:
 
 
 def _p_values(d: NDArray[np.float64], limit: float, *, mixed: bool) -> tuple[float, float]:
-    """Return the p values of the tests for a difference and for equivalence, each 1 if there is no test."""
+    """Return the p values of two tests: for a difference of two options, and for their equivalence.
+
+    `d` has the differences by seed. A p value is 1 if there is no such test.
+    """
     if len(d) < 2:
         return 1.0, 1.0
     if mixed:
@@ -342,8 +351,8 @@ def _p_values(d: NDArray[np.float64], limit: float, *, mixed: bool) -> tuple[flo
 def _within_reach(d: NDArray[np.float64], limit: float, alpha: float, most: int, *, mixed: bool) -> bool:
     """Return whether further seeds, up to `most` in all, may settle which of two options is better.
 
-    The most favourable case decides: the smallest spread, and the largest difference or none, that the
-    differences `d` so far leave plausible.
+    `d` has their differences so far. The most favourable case that these leave plausible decides: the
+    smallest spread over seeds, with the largest difference (for "better") or with none (for "equivalent").
     """
     n = len(d)
     if (signs := _signs(d, limit, mixed=mixed)) is not None:
@@ -358,7 +367,7 @@ def _within_reach(d: NDArray[np.float64], limit: float, alpha: float, most: int,
 
 
 def _signs(d: NDArray[np.float64], limit: float, *, mixed: bool) -> NDArray[np.float64] | None:
-    """Return the numbers whose signs decide which of two options is better; None if sizes count too.
+    """Return the numbers whose signs alone decide which of two options is better; None if sizes count too.
 
     Signs decide if an option failed to learn in some seeds but not in others, or if all differences are
     equal. If these equal differences are within ±limit, the signs of their distances from the limit show that
@@ -378,7 +387,10 @@ def _sign_p(ahead: NDArray[np.int_], n: NDArray[np.int_]) -> NDArray[np.float64]
 
 
 def _needed(d: NDArray[np.float64], limit: float, alpha: float, *, mixed: bool) -> int | None:
-    """Return about how many seeds would settle which option is better if further differences are like `d`."""
+    """Return about how many seeds would settle a question, if further differences are like those in `d`.
+
+    None if this is unknown or above :data:`MOST_NEEDED`.
+    """
     n = len(d)
     if n < 2:
         return None
@@ -396,7 +408,7 @@ def _needed(d: NDArray[np.float64], limit: float, alpha: float, *, mixed: bool) 
 
 
 def as_frame(race: Race) -> pd.DataFrame:
-    """Return a frame with a row for each question (pair of options) and what is known about it."""
+    """Return a frame with a row for each question (a pair of options), with its verdict so far."""
     rows: list[dict[str, Any]] = [
         {
             "factor": question.factor,
@@ -415,7 +427,7 @@ def as_frame(race: Race) -> pd.DataFrame:
 
 
 def answer(question: Question, ranking: Ranking) -> str:
-    """Return, in words, which of a question's two options is better, or that this is open."""
+    """Return a sentence that says which of a question's two options is better, or why this is open."""
     a, b = (comparisons.name_of({question.factor: option}) for option in question.options)
     difference = f"{question.difference * ranking.scale:.2f} {ranking.unit}".strip()
     if question.verdict == BETTER:
@@ -440,7 +452,9 @@ def answer(question: Question, ranking: Ranking) -> str:
 
 
 def factor_named(name: str, factors: Sequence[str]) -> str | None:
-    """Return the factor that a name stands for, if any; factors that vary together share one.
+    """Return the factor that a name in ``compare`` stands for; None if there is none.
+
+    Factors that vary together are one factor, as in "arch with init".
 
     >>> factors = ["arch with init", "optimizer.lr"]
     >>> [factor_named(name, factors) for name in ("init", "init.std", "optimizer.lr", "epochs")]
@@ -454,7 +468,7 @@ def factor_named(name: str, factors: Sequence[str]) -> str | None:
 
 
 def rows_of(runs: pd.DataFrame, asked: Asked) -> pd.DataFrame:
-    """Return the trials, among these runs, of the configurations that a sweep asked about, with all seeds."""
+    """Return the trials of the configurations that a sweep with `until=settled` compared, with all seeds."""
     if not asked.trials:
         return runs
     lengths = {len(start) for start in asked.trials}
@@ -467,10 +481,10 @@ def rows_of(runs: pd.DataFrame, asked: Asked) -> pd.DataFrame:
 
 
 def replayed(rows: pd.DataFrame, ranking: Ranking, asked: Asked) -> Race | None:
-    """Return the questions of a sweep, decided again round by round from the results of its trials.
+    """Decide the questions of a sweep again, round by round, from the results of its trials.
 
-    If there are results of further seeds, as after a sweep over `seed`, one more look at all results decides
-    what the rounds could not.
+    If there are results of further seeds, as after a sweep over `seed`, the questions that the rounds did not
+    settle are then decided once more from all results.
 
     Parameters
     ----------

@@ -39,7 +39,7 @@ class Ranking:
     Attributes
     ----------
     metric
-        A column of the runs.
+        A column of the frame of runs, such as `val_accuracy`.
     margin
         Options are equivalent if their mean difference is surely smaller than this: in percentage points for
         an accuracy, else in the metric's unit. None: no options are equivalent.
@@ -60,7 +60,7 @@ class Ranking:
 
     @property
     def scale(self) -> int:
-        """The factor by which the column's values are multiplied when they are shown."""
+        """The factor by which values are multiplied when they are shown: 100 for accuracies, else 1."""
         return 100 if self.is_accuracy else 1
 
     @property
@@ -70,7 +70,7 @@ class Ranking:
 
     @property
     def limit(self) -> float:
-        """The margin in the unit of the metric's column (accuracies are fractions); NaN without a margin."""
+        """The margin in the unit of the metric's column: 0.002 for 0.2 points; NaN without a margin."""
         return math.nan if self.margin is None else self.margin / self.scale
 
     @property
@@ -93,11 +93,13 @@ class Ranking:
 
 
 ACCURACY = Ranking("test_accuracy", MARGIN)
-"""The ranking that defines the format of accuracies that do not rank trials."""
+"""A ranking that is used to format accuracies, also where another metric ranks trials."""
 
 
 def ranking_of(runs: pd.DataFrame, metric: str | None = None, margin: float | None = None) -> Ranking:
-    """Return the ranking of these runs. `metric` and `margin` have the defaults of :func:`fnnexp.compare`.
+    """Return the metric that ranks these runs, and the margin, as given or by default.
+
+    The defaults of `metric` and `margin` are those of :func:`fnnexp.compare`.
 
     Raises
     ------
@@ -115,7 +117,7 @@ def ranking_of(runs: pd.DataFrame, metric: str | None = None, margin: float | No
 
 
 def _checked(runs: pd.DataFrame, metric: str) -> str:
-    """Return the column that a metric names. Raise if the metric cannot rank these trials."""
+    """Return the name of the column that has a metric; raise if the metric cannot rank these trials."""
     level = level_of(metric)
     name = metric if level is None else column_of(level)
     if level is None and name not in NAMES:
@@ -208,9 +210,10 @@ def seconds_to(runs: pd.DataFrame, curves: pd.DataFrame, level: float) -> pd.Dat
 
 
 def matching_accuracy(runs: pd.DataFrame, ranking: Ranking) -> str:
-    """Return the accuracy that belongs to a metric.
+    """Return the accuracy that tells whether trials learned, if they are ranked by some metric.
 
-    An accuracy belongs to itself, a loss to the accuracy on the same split, and a time to the default metric.
+    It is the metric itself if that is an accuracy. For a loss it is the accuracy on the same split, and for a
+    time the metric that ranks by default.
 
     >>> matching_accuracy(pd.DataFrame(), Ranking("val_loss"))
     'val_accuracy'

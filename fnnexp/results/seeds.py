@@ -48,11 +48,11 @@ def spread(runs: pd.DataFrame, ranking: Ranking) -> pd.DataFrame:
 
 @remembered
 def averaged(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return the trials with one row for all that differ only in seeds such as `seed_init`.
+    """Average over seeds such as `seed_init`: return one row for all trials that differ in nothing else.
 
-    Such seeds repeat a configuration and have no best value. So the metrics are means over them, and the
-    rows of a configuration differ in `seed`. If `seed` has only one value, the column `seed` gets the values
-    of that other seed which has the most values, and the metrics are means over the rest.
+    Such seeds repeat a configuration and have no best value. So the metrics of a row are means over them, and
+    the rows of a configuration differ in `seed`. If `seed` has only one value, the seed with the most values
+    takes its place in the column `seed`, and the metrics are means over the other seeds.
 
     Returns
     -------
@@ -78,9 +78,10 @@ def averaged(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def unpaired_draws(runs: pd.DataFrame) -> list[str]:
-    """Return the distributions of the initial weights if there are several; options share fewer draws then.
+    """Return the distributions from which the initial weights were drawn, if there are several; else [].
 
-    Truncated normal draws count as normal: with one seed, 95% of the weights are equal.
+    Options share fewer random draws then. Truncated normal draws count as normal: with one seed, 95% of the
+    weights are equal.
     """
     if "init.method" not in runs:
         return []

@@ -78,7 +78,8 @@ LEAST_VARIANCE = 0.01
 one is luck: three differences between numbers of correct predictions can be equal."""
 
 BY_BLOCKS_FROM = 1000
-"""From this many differences on, the random patterns of a sign-flip test are drawn by blocks of 16 signs."""
+"""From this number of differences on, the random patterns of a sign-flip test are drawn by blocks of 16
+signs."""
 
 CERTAIN = 1e-12
 """If Hoeffding's bound on p is below this, none of :data:`PATTERNS` random patterns is as far from 0."""
@@ -93,7 +94,8 @@ AT_ONCE = 1 << 22
 class Interval(NamedTuple):
     """The ends of an interval, NaN if there is none.
 
-    `method` is `bca`, `t`, `shared t`, `safe t`, `equal` or `none`.
+    `method` says how it was computed: `bca` (the bootstrap), `t`, `shared t` or `safe t`; `equal` if all
+    values are equal, and `none` if there is no interval.
     """
 
     low: float
@@ -229,14 +231,14 @@ def prediction_interval(values: ArrayLike, level: float = LEVEL) -> Interval:
 
 
 class SharedVariance(NamedTuple):
-    """A variance that pairs share, and the degrees of freedom that it adds to those of each pair."""
+    """A variance that the pairs of a question share, and the degrees of freedom that it adds to each pair."""
 
     variance: float
     freedom: float
 
 
 def shared(many: Sequence[ArrayLike], options: int) -> SharedVariance | None:
-    """Return the variance that the pairs of a question share, None if each pair has only its own.
+    """Return the variance that the pairs of a question share; None if each pair keeps its own variance.
 
     Two or three differences estimate their variance s² so badly that a t test needs differences of many
     standard deviations. But the pairs of a question often have similar variances. So the variance of a pair
@@ -278,11 +280,11 @@ def shared(many: Sequence[ArrayLike], options: int) -> SharedVariance | None:
 
 
 def _typical_variance(variances: NDArray[np.float64], freedom: NDArray[np.float64]) -> tuple[float, float]:
-    """Return the variance s₀² and the degrees of freedom d that describe how the pairs' variances vary.
+    """Estimate the typical variance s₀² of pairs, and how alike their variances are: d degrees of freedom.
 
-    The true variance of a pair is d s₀² / χ²(d); `variances` are estimates with these degrees of freedom.
-    log s² then has the variance ψ′(freedom/2) + ψ′(d/2), which gives d, infinite if the estimates vary no
-    more than those of equal variances; its mean gives s₀² (Smyth 2004, §6.2).
+    The true variance of a pair is taken as d s₀² / χ²(d); `variances` are estimates of it with `freedom`
+    degrees of freedom each. log s² then has the variance ψ′(freedom/2) + ψ′(d/2), which gives d, infinite if
+    the estimates vary no more than those of equal variances; its mean gives s₀² (Smyth 2004, §6.2).
     """
     half = freedom / 2
     e = np.log(variances) - special.digamma(half) + np.log(half)
@@ -310,7 +312,10 @@ def _inverse_trigamma(y: float) -> float:
 
 
 def _standard_error(d: NDArray[np.float64], pool: SharedVariance | None) -> tuple[float, float]:
-    """Return the standard error of the mean of two or more differences, and its degrees of freedom."""
+    """Return the standard error of the mean of two or more differences, and its degrees of freedom.
+
+    With `pool`, it is computed from the variance that pairs share.
+    """
     freedom = d.size - 1
     if pool is None:
         return standard_deviation(d) / math.sqrt(d.size), freedom
@@ -326,7 +331,7 @@ def shared_t_interval(
     *,
     within: tuple[float, float] = (-math.inf, math.inf),
 ) -> Interval:
-    """Return the confidence interval of a mean difference with a :func:`shared` variance.
+    """Return Student's interval for the mean of differences, with the variance that pairs share (`pool`).
 
     It contains 0 exactly if :func:`paired_t_test` with the same variance gives p > 1 − `level`.
 
@@ -365,7 +370,7 @@ def paired_t_test(differences: ArrayLike, pool: SharedVariance | None = None) ->
 
 
 def equivalence_test(differences: ArrayLike, margin: float, pool: SharedVariance | None = None) -> float:
-    """Return the p value of two one-sided t tests for a mean within ±margin (Schuirmann 1987).
+    """Test whether a mean is within ±margin, by two one-sided t tests (Schuirmann 1987); return p.
 
     One test is for a mean above −margin, the other for a mean below +margin. The larger of their p values is
     returned. With a :func:`shared` variance they are moderated t tests, as in :func:`paired_t_test`. If all
@@ -385,18 +390,18 @@ def equivalence_test(differences: ArrayLike, margin: float, pool: SharedVariance
 
 
 def sign_flip_test(differences: ArrayLike) -> float:
-    """Return the two-sided p value for paired differences that are symmetric about 0 (Fisher 1935).
+    """Test whether paired differences are symmetric about 0 (Fisher 1935); return the two-sided p value.
 
     If neither option of a pair is better, each difference could equally have the opposite sign. So p is the
     fraction of all sign patterns for which the mean is at least as far from 0 as the observed mean. NaN if
     there are no differences.
 
     Up to 32 differences, all patterns are counted. Each combines a pattern of the first half of the
-    differences with a pattern of the second half, so two lists of sums cover all patterns (Horowitz and
-    Sahni 1974). With more differences, 65,536 random patterns and the observed pattern are
-    counted (Phipson and Smyth 2010). If no random pattern is as far from 0, p is at most Hoeffding's bound
-    2 exp(−(Σd)²/2Σd²). Sums that differ by less than 1e-9 of Σ|d| count as equal: such a difference is
-    rounding, since accuracies over N images are far coarser.
+    differences with a pattern of the second half, so two lists of sums cover all patterns (Horowitz and Sahni
+    1974). With more differences, 65,536 random patterns and the observed pattern are counted (Phipson and
+    Smyth 2010). If no random pattern is as far from 0, p is at most Hoeffding's bound 2 exp(−(Σd)²/2Σd²).
+    Sums that differ by less than 1e-9 of Σ|d| count as equal: such a difference is rounding, since accuracies
+    over N images are far coarser.
 
     >>> sign_flip_test([0.1, 0.2, 0.3]), sign_flip_test([0.1, 0.2, 0.3, -0.6])
     (0.25, 1.0)
@@ -423,7 +428,7 @@ def sign_flip_tests(many: Sequence[ArrayLike]) -> NDArray[np.float64]:
 
 
 def _over_all_patterns(d: NDArray[np.float64]) -> float:
-    """Return the fraction of all sign patterns with a sum as far from 0 as Σd."""
+    """Return the fraction of all sign patterns whose sum Σ ±d is as far from 0 as the observed sum Σd."""
     least = _least(d)
     first, second = _signed_sums(d[: d.size // 2]), _signed_sums(d[d.size // 2 :])
     second.sort()
@@ -434,7 +439,10 @@ def _over_all_patterns(d: NDArray[np.float64]) -> float:
 
 
 def _over_random_patterns(lists: Sequence[NDArray[np.float64]]) -> list[float]:
-    """Estimate the fraction of :func:`_over_all_patterns` from random patterns, for lists of one length."""
+    """Estimate what :func:`_over_all_patterns` computes, from random patterns.
+
+    The lists have one length, and share the patterns.
+    """
     bounds = [_hoeffding(d) if d.any() else 1.0 for d in lists]
     drawn = [i for i, d in enumerate(lists) if d.any() and bounds[i] >= CERTAIN]
     as_far = [1] * len(lists)
@@ -451,12 +459,15 @@ def _over_random_patterns(lists: Sequence[NDArray[np.float64]]) -> list[float]:
 
 
 def _least(d: NDArray[np.float64]) -> float:
-    """Return the least absolute value of a signed sum that is as far from 0 as Σd, up to rounding."""
+    """Return how far from 0 a sum Σ ±d must be to count as being as far as Σd, which allows for rounding."""
     return abs(float(d.sum())) - SAME_SUM * float(np.abs(d).sum())
 
 
 def _as_far(d: NDArray[np.float64], least: NDArray[np.float64]) -> list[int]:
-    """Return how many of :data:`PATTERNS` random patterns have a sum beyond `least`, for each row of d."""
+    """Count the random sign patterns, of :data:`PATTERNS`, whose sum is at least as far from 0 as `least`.
+
+    Return the count for each row of d.
+    """
     rng, size, counts = np.random.default_rng(0), d.shape[1], np.zeros(len(d), dtype=np.int64)
     if size < BY_BLOCKS_FROM:
         step = max(1, AT_ONCE // size)
@@ -475,12 +486,12 @@ def _as_far(d: NDArray[np.float64], least: NDArray[np.float64]) -> list[int]:
 
 
 def _hoeffding(d: NDArray[np.float64]) -> float:
-    """Return Hoeffding's upper bound on the p value of :func:`sign_flip_test`."""
+    """Return an upper bound on the p value of :func:`sign_flip_test`, by Hoeffding's inequality."""
     return min(1.0, 2 * math.exp(-(float(d.sum()) ** 2) / (2 * float((d**2).sum()))))
 
 
 def _signed_sums(d: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return Σ ±d for all 2^n sign patterns."""
+    """Return the sums Σ ±d of all 2^n patterns of signs."""
     sums = np.zeros(1)
     for difference in d:
         sums = np.concatenate([sums + difference, sums - difference])
@@ -491,20 +502,19 @@ def _signed_sums(d: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def safe_t_test(differences: ArrayLike, mean_difference: float = 0.0, *, prior: float = PRIOR) -> float:
-    """Return a p value for the null hypothesis that the mean is `mean_difference`; it is valid at every look.
+    """Test whether a mean is `mean_difference`; return a p value that is valid at every look at the results.
 
-    A look is an occasion on which the results are seen.
+    A look is an occasion on which the results are seen, after which seeds may be added.
 
     For n differences with mean x̄, standard deviation s and t = (x̄ − `mean_difference`) / (s/√n), p is 1/BF,
     at most 1. The Bayes factor BF compares an effect drawn from N(0, τ²) with no effect (Gönen et al. 2005):
 
         BF = (1 + nτ²)^(−1/2) · [(1 + t²/ν) / (1 + t²/(ν(1 + nτ²)))]^((ν+1)/2),  ν = n − 1.
 
-    The effect is the true mean minus `mean_difference`, in standard deviations; τ is `prior`. Under the
-    null hypothesis, the probability that BF reaches 1/α at any look is at most α (Ville's inequality;
-    Grünwald et al. 2024). So seeds may be added after any look at the results, for any reason. If all
-    differences are equal, t is undefined, and p is that of :func:`safe_sign_test`. With fewer than two
-    differences, p is NaN.
+    The effect is the true mean minus `mean_difference`, in standard deviations; τ is `prior`. Under the null
+    hypothesis, the probability that BF reaches 1/α at any look is at most α (Ville's inequality; Grünwald et
+    al. 2024). So seeds may be added after any look at the results, for any reason. If all differences are
+    equal, t is undefined, and p is that of :func:`safe_sign_test`. With fewer than two differences, p is NaN.
 
     >>> round(safe_t_test([1.0, 2.0, 3.0]), 4), safe_t_test([1.0])
     (0.344, nan)
@@ -525,9 +535,8 @@ def safe_t_interval(
 ) -> Interval:
     """Return an interval for a mean that stays valid if results are seen repeatedly while seeds are added.
 
-    The interval contains the means that :func:`safe_t_test` does not reject.
-
-    With very few differences the test rejects no mean, and the interval is all of `within`.
+    It contains the means that :func:`safe_t_test` does not reject. With very few differences the test rejects
+    no mean, and the interval is all of `within`.
 
     >>> safe_t_interval([0.010, 0.012, 0.011, 0.013], within=DIFFERENCE).low.__round__(4)
     0.0068
@@ -561,11 +570,11 @@ def safe_half_width(n: NDArray[np.int_], alpha: float, *, prior: float = PRIOR) 
 
 
 def safe_equivalence_test(differences: ArrayLike, margin: float, *, prior: float = PRIOR) -> float:
-    """Return a p value, valid at every look at the results, of the test that the mean is within ±margin.
+    """Test whether a mean is within ±margin; return a p value that is valid at every look at the results.
 
     :func:`safe_t_test` tests the means −margin and +margin, and the larger of its two p values is returned.
-    If it rejects both, it also rejects every mean beyond them. If the observed mean is not within ±margin,
-    p is 1.
+    If it rejects both, it also rejects every mean beyond them. If the observed mean is not within ±margin, p
+    is 1.
 
     >>> round(safe_equivalence_test([-0.1, 0.0, 0.1, 0.0], 0.5), 3), safe_equivalence_test([0.6, 0.7], 0.5)
     (0.025, 1.0)
@@ -579,7 +588,7 @@ def safe_equivalence_test(differences: ArrayLike, margin: float, *, prior: float
 
 
 def safe_sign_test(differences: ArrayLike) -> float:
-    """Return a p value, valid at every look at the results, of the test that both signs are equally likely.
+    """Test whether both signs are equally likely; return a p value that is valid at every look at results.
 
     Of the n differences that are not 0, k are positive. The Bayes factor
 
@@ -686,9 +695,10 @@ def seeds_needed_by(
     power: float = 0.8,
     most: int = 1000,
 ) -> list[int | None]:
-    """Return :func:`seeds_needed` for each of many lists of differences, each with its `signs`.
+    """Return how many seeds each of many comparisons needs, as :func:`seeds_needed` does for one.
 
-    The power grows with n. So the least n is found by bisection, for all lists at once.
+    Each list of differences has its `signs`. The power grows with n. So the least n is found by bisection,
+    for all lists at once.
     """
     lists = [np.asarray(differences, dtype=np.float64) for differences in many]
     known = np.array(
@@ -733,7 +743,7 @@ def seeds_needed_by(
 
 
 def fewest_for_signs(pairs: int = 1, *, level: float = LEVEL) -> int:
-    """Return the least number of seeds at which :func:`safe_sign_test` can settle one of these pairs.
+    """Return the least number of seeds with which :func:`safe_sign_test` can settle one of so many pairs.
 
     With n differences of the same sign, its p is (n + 1)/2ⁿ.
 
@@ -771,7 +781,7 @@ test_set_error.__test__ = False  # type: ignore[attr-defined]  # pytest would co
 
 
 def variance_shares(values: ArrayLike, names: Sequence[str]) -> dict[tuple[str, ...], float]:
-    """Return the share of each factor, each interaction and the seeds in the variance over a full grid.
+    """Divide the variance over a full grid among the factors, their interactions and the seeds.
 
     The shares are the sums of squares of a balanced analysis of variance (Fisher 1925), divided by their
     total.

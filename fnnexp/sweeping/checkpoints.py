@@ -64,8 +64,9 @@ class _Written(NamedTuple):
 class Checkpoints:
     """A folder with a checkpoint of each lane (network of a stack) in training.
 
-    A file's name has the lane's key, which is a hash of everything that decides its numbers, and the engine.
-    The last bits of the results depend on the engine, so one engine trains a lane from beginning to end.
+    The name of a file consists of the key of the lane (a hash of everything that decides its numbers) and the
+    name of the engine. The last bits of the results depend on the engine, so one engine trains a lane from
+    beginning to end.
     """
 
     def __init__(self, folder: Path, engine: str = "numpy") -> None:
@@ -108,7 +109,7 @@ class Checkpoints:
     def load(
         self, lane: Lane, recipe: Recipe, *, set_aside: bool = True
     ) -> tuple[Stack, list[Record]] | None:
-        """Return a lane's (network's) state as a stack of one lane, and its records; None without checkpoint.
+        """Return the state of a lane (network), as a stack of one lane, and its records; None if not saved.
 
         Parameters
         ----------
@@ -146,7 +147,7 @@ class Checkpoints:
                     file.unlink()
 
     def engines_with_checkpoint(self, key: str) -> list[str]:
-        """Return the names of other engines by which a lane (network) was trained to a checkpoint."""
+        """Return the names of the other engines from which there is a checkpoint of a lane (network)."""
         others = [engine for engine in ENGINES if engine != self.engine]
         return [engine for engine in others if self._file(key, engine).exists()]
 
@@ -183,7 +184,11 @@ class Checkpoints:
         return Stack((lane,), parameters[0][None], tuple(slot[None] for slot in values), epoch, best), records
 
     def _rows(self, curve: Mapping[str, Any], lane: Lane, largest: int) -> list[Any]:
-        """Return the valid rows of a curve's file."""
+        """Read the file that has the records of a lane's epochs, and return them as lists.
+
+        `curve` is what the checkpoint says of that file: its name, size and checksum. Raise DamagedError if
+        the file does not agree with it, or has more than `largest` bytes.
+        """
         name, size, checksum = (curve.get(key) for key in ("file", "size", "checksum"))
         if type(name) is not str or not re.fullmatch("[0-9a-f]{8}", name):
             raise DamagedError(
@@ -202,7 +207,10 @@ class Checkpoints:
 
 
 def begun_by(folder: Path, keys: Container[str]) -> Counter[str]:
-    """Return how many of these lanes (networks) have a checkpoint of each engine, by the engine's name."""
+    """Count the checkpoints of these lanes (networks) in a folder, by the engine that trained them.
+
+    `keys` are the keys of the lanes.
+    """
     counts: Counter[str] = Counter()
     for file in folder.glob("*.npz"):
         key, _, engine = file.stem.partition(".")
@@ -220,10 +228,27 @@ def resume(
     set_aside: bool = True,
     is_told: bool = True,
 ) -> tuple[dict[str, Stack], dict[str, list[Record]]]:
-    """Return the state and the curve of each lane (network) with a checkpoint, by key; print how many resume.
+    """Load the checkpoints of the trials to train, and print how many trials resume.
 
-    With ``set_aside``, damaged checkpoints are renamed; otherwise nothing is written. Without ``is_told``,
-    the number is not printed: the later rounds of a search always resume.
+    Parameters
+    ----------
+    checkpoints
+        The folder of checkpoints.
+    groups
+        The trials to train, by the key of the lane (network) that trains them.
+    execution
+        The settings of the sweep.
+    say
+        Called with each message.
+    set_aside
+        Whether damaged checkpoints are renamed; otherwise nothing is written.
+    is_told
+        Whether the number of trials is printed. The later rounds of a search always resume, and do not print
+        it.
+
+    Returns
+    -------
+    Two dicts by the key of each lane with a checkpoint: the state, as a stack of one lane; and the records.
     """
     begun: dict[str, Stack] = {}
     curves: dict[str, list[Record]] = {}
@@ -257,7 +282,10 @@ def _tell_changed_diagnostics(
     wanted: Level,
     say: Callable[[str], None],
 ) -> None:
-    """Print how many resumed trials begin or cease to record diagnostics or histograms."""
+    """Print how many resumed trials begin or cease to record diagnostics or histograms.
+
+    They do so if `wanted`, the level of diagnostics of this sweep, is not the level of their checkpoint.
+    """
     changed: Counter[Level] = Counter()
     for key, curve in curves.items():
         before = layer_stats.level_of(curve[-1])
@@ -273,7 +301,10 @@ def _tell_changed_diagnostics(
 
 
 def to_resume_with(engine: str) -> str:
-    """Return, as the end of a message, what to do to resume trials that this engine began."""
+    """Return how to resume the trials that this engine began, as the end of a message.
+
+    For example "write execution.engine=numba to resume them"; how to install it, if it is not installed.
+    """
     if find_spec(engine) is None:
         return f'{engine} is not installed; to resume them, run pip install "fnnexp[{engine}]"'
     return f"write execution.engine={engine} to resume them"
@@ -283,7 +314,7 @@ def to_resume_with(engine: str) -> str:
 
 
 def largest_curve(recipe: Recipe) -> int:
-    """Return the largest size in bytes that a valid curve of this recipe can have as JSON."""
+    """Return the largest size in bytes that the JSON of a curve can have; a file with more is damaged."""
     optional = [*layer_stats.names(recipe.architecture), *measured.names()]
     an_epoch = META_AN_EPOCH + META_A_METRIC * len(optional) + 2 * _histograms_size(recipe)
     return META + an_epoch * (1 + recipe.epochs)
@@ -316,7 +347,7 @@ def as_text(value: object) -> NDArray[np.uint8]:
 
 
 def as_row(record: Record) -> list[Any]:
-    """Return the record of an epoch as a list for JSON, from which :func:`records_from` makes the record."""
+    """Return an epoch's record as a list that can be saved as JSON, and that :func:`records_from` reads."""
     row: list[Any] = [record.epoch, record.metrics, record.seconds]
     if record.histograms is not None:
         row.append(base64.b64encode(zlib.compress(record.histograms, 1)).decode())
@@ -329,7 +360,10 @@ def _histograms_size(recipe: Recipe) -> int:
 
 
 def _histograms_from(text: object, size: int) -> bytes:
-    """Return the histograms that a checkpoint has as text; raise DamagedError unless they have this size."""
+    """Unpack the histograms of an epoch from the text in a checkpoint (compressed, base64).
+
+    Raise DamagedError unless they have `size` bytes.
+    """
     if not isinstance(text, str):
         raise DamagedError("the histograms in the file are not a text")
     try:
@@ -356,7 +390,9 @@ def contents(
     dtype: DTypeLike = np.uint8,
     shape: tuple[int, ...] = (),
 ) -> tuple[list[bytes], list[Array]]:
-    """Return a file's texts and arrays. The arguments, not the file, limit how much is read.
+    """Return the texts and the arrays in a file of checkpoints or final states.
+
+    At most the sizes in the arguments are read, so a damaged file can't fill the memory.
 
     Parameters
     ----------
@@ -365,7 +401,7 @@ def contents(
     texts
         The largest size in bytes of each text, by its name.
     names, dtype, shape
-        The names of the arrays, which all have this dtype and shape.
+        The names of the arrays, and the dtype and the shape that all of them must have.
 
     Raises
     ------
@@ -389,10 +425,11 @@ def contents(
 
 
 def _metric_names(recipe: Recipe) -> tuple[tuple[set[str], set[str]], tuple[set[str], set[str]]]:
-    """Return the required and the allowed metrics of a record, at epoch 0 and at later epochs.
+    """Return which metrics a record in a checkpoint must have and may have: at epoch 0, and at later epochs.
 
-    Metrics that were added to fnnexp later are optional, since a checkpoint may be older. Diagnostics are
-    optional at every epoch; a record of epoch 0 contains only diagnostics.
+    Each is a pair of sets of names, the required and the allowed ones. Metrics that were added to fnnexp
+    later are optional, since a checkpoint may be older. Diagnostics are optional at every epoch, and a record
+    of epoch 0 contains nothing else.
     """
     required = set(measured.required_names(recipe.validation > 0))
     diagnostics = set(layer_stats.names(recipe.architecture))
@@ -410,7 +447,9 @@ def best_from(recipe: Recipe, records: Iterable[Record], theta: Array) -> Best:
 
 
 def records_from(curve: object, lane: Lane, recipe: Recipe) -> list[Record]:
-    """Return the records of a curve: epochs 1 to n, and with diagnostics also epoch 0.
+    """Return the records of a curve that was read from a file, after checking it.
+
+    They are those of epochs 1 to n, and with diagnostics also that of epoch 0.
 
     Raises
     ------

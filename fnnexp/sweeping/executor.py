@@ -97,7 +97,7 @@ class Executor:
     beat
         Called about every :data:`CHECK_SECONDS` while waiting.
     deadline
-        The time, by ``time.monotonic``, after which a segment ends with its current epoch; None: no limit.
+        The time, by ``time.monotonic``, at which segments end after their current epoch; None is no limit.
     """
 
     def __init__(
@@ -130,30 +130,30 @@ class Executor:
 
     @property
     def _trains_here(self) -> bool:
-        """Whether threads of this process train the stacks of networks."""
+        """Whether threads of this process train the stacks of networks, without worker processes."""
         uses_threads = self.n_jobs == 1 or self.execution.backend in ("threading", "sequential")
         return self.cluster is None and uses_threads
 
     @property
     def cores(self) -> int:
-        """The number of cores whose threads stacks of networks share if there are fewer stacks than workers.
+        """The number of cores that stacks may use, in threads, when there are fewer stacks than workers.
 
         On a cluster it is 1, since the workers may be on other machines.
         """
         return 1 if self.cluster is not None else min(self.n_jobs, cores_here())
 
     def threads_for(self, waiting: int) -> int:
-        """Return the number of cores that the next stack of networks may use, if `waiting` others wait too.
+        """Return how many threads the next stack of networks may use, while `waiting` more stacks wait.
 
-        If these stacks and the submitted ones are fewer than the workers, a worker also uses the cores of
-        idle workers, in threads. It does not do so on a cluster, where the workers may be on other machines.
+        If fewer stacks wait and train than there are workers, some workers are idle, and the stack also uses
+        their cores. On a cluster the number is 1, since the workers may be on other machines.
         """
         if self.cluster is not None:
             return 1
         return threads_each(self.n_jobs, self.under_way + 1 + waiting)
 
     def submit(self, planned: PlannedStack, threads: int = 1) -> None:
-        """Submit a stack of networks; the next free worker trains some epochs of it, with so many threads."""
+        """Submit a stack of networks: the next free worker trains some epochs of it, in so many threads."""
         self.under_way += 1
         self._tasks.put((planned, threads))
 
@@ -212,7 +212,7 @@ class Executor:
             self._tasks.put(None)
 
     def _check_workers(self) -> None:
-        """Ensure that no thread waits forever for a worker that died."""
+        """Find out whether workers died, so that no thread waits forever for one; call :attr:`beat`."""
         if self.cluster is None:
             self._watch.check()
         else:
@@ -299,10 +299,11 @@ def _start_workers(n_jobs: int) -> None:
 def timed_epochs(
     tasks: Iterable[tuple[PlannedStack, int, float]], execution: Execution, n_jobs: int
 ) -> list[float | None]:
-    """Return the seconds of an epoch of each stack of networks, measured here; None if that fails.
+    """Measure how many seconds an epoch of each stack of networks takes; None for a stack that fails.
 
-    :func:`fnnexp.sweeping.worker.time_epoch` measures them on this machine's workers. As many stacks train at
-    the same time as in a sweep, since they share the processor's caches and memory.
+    Each task has the arguments of :func:`fnnexp.sweeping.worker.time_epoch` except the settings. The workers
+    of this machine measure. As many stacks train at the same time as in a sweep, since they share the
+    processor's caches and memory.
     """
     settings: dict[str, Any] = {"backend": execution.backend}
     if execution.backend == "loky":
@@ -319,7 +320,7 @@ _START_METHOD_LOCK = threading.Lock()
 
 
 def _parallel(n_jobs: int, settings: Mapping[str, Any]) -> Parallel:
-    """Return joblib's Parallel, without its side effect of fixing multiprocessing's start method."""
+    """Return joblib's Parallel. Joblib would also fix multiprocessing's start method; this is undone."""
     with _START_METHOD_LOCK:
         method = multiprocessing.get_start_method(allow_none=True)
         parallel = Parallel(n_jobs=n_jobs, **settings)

@@ -60,11 +60,22 @@ def run(
 
     An exception in a trial is recorded on its run and does not affect other trials. With ``fail_fast`` the
     first exception stops the sweep. After Ctrl-C or SIGTERM the running segments end and are saved; the
-    outcome's ``interrupted`` is then true. After the deadline, a time of ``time.monotonic``, the sweep ends
-    in the same way, and ``out_of_time`` is true. With ``keep_order`` the stacks train in the order of their
-    trials, instead of the most expensive first. With ``quiet``, for the later rounds of a search, the
-    progress leaves no lines behind. With ``upto``, an epoch, a trial is trained no further: it gets a
-    checkpoint, its run stays unfinished, and a later call goes on with it.
+    outcome's ``interrupted`` is then true.
+
+    Parameters
+    ----------
+    trials, tracker, execution, console
+        The trials; the writer of their MLflow runs; the settings; where to print.
+    deadline
+        A time of ``time.monotonic`` at which the sweep ends as after Ctrl-C; the outcome's ``out_of_time`` is
+        then true. None is no limit.
+    keep_order
+        Whether the stacks train in the order of their trials, instead of the most expensive first.
+    quiet
+        Whether the progress leaves no lines behind, as in the later rounds of a search.
+    upto
+        An epoch at which training pauses: each trial gets a checkpoint, its run stays unfinished, and a later
+        call goes on with it. None trains all epochs.
     """
     began = time.monotonic()
     tracker.check()
@@ -124,9 +135,10 @@ def run(
 
 
 def _known(tracker: Tracker, claim: Claim) -> Mapping[str, Known]:
-    """Return the store's runs by trial id. If the store is a server, also claim the trials on it.
+    """Open the store and return its runs by trial id. If it is a server, also claim the trials on it.
 
-    A new experiment has no runs, so the store is opened later, while the workers train.
+    A new experiment has no runs, so then this returns at once: the store is opened later, while the workers
+    train.
     """
     if tracker.is_new:
         return {}
@@ -138,7 +150,10 @@ def _known(tracker: Tracker, claim: Claim) -> Mapping[str, Known]:
 
 
 def _fallback_engines(trials: Sequence[Trial], engine: str) -> list[str]:
-    """Return the versions, in the form that runs record, of engines that replace `engine` for some trials."""
+    """Return the versions of the engines that compute trials in place of `engine`, which can't train these.
+
+    A version is the text that a run records as its engine.
+    """
     versions = {engine_version(trial.recipe, engine) for trial in trials}
     return sorted(versions - {engine_named(engine).version})
 
@@ -226,7 +241,7 @@ class _Sweep:
         self.progress.stage("training the first epochs")
 
     def _cores_used(self) -> str:
-        """Return what the first line says about the cores that the workers use."""
+        """Return the end of the first line of the progress, such as ", with 2 threads"; often it is empty."""
         if self.executor.cluster is not None:
             return ""
         return cores_used(self.work.waiting.stacks, self.executor.execution.engine, self.executor.n_jobs)
@@ -239,7 +254,10 @@ class _Sweep:
         return planned
 
     def _loaded(self, planned: PlannedStack) -> PlannedStack:
-        """Return a stack with the saved states from which it goes on; if they can't be read, at epoch 0."""
+        """Return a stack with the saved states of trials with fewer epochs, from which its networks go on.
+
+        If the states can't be read, return the stack at epoch 0.
+        """
         try:
             stack, records = self.states.loaded(planned, diagnostics=self.executor.execution.diagnostics)
         except DamagedError as error:
@@ -253,7 +271,10 @@ class _Sweep:
         return replace(planned, stack=stack)
 
     def _log_again(self, planned: PlannedStack) -> None:
-        """Log a stack of networks that already was at the epoch at which it stops when this sweep began."""
+        """Log a stack of networks that an earlier sweep already trained up to `upto`, so it does not train.
+
+        That sweep may have been killed after it saved the last epoch and before it logged it.
+        """
         if not planned.stack.has_parameters:
             planned = self._loaded(planned)
             if not planned.is_there:
@@ -294,9 +315,9 @@ class _Sweep:
             raise
 
     def _retry(self, planned: PlannedStack, broken: Broken) -> None:
-        """Queue a stack of networks whose training broke, whole or in halves; give up a single network.
+        """Queue a stack of networks whose training broke again, whole or in halves.
 
-        A single network is given up, and its trial fails, after ``execution.retries`` retries.
+        A stack of a single network is given up after ``execution.retries`` retries, and its trial fails.
         """
         first, *_ = self.runs.groups[planned.lanes[0].key]
         if self.work.retry(planned, broken, name=first.name):
@@ -319,7 +340,10 @@ class _Sweep:
             self.cannot_save = True
 
     def _save_running_segments(self) -> None:
-        """Save results that can't be logged now in checkpoints, from which the same command goes on later."""
+        """Wait for the segments in training, and save their results, which can't be logged, in checkpoints.
+
+        The same command goes on from these checkpoints later.
+        """
         self.progress.say("results can't be logged: saving the epochs in training, then stopping")
         self.executor.forget()
         while self.executor.under_way:
@@ -329,7 +353,7 @@ class _Sweep:
                 self._save(ended.stack)
 
     def _note_the_time(self) -> None:
-        """Stop if the time of the budget is over."""
+        """Stop the sweep if the time of its budget is over."""
         if time.monotonic() >= self.deadline and not self.outcome.out_of_time:
             self.outcome.out_of_time = True
             self.work.stop("the time of the budget is over: stopping after the epochs in training")

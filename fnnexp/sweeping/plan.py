@@ -18,11 +18,12 @@ USUAL_LANES = {"full": 12, "mini": 12, "sample": 48}
 
 @dataclass(frozen=True)
 class PlannedStack:
-    """All that a worker needs: a stack, the recipe and data that its networks share, and the user's pieces.
+    """A stack of networks with everything that a worker needs to train it.
 
-    ``threads`` is the number of threads that may train the stack. It changes no result. Without
-    ``keeps_weights``, the weights of networks that end are not returned. ``upto`` is the epoch at which
-    training stops for now; None is the last.
+    ``recipe`` and ``data`` are shared by all its networks, and ``pieces`` are the user's own. ``threads`` is
+    the number of threads that may train the stack. It changes no result. Without ``keeps_weights``, the
+    weights of networks that end are not returned. ``upto`` is the epoch at which training stops for now; None
+    trains all epochs of the recipe.
     """
 
     recipe: Recipe
@@ -45,12 +46,12 @@ class PlannedStack:
 
     @property
     def is_there(self) -> bool:
-        """Whether the stack is at :attr:`last_epoch`, where it stops for now, but not at its recipe's end."""
+        """Whether the stack has already reached `upto`, and would need a later `upto` to train further."""
         return 0 < self.last_epoch <= self.stack.epoch < self.recipe.epochs
 
     @property
     def kind(self) -> tuple[Recipe, str]:
-        """The recipe and the checksum of the data, which decide how long an epoch of a lane takes."""
+        """What decides how long an epoch of one network takes: the recipe, and the data (by its checksum)."""
         return self.recipe, self.data.checksum
 
     @property
@@ -73,7 +74,7 @@ class PlannedStack:
 
 
 def last_epoch(recipe: Recipe, upto: int | None) -> int:
-    """Return the epoch at which training stops; `upto` is None for the last of the recipe."""
+    """Return the epoch at which training stops: the recipe's last, or `upto` if that comes before it."""
     return recipe.epochs if upto is None else min(upto, recipe.epochs)
 
 

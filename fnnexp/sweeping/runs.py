@@ -29,21 +29,21 @@ DELETED = "its run was deleted in MLflow during the sweep; start the same comman
 
 @dataclass
 class Outcome:
-    """What became of the trials of a sweep, by name.
+    """What became of the trials of a sweep. Lists have the names of trials, such as those that failed.
 
     Attributes
     ----------
     done_before, by_other_engines
-        How many trials were done before the sweep; how many of these another engine computed than this sweep
-        uses, by the engine's name.
+        How many trials were done before the sweep; and how many of these by another engine than the engine of
+        this sweep, by that engine's name.
     elsewhere
         The trials that another sweep is training, each with a description of that sweep.
     stopped_early
-        Those of the finished trials that stopped early, with their last epoch.
+        The finished trials that early stopping ended, with their last epoch.
     diverged
         The trials that diverged, with the epoch.
     too_good
-        The trials whose test accuracy was 1.0 at the first epoch.
+        The trials whose test accuracy was 1.0 at the first epoch, which suggests a mistake in the data.
     out_of_time
         Whether the sweep stopped because its time was over.
     not_run
@@ -162,26 +162,32 @@ class Runs:
         self._last_logged[trial.id] = -1
 
     def _can_resume(self, known: Known, trial: Trial) -> bool:
-        """Return whether a run can resume: its trial has a checkpoint, and this engine computed the run."""
+        """Return whether a trial's run can go on: it has a checkpoint, and this engine computed the run."""
         return trial.numbers_id in self.curves and self.tracker.engine_of(known.run_id) == self.engine
 
     def add(self, records: Iterable[Record]) -> None:
-        """Add the records of epochs to the curves, to be logged later. An interruption then leaves no gap."""
+        """Add the records of epochs to the curves, to be logged by :meth:`log`.
+
+        It logs all epochs that are not logged yet, so an interruption leaves no gap.
+        """
         for record in records:
             self.curves.setdefault(record.key, []).append(record)
 
     def go_on(self, records: Iterable[Record]) -> None:
-        """Add the records of finished trials from whose final states trials with more epochs go on."""
+        """Add the records of finished trials with fewer epochs to the curves of trials that go on from them.
+
+        The runs of the trials that go on record the epoch from which they do.
+        """
         for record in records:
             self.curves.setdefault(record.key, []).append(record)
             self._went_on_from[record.key] = record.epoch
 
     def log(self, ended: Trained, unfinished: bool, *, is_paused: bool = False) -> list[str]:
-        """Log the epochs whose records were added, close the runs of ended lanes, and return the lanes' keys.
+        """Log the epochs whose records were added, and close the runs of the lanes (networks) that ended.
 
-        A lane (network) ends when it diverges or stops early, or when its stack is done. With `is_paused`,
-        the runs of the other lanes are closed too, as interrupted, since their stack is not trained further
-        for now.
+        Return the keys of these lanes. A lane ends when it diverges or stops early, or when its stack is done
+        (not `unfinished`). With `is_paused`, the runs of the other lanes are closed too, as interrupted,
+        since their stack is not trained further for now.
         """
         stack = ended.stack
         ends = {record.key: record.end for record in ended.records if record.end is not None}
@@ -209,7 +215,7 @@ class Runs:
         return list(ends)
 
     def pause(self, lanes: Sequence[Lane]) -> None:
-        """Log what is not logged yet of these lanes (networks), and close their runs as interrupted."""
+        """Log all epochs of these lanes (networks) that are not logged; close their runs as interrupted."""
         with self.tracker.together():
             for lane in lanes:
                 for trial in self.groups[lane.key]:
@@ -222,14 +228,14 @@ class Runs:
                 self.progress.done()
 
     def fail(self, planned: PlannedStack, broken: Broken) -> None:
-        """Close the runs of a stack's only lane (network) as failed."""
+        """Close the runs of a stack of a single lane (network) as failed, with the reason."""
         (lane,) = planned.lanes
         for trial in self._open_trials(lane.key):
             self.tracker.fail(self._ids[trial.id], broken.reason, broken.traceback)
             self._count_failure(trial, broken.reason, planned.stack.epoch)
 
     def _fail_deleted(self, keys: Iterable[str]) -> None:
-        """Count as failed the trials whose runs a user deleted in MLflow, given the keys of their lanes."""
+        """Count as failed the trials of these lanes (given by key) whose runs a user deleted in MLflow."""
         for key in keys:
             for trial in self._open_trials(key):
                 if self._ids[trial.id] in self.tracker.gone:
@@ -282,7 +288,10 @@ class Runs:
             )
 
     def _count_epochs(self, trial: Trial) -> None:
-        """Add a trial's logged epochs to the progress. Epoch 0 counts only if the trial has no others."""
+        """Show a trial's new epochs in the progress: their number, and the latest metrics.
+
+        Epoch 0 counts only if the trial has no other epoch.
+        """
         new = self._not_logged(trial)
         counted = [epoch for epoch, _ in new if 0 < epoch <= self._last(trial) or trial.recipe.epochs == 0]
         last = self.curves[trial.numbers_id][-1]
@@ -296,7 +305,7 @@ class Runs:
         self._last_logged[trial.id] = self.curves[trial.numbers_id][-1].epoch
 
     def _count_end(self, key: str, end: End) -> None:
-        """Count the trials of a lane (network) that has ended, and the epochs that they will not train."""
+        """Count the trials of a lane (network) that ended, and count the epochs that they skip as done."""
         for trial in self._open_trials(key):
             self._closed.add(trial.id)
             self._count_epochs(trial)
@@ -314,7 +323,7 @@ class Runs:
 
 
 def _weight_files(end: End) -> dict[str, Array]:
-    """Return the weights (P,) that a run keeps: the last and, with early stopping, the best, by file name."""
+    """Return the weights (P,) that a run saves, by file name: the last, and with early stopping the best."""
     best = {} if end.best_theta is None else {BEST_WEIGHTS: end.best_theta}
     return {WEIGHTS: end.theta, **best}
 
@@ -326,7 +335,10 @@ def _named(trial: Trial, theta: Array) -> dict[str, Array]:
 def print_undiagnosed(
     known: Mapping[str, Known], done: Sequence[Trial], wanted: Level, console: Console
 ) -> None:
-    """Print how many finished trials lack the requested diagnostics, or only the histograms."""
+    """Print how many finished trials were trained without the diagnostics that this sweep requests.
+
+    They may lack all diagnostics, or only the histograms.
+    """
     levels = [known[trial.id].diagnosed for trial in done]
     for what, lacking in (
         ("diagnostics", wanted and levels.count(False)),

@@ -11,9 +11,9 @@ from fnnexp.sweeping.worker import Broken, WorkerDied
 
 
 class Waiting:
-    """The queue of stacks (networks that train together).
+    """The queue of the stacks (networks that train together) that wait for a worker.
 
-    Stacks suspected of killing their worker come first and run alone.
+    Stacks that may have killed their worker come first, and run alone to find out.
 
     Parameters
     ----------
@@ -53,12 +53,12 @@ class Waiting:
         return self.stacks.popleft() if self.stacks else None
 
     def put_back(self, rest: PlannedStack, under_way: int) -> None:
-        """Put the rest of a stack of networks at the front of the queue, split so that no worker is idle."""
+        """Put a stack with its remaining epochs first in the queue, divided if workers are idle."""
         idle = self.n_jobs - under_way - len(self.stacks)
         self.stacks.extendleft(reversed(spread([rest], idle)))
 
     def ended(self, planned: PlannedStack) -> bool:
-        """Note that a worker returned a stack of networks; return whether no other ran at the same time."""
+        """Note that a stack of networks is no longer in training; return whether it was the only one."""
         was_suspect = planned is self._suspect
         if was_suspect:
             self._suspect = None
@@ -69,8 +69,8 @@ class Suspicion:
     """Finds the trial that breaks its stack, by halving the stack and retrying single lanes (networks).
 
     When a worker of loky's pool dies, every running segment fails. So the death counts only against a stack
-    that ran alone. When a worker of a cluster dies, only its segment fails. The first death while a stack is
-    trained does not count against the stack, since machines of a cluster come and go.
+    that ran alone. When a worker of a cluster dies, only its segment fails. There, the first death does not
+    count against the stack, since machines of a cluster come and go.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ class Suspicion:
         self._deaths: Counter[tuple[str, ...]] = Counter()
 
     def clear(self, planned: PlannedStack) -> None:
-        """Clear a stack of networks of all suspicion, since some of its epochs were trained."""
+        """Note that a stack trained some epochs: if it broke before, this no longer counts against it."""
         self._waiting.ended(planned)
         self._deaths.pop(_keys(planned), None)
         for key in _keys(planned):

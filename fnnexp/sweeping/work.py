@@ -21,10 +21,9 @@ FAILED = "execution.fail_fast=true: stopping after the epochs in training"
 
 
 class Work:
-    """The stacks (networks that train together) that wait or train; and whether to stop.
+    """The stacks (networks that train together) that wait or are in training; and whether to stop.
 
-    What becomes of the results is up to the loop that takes them: a sweep logs them as runs, a map keeps them
-    as cells.
+    What happens with the results is up to the caller: a sweep logs them as runs, a map keeps them as cells.
 
     Parameters
     ----------
@@ -68,9 +67,10 @@ class Work:
         self.time_left.submitted(planned, threads)
 
     def take_back(self, planned: PlannedStack, trained: Trained) -> PlannedStack | None:
-        """Queue the rest of a stack of networks of which a worker has trained a segment, and return the rest.
+        """After a worker has trained a segment of a stack, queue the stack with its remaining epochs.
 
-        It is None if the stack has ended, or is at the epoch at which its training stops for now.
+        Return what was queued; None if nothing remains: the stack has ended, or training stops at its epoch
+        for now.
         """
         self._suspicion.clear(planned)
         stack = trained.stack
@@ -81,9 +81,10 @@ class Work:
         return rest
 
     def retry(self, planned: PlannedStack, broken: Broken, *, name: str) -> bool:
-        """Queue a stack of networks whose segment broke again, whole or in halves.
+        """Queue a stack of networks whose training broke again, whole or in halves; print how.
 
-        Return False if it is a single network, with a first trial of this name, that broke too often.
+        `name` is the name of its first trial. Return False, without queueing it, if it is a single network
+        that broke too often.
         """
         message = self._suspicion.retry(planned, broken, name=name)
         if message:

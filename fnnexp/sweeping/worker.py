@@ -42,7 +42,7 @@ class Broken:
 
     @classmethod
     def by(cls, error: BaseException) -> Broken:
-        """Return what is known of a segment that raised an exception, which must be the one being handled."""
+        """Return what broke, from an exception of a segment. Call this while the exception is handled."""
         return cls(f"{type(error).__name__}: {error}", traceback.format_exc())
 
 
@@ -78,10 +78,12 @@ MOST_TIMED = 1000
 
 
 def time_epoch(planned: PlannedStack, execution: Execution, rows: int, seconds: float) -> float | None:
-    """Return the seconds of an epoch of a stack, measured on its first rows; None if training fails.
+    """Measure how many seconds an epoch of a stack of networks takes; None if training fails.
 
     Parameters
     ----------
+    planned, execution
+        The stack, and the settings.
     rows
         How many rows to train on. The rows to evaluate are reduced in proportion, and the result is scaled up
         to all rows.
@@ -114,7 +116,10 @@ def time_epoch(planned: PlannedStack, execution: Execution, rows: int, seconds: 
 
 
 def _part(recipe: Recipe, arrays: Arrays, rows: int) -> tuple[Recipe, Arrays, float]:
-    """Return a recipe and data reduced to this number of training rows, and the factor of the reduction."""
+    """Reduce a recipe and its data to the first `rows` training rows.
+
+    Return both, and by which factor the number of rows became smaller.
+    """
     n = recipe.rows_to_train(len(arrays.x_train))
     rows = min(rows, n)
     held_out, tested = (-(-count * rows // n) for count in (recipe.validation, len(arrays.x_test)))
@@ -129,7 +134,7 @@ def _part(recipe: Recipe, arrays: Arrays, rows: int) -> tuple[Recipe, Arrays, fl
 
 
 def _without_weights(recipe: Recipe, stack: Stack, records: list[Record]) -> tuple[Stack, list[Record]]:
-    """Return a stack and its records without the weights of ended networks, which are most of the bytes."""
+    """Return a stack and its records without the weights of networks that ended, to send fewer bytes."""
     if stack.epoch >= recipe.epochs:
         stack = Stack(stack.lanes, np.empty((len(stack.lanes), 0)), (), stack.epoch)
     nothing = np.empty(0)
@@ -145,7 +150,7 @@ _RECEIVED: dict[str, Arrays] = {}
 
 
 def receive(prepared: Prepared, arrays: Arrays) -> None:
-    """Keep a data set in memory, unless it is in this machine's cache, which all processes share."""
+    """Keep a data set that was sent to this worker in memory, unless its machine has it in the cache."""
     try:
         data.load(prepared)
     except DataError:

@@ -8,9 +8,9 @@ from fnnexp.results.networks.one_thread import ONE_THREAD
 
 
 def train(recipe: Recipe, lane: Lane, arrays: DataArrays, engine: str) -> tuple[list[Record], End]:
-    """Train one network; return a record of metrics for each epoch, and how and with what weights it ended.
+    """Train one network; return the record of each epoch, and how training ended, with the weights.
 
-    The numbers are bitwise those of a sweep.
+    The numbers are bitwise those that a sweep would give.
 
     Parameters
     ----------

@@ -262,7 +262,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return _as_trained(validate_data(self, X, reset=False))
 
     def _trial(self, data: Prepared) -> Trial:
-        """Return the trial (the resolved settings) of these arguments on data with this description."""
+        """Return the trial that this estimator stands for, if its data is as `data` describes."""
         try:
             job = _template(tuple(f"{name}={_option(name, getattr(self, name))}" for name in OPTIONS))
             config = Template(job).config(self._values())
@@ -272,7 +272,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise ParameterError(_in_python(str(error))) from error
 
     def _values(self) -> dict[str, Any]:
-        """Return the values of the config's keys, as OmegaConf converts them."""
+        """Return the values of the config's keys that the arguments give, as OmegaConf converts them."""
         settings = dict(self.settings or {})
         for key in settings:
             _refuse_key(key)
@@ -284,7 +284,10 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
 
 def _as_trained(X: Numbers) -> Numbers:
-    """Return rows as a network is trained on them: bytes, or float32 with 0 for -0."""
+    """Return rows in the form in which a network is trained on them: bytes, or float32 without -0.
+
+    Raise a ParameterError if a number is not finite.
+    """
     if X.dtype == np.uint8:
         return np.ascontiguousarray(X)
     try:
@@ -297,7 +300,7 @@ def _as_trained(X: Numbers) -> Numbers:
 def _network(
     trial: Trial, end: End, data: TrainingData, engine: str, class_names: tuple[str, ...]
 ) -> Network:
-    """Return the network at the end of training; with early stopping, that of the best epoch."""
+    """Return the network that training gave: with early stopping, that of the best epoch, else the last."""
     architecture = trial.recipe.architecture
     theta = end.theta if end.best_theta is None else end.best_theta
     train = splits_of(trial.recipe, data.arrays)["train"]
@@ -318,7 +321,7 @@ def _network(
 
 
 def _same(value: T) -> T:
-    """Return the value; unlike a lambda, this can be pickled."""
+    """Return the value. A partial call of this is used instead of a lambda, since it can be pickled."""
     return value
 
 
@@ -327,7 +330,10 @@ def _no_data() -> TrainingData:
 
 
 def _option(name: str, value: Any) -> str:
-    """Return the name of an option; raise if it is not a plain name, which Hydra's grammar would parse."""
+    """Return the name of an option, such as "he"; raise if it has other characters than names have.
+
+    Hydra would parse these characters as its grammar.
+    """
     if not isinstance(value, str) or not re.fullmatch(r"[\w-]+", value):
         raise ParameterError(
             f"{name}={value!r}: must be the name of an option, as in init='he' or optimizer='adam'"
@@ -337,10 +343,10 @@ def _option(name: str, value: Any) -> str:
 
 @cache
 def _composed(options: tuple[str, ...], pieces: tuple[str, ...]) -> Job:
-    """Return the config that Hydra composes from these options. Results are cached.
+    """Return the config that Hydra composes from these options, such as `init=he`. Results are cached.
 
-    `pieces` are the exact names of the functions that the user has added, such as activations. They are only
-    part of the cache's key, since an option may name them.
+    `pieces` are the names, with versions, of the functions that the user has added, such as activations. They
+    are part of the cache's key, since an option may name one of them.
     """
     (job,) = compose.jobs_of(Command(overrides=("data=files", *options)))
     return job
@@ -351,7 +357,7 @@ def _template(options: tuple[str, ...]) -> Job:
 
 
 def _refuse_key(key: Any) -> None:
-    """Raise if `settings` may not have a key."""
+    """Raise if a key is not allowed in `settings`; the message says what to write instead."""
     text = str(key)
     if (name := next((name for name, own in KEYS.items() if own == text), None)) is not None:
         raise ParameterError(f"settings has {text}, which is an argument: write {name}=…")
@@ -372,7 +378,7 @@ def _refuse_key(key: Any) -> None:
 
 
 def _converted(plain: PlainValues, key: str, value: Any) -> Any:
-    """Return a value as a config converts it; raise an error with the key if the value is not allowed."""
+    """Convert a value as Hydra's config does; raise an error that names the key if it is not allowed."""
     try:
         with explained(OmegaConfBaseException):
             return plain.converted(key, value)
@@ -382,14 +388,14 @@ def _converted(plain: PlainValues, key: str, value: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """Return NumPy values as Python values, and sequences as lists."""
+    """Return a value of NumPy as a value of Python, and a sequence as a list."""
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
     return [_plain(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def _in_python(message: str) -> str:
-    """Return an error message about a config with the names of arguments in place of config keys."""
+    """Return an error message about a config in terms of arguments: `lr=` in place of `optimizer.lr=`."""
     for name, key in KEYS.items():
         message = message.replace(f"{key}=", f"{name}=")
     return message.replace("=null", "=None")

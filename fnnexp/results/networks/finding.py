@@ -20,9 +20,10 @@ MOST_SEARCHED = 20
 
 
 def find(wanted: Any, experiment: str | None, uri: str | None, function: str = "load") -> StoredRun:
-    """Return the run of a trial.
+    """Find the run of a trial, given by its name, an id, or a row of a frame.
 
-    Of several runs of one trial, it is the newest that is done (finished or diverged), else the newest.
+    If the trial has several runs, the newest that is done (finished or diverged) is returned, else the
+    newest.
 
     Parameters
     ----------
@@ -55,7 +56,10 @@ def find(wanted: Any, experiment: str | None, uri: str | None, function: str = "
 
 
 def _text(wanted: Any, function: str) -> str:
-    """Return the id or name that a user gave, or the run id of a row of :func:`fnnexp.runs`."""
+    """Return the name or id that stands for a trial: the text that a user gave, or the run id of a row.
+
+    Raise if it is neither; `function` is the public function that the message names.
+    """
     if isinstance(wanted, pd.Series) and "run_id" in wanted:
         return str(wanted["run_id"])
     if isinstance(wanted, str) and wanted.strip():
@@ -71,7 +75,7 @@ def _text(wanted: Any, function: str) -> str:
 
 
 def _kind(run: StoredRun) -> str:
-    """Return, in words, what a run is if it is not the run of a trial."""
+    """Return what a run is, in words, if it is not that of a trial: a map, a range test or a report."""
     if MAP in run.tags:
         return "a map, which keeps no weights; `fnnexp map` with cell=I,J trains one of its cells as a trial"
     if RANGE_TEST in run.tags:
@@ -80,7 +84,7 @@ def _kind(run: StoredRun) -> str:
 
 
 def _nothing_found(text: str, experiment: str | None, uri: str | None) -> str:
-    """Return the message that no trial has this id or name."""
+    """Return the message that no trial has this id or name, with the most similar name."""
     names = [experiment] if experiment is not None else reader.experiment_names(uri)
     trials = [name for each in names[:MOST_SEARCHED] for name in reader.trials(each, uri).names if name]
     where = "the store" if experiment is None else f"the experiment '{experiment}'"
@@ -91,7 +95,7 @@ def _nothing_found(text: str, experiment: str | None, uri: str | None) -> str:
 
 
 def _ambiguous(text: str, runs: Sequence[StoredRun]) -> str:
-    """Return the message that several trials have this name."""
+    """Return the message that several trials have this name, with their runs."""
     lines = [f"  {run.run_id} (trial {run.trial} in '{run.experiment}')" for run in runs[:MOST_LISTED]]
     if len(runs) > MOST_LISTED:
         lines.append(f"  … and {len(runs) - MOST_LISTED} more")

@@ -27,12 +27,12 @@ MOST_BINS = 10_000
 
 
 class Histograms(NamedTuple):
-    """The histograms of a run.
+    """The histograms of the values in each layer of a trial's network, from its run.
 
     Attributes
     ----------
     epochs
-        The epochs (E,).
+        The epochs (E,) at whose end the values were counted; 0 is the untrained network.
     counts
         How many values are in each bin: (E, layers, quantities, bins), where the quantities are those of
         :data:`fnnexp.nn.layer_stats.COUNTED`.
@@ -110,7 +110,7 @@ REMEDY = (
 
 
 def _refuse_without(run: StoredRun) -> None:
-    """Raise if a trial has no histograms."""
+    """Raise if a run has no histograms; the message says how to record them."""
     if TAG in run.tags:
         return
     if run.status not in DONE:
@@ -148,7 +148,10 @@ def of_run(run_id: str, uri: str | None = None) -> Histograms:
 
 
 def of_runs(run_ids: Iterable[str], uri: str | None = None) -> tuple[dict[str, Histograms], list[str]]:
-    """Return the histograms of those runs that have any, and why those of others can't be read."""
+    """Return the histograms of those runs that recorded any, by run id, and messages.
+
+    The messages say which histograms can't be read, and why.
+    """
     recorded, found, reasons = reader.runs_with(TAG, uri), {}, []
     for run_id in run_ids:
         if run_id in recorded:
@@ -160,7 +163,10 @@ def of_runs(run_ids: Iterable[str], uri: str | None = None) -> tuple[dict[str, H
 
 
 class Shares(NamedTuple):
-    """The average histograms of some trials, as shares of all values: (epochs, layers, quantities, bins)."""
+    """The average histograms of some trials. `shares` has the fraction of values in each bin.
+
+    Its axes are epochs, layers, quantities and bins; each histogram sums to 1.
+    """
 
     epochs: NDArray[np.int32]
     shares: NDArray[np.float64]
@@ -169,7 +175,10 @@ class Shares(NamedTuple):
 
 
 def averaged(several: Sequence[Histograms]) -> Shares:
-    """Return the mean over trials of the shares of their values; for an epoch, over those that have it."""
+    """Average the histograms of several trials, each as fractions of its values.
+
+    At each epoch, the average is over the trials that recorded this epoch.
+    """
     epochs = np.unique(np.concatenate([each.epochs for each in several]))
     total = np.zeros((len(epochs), *several[0].counts.shape[1:]))
     trials = np.zeros(len(epochs))
@@ -182,7 +191,7 @@ def averaged(several: Sequence[Histograms]) -> Shares:
 
 
 def _frame(found: Histograms, trial: str, name: str) -> pd.DataFrame:
-    """Return the histograms of a trial as a frame."""
+    """Return the frame of :func:`histograms` for one trial, with this id and name."""
     epochs, layers, quantities, bins = found.counts.shape
     each = np.indices((epochs, layers, quantities, bins)).reshape(4, -1)
     quantity = pd.Categorical.from_codes(each[2], dtype=pd.CategoricalDtype([*COUNTED], ordered=True))

@@ -18,20 +18,20 @@ BRIGHTEST = 255
 
 @dataclass(frozen=True, eq=False)
 class Inputs:
-    """How a network reads rows.
+    """Reads the rows of data that a user gives to a network, as its training data was read.
 
     Attributes
     ----------
     size
         The number of inputs D.
     scaling
-        How the rows are scaled.
+        How rows are scaled before they enter the network.
     real
-        Whether the rows it was trained on are real numbers, and not bytes.
+        Whether the network was trained on rows of real numbers, and not of bytes.
     divided
-        Whether the files of these rows had bytes divided by 255.
+        Whether the files of the training rows had bytes that were divided by 255.
     is_checked
-        Whether the caller has checked and converted the rows, so that they are taken as they are.
+        Whether the caller has checked and converted the rows, so that :meth:`read` returns them as they are.
     """
 
     size: int
@@ -82,7 +82,7 @@ class Inputs:
         return (rows * factor).astype(np.float32)
 
     def _flat(self, X: Any) -> Numbers:
-        """Return X as numbers (n, D)."""
+        """Return X as numbers (n, D), each image as a row; raise if its dtype or shape does not fit."""
         rows = _array(X, "X")
         if rows.dtype.kind not in "iuf":
             raise FnnexpError(f"X is of dtype {rows.dtype}; it must have numbers, as in X.astype(np.float32)")
@@ -102,7 +102,7 @@ class Inputs:
 
 
 def _array(value: Any, name: str) -> Numbers:
-    """Return X or y, which a user passed, as an array."""
+    """Convert X or y, as a user gave it, to an array; `name` is its name in the message if this fails."""
     try:
         return np.asarray(value)
     except ValueError as error:
@@ -118,7 +118,7 @@ def _refuse_not_finite(rows: Numbers) -> None:
 
 
 def labels_of(y: Any, n: int, classes: int) -> NDArray[np.intp]:
-    """Return the labels of n rows as class numbers (n,).
+    """Check the labels of n rows, which a user gave, and return them as class numbers (n,).
 
     Raises
     ------

@@ -17,7 +17,10 @@ from fnnexp.results.networks.stored import loaded
 
 
 class Answers(NamedTuple):
-    """The predictions for n rows: row numbers, labels, predicted classes, and the outputs for these, (n,)."""
+    """What a network answers for n rows, each array (n,).
+
+    They are the rows' numbers, their labels, the predicted classes, and the network's outputs for these.
+    """
 
     row: NDArray[np.intp]
     true: NDArray[np.intp]
@@ -76,14 +79,17 @@ def confusion(
 def counts(
     true: NDArray[np.intp], predicted: NDArray[np.intp], classes: int, names: Sequence[str] = ()
 ) -> pd.DataFrame:
-    """Return the number of rows by true class (the index) and predicted class (the columns)."""
+    """Count rows by their true class (the index of the frame) and their predicted class (the columns)."""
     matrix = np.zeros((classes, classes), np.int64)
     np.add.at(matrix, (true, predicted), 1)
     return pd.DataFrame(matrix, class_index(classes, names, "true"), class_index(classes, names, "predicted"))
 
 
 def class_index(classes: int, names: Sequence[str], name: str) -> pd.Index[Any]:
-    """Return an index of so many classes: their names, or their numbers if they have none."""
+    """Return an index of the classes 0 to `classes` - 1: their names, or their numbers if they have none.
+
+    `name` is the name of the index.
+    """
     return pd.Index(list(names), dtype="str", name=name) if names else pd.RangeIndex(classes, name=name)
 
 
@@ -144,7 +150,7 @@ def mistakes(
 
 
 def _answers(network: Network, X: Any, y: Any, split: str | None) -> Answers:
-    """Return the predictions for X, or for a split of the trial's own data."""
+    """Return what a network answers for the rows X; or, without X and y, for a split of its trial's data."""
     if (X is None) != (y is None):
         missing = "y" if y is None else "X"
         raise FnnexpError(

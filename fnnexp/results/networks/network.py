@@ -36,7 +36,7 @@ class Rows(NamedTuple):
 
 
 class TrainingData(NamedTuple):
-    """The data that a trial was trained on, and the recipe that chooses rows of it."""
+    """The data that a trial was trained on, and the recipe, which says which of its rows train."""
 
     arrays: Arrays
     recipe: Recipe
@@ -48,8 +48,8 @@ class Network:
 
     Its predictions are computed as in training: with the engine that trained it, if that is installed here,
     and with BLAS on one thread. So its accuracy on the test and validation rows of its trial, in their order,
-    equals the logged one exactly. Another kind of processor rounds differently, which can change one or two
-    predictions.
+    equals the logged accuracy exactly. Another kind of processor rounds differently, which can change one or
+    two predictions.
 
     Attributes
     ----------
@@ -186,7 +186,7 @@ class Network:
 
     @property
     def has_probabilities(self) -> bool:
-        """Whether the outputs are probabilities of the classes."""
+        """Whether the outputs are probabilities of the classes, as those of softmax and sigmoid are."""
         return output_of(self.recipe) != "identity"
 
     @property
@@ -195,7 +195,7 @@ class Network:
         return "val" if self.recipe.validation else "test"
 
     def split(self, name: str) -> Split:
-        """Return the rows of a split; names and errors are those of :meth:`rows`."""
+        """Return the rows of a split with their labels, as they are evaluated; see :meth:`rows`."""
         if name not in SPLITS:
             raise FnnexpError(f"split={name!r} is unknown; it can be {', '.join(SPLITS)}")
         data = self.data
@@ -205,7 +205,10 @@ class Network:
         return splits[name]
 
     def row_numbers(self, split: str) -> NDArray[np.intp]:
-        """Return the number of each row of a split in the training file, or in the test file, from 0."""
+        """Return the numbers, from 0, that the rows of a split have in the file that they are from.
+
+        This is the training file, or the test file.
+        """
         data = self.data
         if split == "test":
             return np.arange(len(data.arrays.x_test))
@@ -214,11 +217,11 @@ class Network:
         return np.arange(n)[train if split == "train" else held_out]
 
     def outputs(self, X: Any) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-        """Return the predicted class (n,) and the outputs (n, C) of each row of X, as for :meth:`predict`."""
+        """Return the predicted class (n,) of each row of X, and the network's outputs (n, C)."""
         return self._outputs_of(self._inputs.read(X))
 
     def predictions(self, split: Split) -> Predictions:
-        """Return the predictions for a split of the trial's data, with their losses."""
+        """Return the network's predictions for a split of its trial's data, with the loss of each row."""
         with ONE_THREAD:
             engine = self._engine
             parameters = parameters_from(self.recipe.architecture, self.weights, engine.first_layer)

@@ -10,10 +10,11 @@ from threadpoolctl import ThreadpoolController
 
 
 class _OneThread:
-    """A context that limits BLAS to one thread while any thread of this process is in it.
+    """Limits BLAS to one thread while some thread of this process is in a ``with`` block of it.
 
-    The limit applies to the process if BLAS has its own threads, and to each thread if BLAS uses OpenMP. So
-    every block sets the limit, and the last block to end restores the previous setting.
+    Where BLAS has its own threads, the limit is one of the whole process; where BLAS uses OpenMP, it is one
+    of the current thread. So every block sets the limit, and the last block to end restores the previous
+    setting.
     """
 
     def __init__(self) -> None:
@@ -38,10 +39,9 @@ class _OneThread:
 
     @staticmethod
     def _controller() -> Any:
-        """Return the thread-pool controller for this thread.
+        """Return threadpoolctl's controller of BLAS, so that this thread can set limits.
 
-        Some libraries ignore limits set by any thread but their first controlling thread, so clear that
-        thread.
+        Some libraries ignore limits from any thread but the first that set one, until this is cleared.
         """
         for library in _thread_pools().lib_controllers:
             if hasattr(library, "clear_controlling_thread"):  # since threadpoolctl 3.8

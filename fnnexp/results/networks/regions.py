@@ -16,7 +16,7 @@ PLACES = 150
 """How many points the grid has along each axis."""
 
 ROOM = 0.08
-"""How far the plane reaches beyond the training rows, as a share of their range."""
+"""How far the pictured part of the plane goes beyond the training rows, as a share of their range."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +53,9 @@ class Regions:
 
 
 def regions(network: Network, places: int = PLACES) -> Regions:
-    """Return what a network predicts around its training rows.
+    """Predict the class at the points of a grid around a network's training rows, for a picture of the plane.
+
+    `places` is the number of points along each input.
 
     Raises
     ------

@@ -55,7 +55,7 @@ MOST_LAYERS = 1000
 """The largest number of layers of weights that are read."""
 
 FILES = {"final": artifacts.WEIGHTS, "best": artifacts.BEST_WEIGHTS}
-"""The files of weights by the names that :func:`load` has for them."""
+"""The files of weights, by the values of the argument `weights` of :func:`load`."""
 
 
 class OtherPiecesError(FnnexpError):
@@ -123,12 +123,12 @@ def load(
 
 
 def loaded(network: Network | str | pd.Series, experiment: str | None, uri: str | None) -> Network:
-    """Return a network, which is given itself or as what :func:`load` reads."""
+    """Return a network that a user gave; if it is given by a name, an id or a row, load it."""
     return network if isinstance(network, Network) else load(network, experiment=experiment, tracking_uri=uri)
 
 
 def _refuse_unfinished(run: StoredRun) -> None:
-    """Raise if a trial has not finished."""
+    """Raise if a trial has not finished; the message says why, and what to do."""
     if run.status == FINISHED:
         return
     reasons = {
@@ -146,7 +146,7 @@ def _refuse_unfinished(run: StoredRun) -> None:
 
 @dataclass(frozen=True)
 class Recorded:
-    """What a store records about a trial beside its files.
+    """What the store's database records about a trial, which is needed to read its files.
 
     Attributes
     ----------
@@ -161,9 +161,9 @@ class Recorded:
     engine
         The name of the engine that trained it.
     notes
-        What was decided while its data was read.
+        Notes on how its data was read, such as that bytes were divided by 255.
     class_names
-        The tag with the names of its classes, "" if it has none; None if the store has to be asked.
+        The tag with the names of its classes, "" if it has none; None if it was not read from the store yet.
     """
 
     run_id: str
@@ -178,7 +178,7 @@ class Recorded:
 
     @classmethod
     def of_run(cls, run: StoredRun) -> Recorded:
-        """Return what a run's tags and params record."""
+        """Return what the tags and params of a run record."""
         tags = run.tags
         rows = tags.get("fnnexp.train_images", "")
         return cls(
@@ -198,7 +198,7 @@ class Recorded:
 
 
 def network_of(recorded: Recorded, uri: str | None, file: str = artifacts.WEIGHTS) -> Network:
-    """Return the network of a finished trial.
+    """Read the files of a finished trial, and return its network; `file` is that of the weights.
 
     Raises
     ------
@@ -237,7 +237,7 @@ def network_of(recorded: Recorded, uri: str | None, file: str = artifacts.WEIGHT
 
 
 def _class_names(recorded: Recorded, classes: int, uri: str | None) -> tuple[str, ...]:
-    """Return the recorded names of a trial's classes; () if it has none."""
+    """Return the names of a trial's classes that its run recorded; () if it recorded none."""
     tag = recorded.class_names
     if tag is None:
         tag = reader.tags_of(recorded.run_id, uri).get(CLASS_NAMES)
@@ -245,7 +245,10 @@ def _class_names(recorded: Recorded, classes: int, uri: str | None) -> tuple[str
 
 
 def _job(content: bytes, recorded: Recorded) -> Job:
-    """Return the job (a composed config) that a run's config.yaml has."""
+    """Read the config of a trial from the content of its run's config.yaml, as a job (a composed config).
+
+    Raise an OtherPiecesError if it needs pieces of the user that are not loaded.
+    """
     try:
         return jobs.from_artifact(content)
     except ConfigError as error:
@@ -276,9 +279,9 @@ def _pieces(trial: Trial) -> str | None:
 
 
 def _stand_in(job: Job, recorded: Recorded, inputs: int, classes: int) -> Prepared:
-    """Return a description of the trial's data, made without reading the data.
+    """Return a description to use in place of the trial's data, so that the data need not be read.
 
-    It has all that the architecture and the settings of training depend on.
+    It has what the architecture and the settings of training depend on, such as the number of inputs.
     """
     held_out = job.config.data.validation or 0
     n = held_out + max(recorded.train_rows, job.config.data.subset or 1, classes)
@@ -289,7 +292,7 @@ def _stand_in(job: Job, recorded: Recorded, inputs: int, classes: int) -> Prepar
 
 
 def _training_data(job: Job, recorded: Recorded, architecture: Architecture) -> TrainingData:
-    """Return the data that a trial was trained on, from this machine.
+    """Read the data that a trial was trained on, which must be on this machine.
 
     Raises
     ------
@@ -318,7 +321,10 @@ def _training_data(job: Job, recorded: Recorded, architecture: Architecture) -> 
 def _inputs(
     recipe: Recipe, recorded: Recorded, data_name: str, load_data: Callable[[], TrainingData]
 ) -> Inputs:
-    """Return how a trial's network reads rows. Scales other than `unit` and `raw` need the training data."""
+    """Return the object that reads rows for a trial's network.
+
+    For this, scales other than `unit` and `raw` need the training data, which `load_data` reads.
+    """
     size = recipe.architecture.inputs
     real, divided = REAL in recorded.notes or data_name in TOYS, DIVIDED in recorded.notes
     if recipe.scale in ("unit", "raw"):
@@ -339,7 +345,7 @@ def _inputs(
 
 
 def weights_of(run_id: str, recipe: Recipe, uri: str | None = None) -> dict[str, Array]:
-    """Return the final weights of a run. Raise if they are missing, or as :func:`weights` does."""
+    """Read the final weights of a run. Raise if they are missing, damaged, or do not fit the recipe."""
     architecture, dtype = recipe.architecture, np.dtype(recipe.dtype)
     most = architecture.parameter_count * dtype.itemsize + OVERHEAD * (2 * len(architecture.shapes) + 1)
     return weights(artifacts.read(run_id, artifacts.WEIGHTS, uri, most=most), architecture, dtype)
@@ -348,9 +354,10 @@ def weights_of(run_id: str, recipe: Recipe, uri: str | None = None) -> dict[str,
 def weights(
     content: bytes, architecture: Architecture, dtype: DType, file: str = artifacts.WEIGHTS
 ) -> dict[str, Array]:
-    """Return the arrays ``W1 b1 …`` of an .npz after checking their shapes and types, without unpickling.
+    """Read the weights ``W1``, ``b1`` and so on from the content of an .npz, without unpickling.
 
-    Only the architecture decides how much memory is allocated, because the headers in the file may be wrong.
+    The architecture says which arrays, shapes and types are expected, and so how much memory is taken. The
+    headers in the file may be wrong.
 
     Raises
     ------
@@ -379,7 +386,7 @@ def weights(
 
 
 def _ends(content: bytes, file: str) -> tuple[int, int]:
-    """Return the numbers of inputs and of classes of a network, from the headers of its weights."""
+    """Return a network's numbers of inputs and of classes, read from the headers of its weights."""
     try:
         archive = npz.Archive(io.BytesIO(content))
         layers = sum(name.startswith("W") for name in archive.names[: 2 * MOST_LAYERS])

@@ -30,7 +30,7 @@ RESULTS = (BITWISE, ROUNDING, DIFFERS, UNVERIFIED)
 
 
 class Row(NamedTuple):
-    """What the comparison of a trial found: a row of :func:`verify`."""
+    """The result of training a trial again: a row of the frame of :func:`verify`."""
 
     trial: str
     name: str
@@ -94,7 +94,10 @@ def verify(
 
 
 def _compared(row: pd.Series, curve: pd.DataFrame | None, uri: str | None) -> Row:
-    """Train a trial again and compare its curves and weights."""
+    """Train a trial again, and compare its curve and weights with those in the store.
+
+    `row` is its row of :func:`fnnexp.runs`, and `curve` has its rows of :func:`fnnexp.curves`.
+    """
     trial, name = str(row["trial"]), str(row["name"])
     try:
         network = network_of(Recorded.of_row(row), uri)
@@ -119,7 +122,10 @@ def _compared(row: pd.Series, curve: pd.DataFrame | None, uri: str | None) -> Ro
 
 
 def _trained(network: Network) -> tuple[Sequence[Record], Mapping[str, Array], tuple[str, str]]:
-    """Return the records and final weights of a network's trial, trained here, and what computed them."""
+    """Train the trial of a network again, on this machine.
+
+    Return the records of its epochs, its final weights, and the engine and BLAS kernel that computed them.
+    """
     data, engine = network.data, network.engine_here
     records, end = alone.train(data.recipe, network.lane, data.arrays, engine)
     weights = Parameters(data.recipe.architecture, end.theta[None]).named(0)
@@ -127,6 +133,9 @@ def _trained(network: Network) -> tuple[Sequence[Record], Mapping[str, Array], t
 
 
 def _points(curve: pd.DataFrame) -> dict[tuple[str, int], float]:
-    """Return the values of a trial's rows of :func:`fnnexp.curves` by metric and epoch."""
+    """Return the recorded values of a trial's metrics, by metric and epoch.
+
+    `curve` has its rows of :func:`fnnexp.curves`.
+    """
     keys = zip(curve["metric"].astype("str"), curve["epoch"].astype("int64").tolist(), strict=True)
     return dict(zip(keys, curve["value"].tolist(), strict=True))

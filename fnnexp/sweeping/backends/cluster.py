@@ -48,9 +48,9 @@ class Cluster(ABC):
     Attributes
     ----------
     head
-        The part of the cluster that messages name when it is lost, such as "Dask scheduler".
+        The name, in messages, of the part without which the cluster is lost, such as "Dask scheduler".
     died
-        The exceptions that mean that a segment's worker died.
+        The types of the exceptions by which the cluster reports that a worker died.
     address
         The cluster's address, as configured.
     cores
@@ -75,7 +75,7 @@ class Cluster(ABC):
 
     @abstractmethod
     def send(self, prepared: Prepared, arrays: Arrays) -> Any:
-        """Send a data set to all present and future workers; return its handle."""
+        """Send a data set to all present and future workers; return a handle for :meth:`train_with`."""
 
     @abstractmethod
     def train_with(self, handle: Any, planned: PlannedStack, execution: Execution) -> Trained | Broken:
@@ -113,7 +113,9 @@ CLUSTERS = {"dask": "distributed", "ray": "ray"}
 
 @contextlib.contextmanager
 def connected(execution: Execution) -> Iterator[Cluster | None]:
-    """Yield the connected cluster of an execution, or None if its backend runs on this machine.
+    """Connect to the cluster that the settings name, and yield it; yield None if they name no cluster.
+
+    It is disconnected when the block ends.
 
     Raises
     ------
@@ -160,7 +162,16 @@ def own_versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
 def refuse_other_versions(
     versions: Mapping[str, Mapping[str, str | None]], packages: Sequence[str] = PACKAGES
 ) -> None:
-    """Raise if a worker's versions differ from this process's; of Python, compare only major and minor.
+    """Raise if a worker has other versions of the packages than this process.
+
+    Of the version of Python, only the first two numbers are compared.
+
+    Parameters
+    ----------
+    versions
+        The versions of each worker, by its name and then by the name of the package.
+    packages
+        The packages to compare.
 
     Raises
     ------

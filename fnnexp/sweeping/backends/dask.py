@@ -33,7 +33,11 @@ GONE = ("closing", "closed")
 
 
 def connect(address: str, packages: Sequence[str]) -> Dask:
-    """Return the cluster of a scheduler; see :func:`fnnexp.sweeping.backends.cluster.connected`."""
+    """Connect to the Dask scheduler at an address, and return its cluster with at least one worker.
+
+    Raise a ClusterError if no scheduler answers, it has no worker, or a worker has other versions of
+    `packages`.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about package versions, which refuse_other_versions compares
@@ -119,7 +123,10 @@ class Dask(Cluster):
         self._client.close(timeout=PATIENCE)
 
     def _compared_workers(self) -> dict[str, int]:
-        """Return each worker's number of threads; raise if a worker has other package versions than here."""
+        """Return the number of threads of each worker, after comparing its package versions.
+
+        Raise if a worker has other versions of the packages than this process.
+        """
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             answer: Any = self._client.get_versions(packages=list(self._packages))

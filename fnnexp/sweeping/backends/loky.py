@@ -26,8 +26,9 @@ GRACE = 3.0
 
 
 def settings() -> dict[str, Any]:
-    """Return joblib's arguments for its pool. Use no others, or joblib would start new processes.
+    """Return the arguments of joblib's ``Parallel`` that define its pool of worker processes.
 
+    With other arguments, joblib would start new processes instead of reusing those that run.
     ``max_nbytes=None`` turns memory mapping off, since stacks of networks are small and a pipe is faster.
     """
     return {"backend": "loky", "max_nbytes": None, "initializer": initialize_worker}
@@ -61,18 +62,18 @@ def kill_workers() -> None:
 
 
 class Watch:
-    """Breaks the pool if loky does not notice that a worker has died.
+    """Makes the running tasks fail if a worker died and loky did not notice.
 
     A worker that is killed while it sends a result leaves half a message in the pipe that all workers share.
-    loky waits for the other half as long as any process can write to the pipe. When no writer is left, loky
-    reads the end of the pipe and fails the running tasks, as it does after any other death.
+    loky waits for the other half as long as any process can write to the pipe. So :meth:`check` kills the
+    other workers and closes the pipe. Then loky fails the running tasks, as it does after any other death.
     """
 
     def __init__(self) -> None:
         self._dead: dict[int | None, float] = {}
 
     def check(self) -> None:
-        """Break the pool if a worker has been dead for :data:`GRACE` seconds. Call this regularly."""
+        """Make the tasks fail if a worker has been dead for :data:`GRACE` seconds. Call this regularly."""
         workers, now = processes(), time.monotonic()
         self._dead = {
             worker.pid: self._dead.get(worker.pid, now) for worker in workers if not worker.is_alive()

@@ -28,7 +28,11 @@ START = 60.0
 
 
 def connect(address: str, packages: Sequence[str]) -> Ray:
-    """Return the cluster of a head node; see :func:`fnnexp.sweeping.backends.cluster.connected`."""
+    """Connect to the head node of a Ray cluster at an address, and return the cluster.
+
+    Raise a ClusterError if no head node answers, or if a machine has other versions of `packages` than this
+    one.
+    """
     host, _, port = address.removeprefix("ray://").rpartition(":")
     try:
         socket.create_connection((host, int(port)), timeout=PATIENCE).close()  # Ray itself waits for a minute
@@ -101,7 +105,10 @@ class Ray(Cluster):
         ray.shutdown()
 
     def _compared(self, machines: dict[str, str]) -> dict[str, str]:
-        """Return the given machines, by id; raise if a machine has other package versions than here."""
+        """Return the given machines by id, after comparing their package versions.
+
+        Raise if a machine has other versions of the packages than this process.
+        """
 
         def versions(
             packages: Sequence[str],

@@ -1,7 +1,7 @@
-"""Disk: what the results of trials take on this machine, and whether that is left where they go.
+"""Disk: how much space the results of trials take on this machine, and whether so much is free.
 
 A local store is a SQLite file. Beside it is the folder of the runs' files: the config and the weights of each
-trial. On a server, what the results take is the server's concern.
+trial. The disk of a server is the server's concern.
 """
 
 from __future__ import annotations
@@ -27,23 +27,24 @@ from fnnexp.tracking import artifacts, sql, store
 from fnnexp.tracking.run_format import BEST
 
 BLOCK = 4096
-"""A file takes whole blocks of this size, and each of the two folders of a run takes a block."""
+"""The size of a disk's blocks in bytes. A file takes whole blocks, and each of the two folders of a run takes
+one."""
 
 A_RUN, A_POINT, A_METRIC = 9_000, 265, 250
-"""What SQLite takes for a run with its params and tags, for the value of a metric at an epoch, and for its
-last value (measured)."""
+"""The bytes that SQLite takes (measured): for a run with its params and tags, for the value of a metric at an
+epoch, and for the last value of a metric."""
 
 AN_ARRAY = 260
-"""What a file of arrays takes for the name and shape of an array."""
+"""The bytes that a file of arrays takes for the name and the shape of an array."""
 
 HISTOGRAMS, A_HISTOGRAM = 1_500, 110
-"""What the compressed file of histograms takes, and each histogram in it (measured on digits; with the rows
-of MNIST, a histogram takes a third more)."""
+"""The bytes of the compressed file of histograms without any, and of each histogram in it (measured on
+digits; with the rows of MNIST, a histogram takes a third more)."""
 
 
 @dataclass(frozen=True)
 class Needed:
-    """What the results of trials take, in bytes: in the store, and in their files."""
+    """How many bytes the results of some trials take: in the store's database, and in files beside it."""
 
     trials: int
     store: int
@@ -113,7 +114,10 @@ def summary(results: Needed, uri: str, experiment: str) -> str | None:
 
 
 class _Part(NamedTuple):
-    """What goes to one disk: a folder on it, what the results need and what is left; how to use another."""
+    """The results that go to one disk: a folder on it, and how many bytes they need and are left there.
+
+    `elsewhere` says, for messages, how to put them on another disk.
+    """
 
     folder: Path
     needed: int
@@ -140,7 +144,7 @@ def _parts(results: Needed, uri: str, experiment: str) -> list[_Part]:
 
 
 def _folder_of_files(file: Path, uri: str, experiment: str) -> Path | None:
-    """Return an existing folder on the disk of the runs' files, or None if they go to another machine."""
+    """Return an existing folder on the disk that gets the runs' files; None if they go to another machine."""
     address = sql.location(file, experiment) if file.exists() else None
     folder = file.parent / store.MLRUNS if address is None else artifacts.local(address, uri)
     return None if folder is None else _existing(folder)

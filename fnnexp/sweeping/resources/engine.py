@@ -33,8 +33,9 @@ from fnnexp.tracking.reader import Known, runs_of
 from fnnexp.tracking.run_format import engine_name
 
 WORTH = 1.0
-"""Numba pays if it saves each worker more than this many seconds. To import it and to load its compiled code
-takes a worker 0.5 s (measured). The margin is for compiling, which takes 2 to 6 s, once on a machine."""
+"""``auto`` chooses Numba if it saves each worker more than this many seconds. To import it and to load its
+compiled code takes a worker 0.5 s (measured). The rest is a margin for compiling, which takes 2 to 6 s, once
+on a machine."""
 
 SAVED = {"full": (0.8e-12, 5e-12), "mini": (4e-12, 10e-12)}
 """The seconds that numba saves for each row and each weight of the first layer, by the mode of batching, in
@@ -58,10 +59,10 @@ def with_engine(
     n_jobs: int,
     shorter: Mapping[str, int],
 ) -> tuple[Execution, list[str]]:
-    """Return an execution with the name of an engine instead of ``auto``, and messages to print.
+    """Choose the engine of a sweep: return the settings with its name instead of ``auto``, and messages.
 
     One message names the engine that ``auto`` chose, another says that some trials of the sweep were computed
-    by another engine. Without ``auto``, the execution is returned as it is.
+    by another engine. If the settings name an engine, it stays.
 
     Parameters
     ----------
@@ -74,8 +75,8 @@ def with_engine(
     n_jobs
         The number of workers.
     shorter
-        How many trials can go on from the final state of the same trial with fewer epochs, by the name of the
-        engine that trained it.
+        How many trials can go on from the final states of shorter trials (the same with fewer epochs), by the
+        name of the engine that trained these.
     """
     if execution.engine != AUTO:
         return execution, _mixed(execution, trials, known, n_jobs, shorter)
@@ -88,7 +89,7 @@ def with_engine(
 
 
 def done_by_others(done: Iterable[Trial], known: Mapping[str, Known], engine: str) -> Counter[str]:
-    """Count the finished trials that were computed by another engine than `engine`, by that engine's name.
+    """Count the finished trials that another engine than `engine` computed, by the name of that engine.
 
     If `engine` can't train a trial, NumPy trains it instead. Then NumPy is not another engine.
     """
@@ -107,7 +108,11 @@ def _mixed(
     shorter: Mapping[str, int],
     chosen: str | None = None,
 ) -> list[str]:
-    """Return a message, if another engine computed some trials of the sweep; it may say how to avoid that."""
+    """Return a message if some trials of the sweep were computed by another engine; else an empty list.
+
+    If the settings (and not `auto`) chose the engine, the message may name the engine with which to go on.
+    `chosen` is the engine that `auto` chose; the other parameters are those of :func:`with_engine`.
+    """
     done, _ = runs_of(known, trials)
     others = done_by_others(done, known, chosen or execution.engine)
     if not others:
@@ -149,7 +154,7 @@ def _choice(
 
 
 def _if_importable(name: str, why: str) -> tuple[str, str]:
-    """Return this engine and the reason for it; NumPy and another reason if it can't be imported."""
+    """Return this engine and `why` it is chosen; if it can't be imported, NumPy and the reason for that."""
     if name != "numpy" and find_spec(name) is None:
         return "numpy", f', since {name} is not installed; it is faster here: pip install "fnnexp[{name}]"'
     try:
@@ -169,7 +174,7 @@ def seconds_saved(trials: Iterable[Trial]) -> float:
 
 
 def _saved_an_epoch(recipe: Recipe, prepared: Prepared, lanes: int) -> float:
-    """Return the seconds that numba saves in one epoch of a network, if this many networks share a recipe."""
+    """Return the seconds that numba saves in one epoch of a network, when `lanes` networks share a recipe."""
     rows, architecture = recipe.rows_to_train(prepared.n_train), recipe.architecture
     if descends_by_row(recipe):
         if any(short(name) != name for name in architecture.activations):
@@ -183,7 +188,10 @@ def _saved_an_epoch(recipe: Recipe, prepared: Prepared, lanes: int) -> float:
 
 
 def skips_pixels(recipe: Recipe, prepared: Prepared) -> bool:
-    """Return whether numba would multiply by the nonzero pixels only, and not leave the product to BLAS."""
+    """Return whether numba would skip the zero pixels of this data, instead of leaving the product to BLAS.
+
+    It does so if most pixels are zero and stay zero in the network's inputs.
+    """
     if prepared.real or recipe.scale not in ("unit", "raw") or f"{DROPOUT}0" in recipe.options:
         return False
     try:
@@ -201,7 +209,7 @@ COMPILING = "{} compiles its code for this kind of training: some seconds, once 
 
 
 def must_compile(trials: Iterable[Trial], engine: str) -> bool:
-    """Return whether an engine has to compile code before it trains these trials."""
+    """Return whether an engine has to compile code before it can train these trials, which takes seconds."""
     compiled = engine_named(engine).is_compiled
     if compiled is None:
         return False
@@ -217,7 +225,7 @@ def must_compile(trials: Iterable[Trial], engine: str) -> bool:
 
 
 def threads_used(planned: PlannedStack, engine: str, threads: int, lanes: int | None = None) -> int:
-    """Return how many of the given threads train a stack; see :class:`fnnexp.nn.epoch.EpochTrainer`.
+    """Return how many of the given threads train a stack of networks; the others would have nothing to do.
 
     With `lanes`, the answer is for a stack of the same kind with so many lanes (networks).
     """

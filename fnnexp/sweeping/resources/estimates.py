@@ -37,13 +37,13 @@ COMPILE = 5.0
 """The seconds until an engine has compiled its code, once on a machine."""
 
 OPEN, CREATE = 2.5, 0.8
-"""The seconds of a processor to import MLflow and open a store, and to make a new store."""
+"""The seconds of work to import MLflow and open a store, and further ones to create a new store."""
 
 A_TRIAL, AN_EPOCH = 4e-3, 1e-4
-"""The seconds of a processor to log a trial, and an epoch of it."""
+"""The seconds of work to log a trial, and to log one of its epochs."""
 
 AROUND = 0.4
-"""The seconds to start Python before a command's clock starts, and to end it."""
+"""The seconds to start Python, before a command measures its time, and to end it."""
 
 
 # --- the whole ----------------------------------------------------------------------------------------------
@@ -51,24 +51,24 @@ AROUND = 0.4
 
 @dataclass(frozen=True)
 class Parent:
-    """The seconds that this process works in a sweep.
+    """How long this process, the parent of the workers, works in a sweep, in seconds.
 
     Attributes
     ----------
     before
         From the command's start until it hands out the first stacks.
     beside
-        While the workers train.
+        While the workers train, mostly to log their results.
     """
 
     before: float
     beside: float
 
     def until_the_end(self, training: float, *, cores: int, n_jobs: int) -> float:
-        """Return the seconds that the command takes, given how long the workers train.
+        """Return the seconds that the command takes, when its workers train for `training` seconds.
 
-        If the workers use all cores, this process takes time from them. And the sweep does not end before
-        its results are logged.
+        If the workers use all cores, this process takes time from them. And the sweep does not end before its
+        results are logged.
 
         >>> parent = Parent(before=1.0, beside=4.0)
         >>> [parent.until_the_end(training, cores=4, n_jobs=4) for training in (10.0, 2.0)]
@@ -81,14 +81,14 @@ class Parent:
 
 
 def logging(trials: Sequence[Trial], *, opens: bool, creates: bool) -> float:
-    """Return the seconds to log these trials, after opening or creating the store if need be."""
+    """Return the estimated seconds to log these trials, and to open or create the store if need be."""
     epochs = sum(trial.recipe.epochs for trial in trials)
     return OPEN * opens + CREATE * creates + A_TRIAL * len(trials) + AN_EPOCH * epochs
 
 
 @dataclass(frozen=True)
 class Later:
-    """Trials that a sweep trains after others, depending on their results.
+    """Trials that a sweep trains after the first ones, depending on the results of these.
 
     Attributes
     ----------
@@ -97,7 +97,7 @@ class Later:
     trials, epochs
         How many they are, and their epochs in all.
     is_sure
-        Whether they are surely so many; else at most.
+        Whether the number of trials is certain; otherwise it is the largest possible number.
     """
 
     name: str
@@ -108,18 +108,18 @@ class Later:
 
 @dataclass(frozen=True)
 class Ahead:
-    """How the trials that a dry run shows relate to the whole sweep.
+    """What a sweep does beyond the trials that a dry run shows, as far as it is known.
 
     Attributes
     ----------
     first
-        What these trials are for, such as "to tune", if others follow.
+        What the shown trials are for, such as "to tune"; empty if no others follow.
     epochs
-        How many epochs these trials train at most, if a search may prune some; None: all of theirs.
+        How many epochs the shown trials train at most, if a search may prune some; None: all of theirs.
     later
-        What follows them.
+        The trials that follow.
     budget
-        The budget, if it is one of time.
+        The budget, if it limits the time.
     """
 
     first: str = ""
@@ -129,12 +129,12 @@ class Ahead:
 
     @property
     def is_open(self) -> bool:
-        """Whether the results may shorten the sweep."""
+        """Whether the sweep may be shorter than planned, depending on its results."""
         return self.epochs is not None or not all(part.is_sure for part in self.later)
 
 
 WHOLE = Ahead()
-"""These trials are the whole sweep."""
+"""For a dry run that shows all trials of the sweep: nothing follows them."""
 
 
 def summary(
@@ -145,9 +145,10 @@ def summary(
     n_jobs: int,
     ahead: Ahead = WHOLE,
 ) -> list[str]:
-    """Return sentences about the time that a sweep will take, after measuring if nothing is known.
+    """Return sentences about the time that a sweep will take; none if it can't be estimated.
 
-    Return none if it can't be measured. What follows these trials is supposed to take as long for an epoch.
+    If no speed is known from earlier sweeps, some epochs are measured. Epochs of the trials that follow (see
+    `ahead`) are supposed to take as long as epochs of these.
     """
     compiles = must_compile(trials, execution.engine)
     measuring = replace(execution, engine="numpy") if compiles else execution
@@ -185,19 +186,19 @@ def summary(
 
 
 def epochs_in(stacks: Sequence[PlannedStack]) -> int:
-    """Return how many epochs the lanes of these stacks train in all; an evaluation counts as one."""
+    """Return how many epochs the networks of these stacks still train in all; with ``epochs=0``, one each."""
     return sum(len(stack.lanes) * max(stack.recipe.epochs - stack.stack.epoch, 1) for stack in stacks)
 
 
 def share_of(ahead: Ahead, trials: Sequence[Trial]) -> float:
-    """Return the largest share of their epochs that these trials train."""
+    """Return which share of the epochs of these trials is trained at most, since a search may prune some."""
     if ahead.epochs is None:
         return 1.0
     return min(ahead.epochs / sum(max(trial.recipe.epochs, 1) for trial in trials), 1.0)
 
 
 def within(budget: Budget, begin: float, end: float, epochs: float, *, is_open: bool) -> str:
-    """Return whether a budget of time is enough for a sweep, or how many epochs it reaches.
+    """Return a sentence that says whether a budget of time is enough for a sweep, or how far it reaches.
 
     Parameters
     ----------
@@ -206,9 +207,9 @@ def within(budget: Budget, begin: float, end: float, epochs: float, *, is_open: 
     begin, end
         After how many seconds the workers begin to train, and when the sweep has ended.
     epochs
-        The epochs of the sweep.
+        The number of epochs of the sweep.
     is_open
-        Whether they may be fewer.
+        Whether the sweep may turn out to have fewer epochs.
 
     Examples
     --------
@@ -228,7 +229,7 @@ def within(budget: Budget, begin: float, end: float, epochs: float, *, is_open: 
 
 
 def in_words(seconds: float) -> str:
-    """Return an estimated time in words, rounded more the longer it is.
+    """Return an estimated time in words. The longer it is, the more coarsely it is rounded.
 
     >>> [in_words(seconds) for seconds in (0.7, 8.4, 43, 133, 780, 7000, 50_000)]
     ['a second', '8 s', '45 s', '2 min 10 s', '13 min', '1 h 55 min', '14 h']
@@ -270,7 +271,7 @@ def seconds_to_train(
 
 @dataclass(frozen=True)
 class Source:
-    """Where speeds come from: from how many earlier trials, and in how many seconds the others were measured.
+    """How speeds became known: from so many earlier trials, or by measuring for so many seconds, or both.
 
     >>> [str(source) for source in (Source(36), Source(0, 0.84), Source(1, 0.61))]
     ['from 36 earlier trials', 'measured in 0.8 s', 'from 1 earlier trial, and measured in 0.6 s']
@@ -286,9 +287,10 @@ class Source:
 
 
 def learn(speeds: Speeds, stacks: Sequence[PlannedStack], execution: Execution, n_jobs: int) -> Source | None:
-    """Put into `speeds` how fast these stacks train, and return where that is from; None if it is unknown.
+    """Find out how fast these stacks of networks train, and put the speeds into `speeds`.
 
-    Speeds that earlier sweeps did not record are measured.
+    Use the speeds that earlier sweeps recorded, and measure the others now. Return how the speeds became
+    known; None if no speed is known.
     """
     threads = threads_each(n_jobs, len(stacks))
     kinds = recalled(speeds, stacks, threads, n_jobs)
@@ -311,7 +313,7 @@ def learn(speeds: Speeds, stacks: Sequence[PlannedStack], execution: Execution, 
 
 
 def evenly(stacks: Sequence[PlannedStack], most: int) -> list[PlannedStack]:
-    """Return at most this many of the stacks of networks, evenly spaced."""
+    """Choose at most `most` of the stacks of networks, evenly spaced in their order."""
     count = min(most, len(stacks))
     return [stacks[i * len(stacks) // count] for i in range(count)]
 
@@ -319,10 +321,10 @@ def evenly(stacks: Sequence[PlannedStack], most: int) -> list[PlannedStack]:
 def task(
     speeds: Speeds, stack: PlannedStack, threads: int, seconds: float
 ) -> tuple[PlannedStack, int, float]:
-    """Return the arguments of :func:`fnnexp.sweeping.worker.time_epoch`: a stack, the rows, the seconds.
+    """Return the arguments with which :func:`fnnexp.sweeping.worker.time_epoch` measures a stack of networks.
 
-    The number of rows is such that the whole measurement takes about `seconds`, and that each thread has at
-    least a chunk of rows.
+    They are the stack, the number of rows and the seconds to train. The number of rows is such that the whole
+    measurement takes about `seconds`, and that each thread has at least a chunk of rows.
     """
     n = stack.recipe.rows_to_train(stack.data.n_train)
     a_row = speeds.rough(speeds.kind(stack), len(stack.lanes), threads) / n

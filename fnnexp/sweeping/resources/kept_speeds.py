@@ -17,25 +17,28 @@ from fnnexp.config.trial import kind_of
 from fnnexp.nn.training import Recipe
 
 Kept = Mapping[str, Mapping[str, tuple[float, int]]]
-"""The seconds of an epoch of a stack, and from how many trials they are: by the key that :func:`key_of`
-returns, and by the number of lanes."""
+"""The seconds of an epoch, and the number of trials that were measured: by the text that :func:`key_of`
+returns, and then by the number of lanes of the stack."""
 
 MOST_KEPT = 2000
 """How many keys the file has at most; the oldest leave."""
 
 
 def key_of(recipe: Recipe, checksum: str, engine: str, threads: int, workers: int) -> str:
-    """Return, as text, what decides a stack's speed besides the machine and the number of networks."""
+    """Return a text that says for what a speed was measured; speeds with equal texts can be compared.
+
+    It has everything that decides the speed of a stack, except the machine and the number of networks.
+    """
     return f"{kind_of(recipe, checksum)} {engine} {threads} {workers}"
 
 
 def file_in(cache: Path) -> Path:
-    """Return the file of this machine's speeds. Machines that share a cache folder have a file each."""
+    """Return the file of this machine's speeds in a cache folder, which several machines may share."""
     return cache / "speeds" / f"{hashlib.sha256(platform.node().encode()).hexdigest()[:16]}.json"
 
 
 def kept(cache: Path) -> Kept:
-    """Return the speeds that this version of fnnexp recorded here; none if the file is missing or damaged."""
+    """Return the speeds that this version of fnnexp recorded on this machine; none if they can't be read."""
     try:
         content = json.loads(file_in(cache).read_text("utf-8"))
         return _checked(content["speeds"]) if content["version"] == __version__ else {}
@@ -44,7 +47,10 @@ def kept(cache: Path) -> Kept:
 
 
 def _checked(speeds: Any) -> Kept:
-    """Return the content of a file with values of the right types, without impossible values."""
+    """Return the content of a file of speeds, with each value converted to its type.
+
+    Impossible values, such as a negative time, are left out.
+    """
     return {
         str(key): {
             str(int(lanes)): (float(seconds), int(trials))
@@ -56,7 +62,7 @@ def _checked(speeds: Any) -> Kept:
 
 
 def keep(cache: Path, new: Kept) -> None:
-    """Add what a sweep measured to this machine's speeds, if the file can be written."""
+    """Add the speeds that a sweep measured to the file of this machine, unless it can't be written."""
     if not new:
         return
     speeds = dict(kept(cache))

@@ -27,14 +27,14 @@ HERE = STATES.parent
 
 @dataclass(frozen=True)
 class Leftover:
-    """Files of one kind.
+    """Files of one kind that `fnnexp clean` can remove.
 
     Attributes
     ----------
     kind
         A key of :data:`KINDS`.
     place
-        Their folder.
+        The folder that has the files.
     files
         The files, or folders to remove as a whole.
     size
@@ -51,7 +51,7 @@ class Leftover:
 
 
 def find(kinds: Iterable[str], uri: str | None) -> list[Leftover]:
-    """Return the leftovers of these kinds; `uri` is the address of the store, None for the default store."""
+    """Find the leftover files of these kinds; `uri` is the address of the store (None: the default store)."""
     address = full_address(address_or_default(uri))
     leftovers = []
     for kind in kinds:
@@ -65,7 +65,7 @@ def find(kinds: Iterable[str], uri: str | None) -> list[Leftover]:
 
 
 def remove(leftovers: Iterable[Leftover]) -> list[str]:
-    """Remove what no sweep uses, and the folders that are then empty. Return the errors."""
+    """Remove the leftover files that no sweep uses, and folders that are empty then; return the errors."""
     errors = []
     for leftover in leftovers:
         for file in () if leftover.in_use else leftover.files:
@@ -105,7 +105,7 @@ def _entries(folder: Path, pattern: str = "*") -> list[Path]:
 # --- the kinds ----------------------------------------------------------------------------------------------
 
 Places = list[tuple[Path, list[Path]]]
-"""Folders with the files in them that are left behind."""
+"""Folders, each with the leftover files in it."""
 
 
 def _states(_: str) -> Places:
@@ -121,14 +121,17 @@ def _cells(_: str) -> Places:
 
 
 def _claims(address: str) -> Places:
-    """Return files of sweeps that ended: claims on trials, of this store and of servers, and lock files."""
+    """Find what sweeps that ended left behind: their claims on trials, and their lock files.
+
+    The claims are those on trials of this store, and of all servers.
+    """
     servers = cache_folder() / "claims"
     folders = {folder_for(address, cache_folder()), *_entries(servers), HERE, cache_folder()}
     return [(folder, _dead(folder)) for folder in sorted(folders)]
 
 
 def _dead(folder: Path) -> list[Path]:
-    """Return the claims on trials and the lock files in a folder that no process holds any more."""
+    """Return the claims on trials and the lock files in a folder that belong to processes that have ended."""
     locks = [lock for lock in _entries(folder, "*.lock") if not is_held(lock)]
     alive = {lock.stem for lock in _entries(folder, "*.lock") if lock not in locks}
     if folder in (HERE, cache_folder()):
@@ -157,7 +160,7 @@ def _compiled(_: str) -> Places:
 
 
 def _folder_of_compiled_code() -> Path:
-    """Return the folder of Numba's cache with the code of this installation."""
+    """Return the folder in which Numba keeps the code that it compiled for this installation of fnnexp."""
     beside = Path(next(iter(fnnexp.nn.engines.__path__))) / "__pycache__"
     try:
         return Path(engine_named("numba").code_folder or beside)
@@ -166,7 +169,7 @@ def _folder_of_compiled_code() -> Path:
 
 
 def _temporary(address: str) -> Places:
-    """Return the folders in which killed processes made or upgraded the store."""
+    """Find the temporary folders of processes that were killed while they created or upgraded the store."""
     file = store_file(address)
     return [] if file is None else [(file.parent, left_beside(file))]
 
@@ -182,7 +185,9 @@ KINDS: dict[str, tuple[str, Callable[[str], Places], Callable[[], Path] | None]]
     "compiled": ("compiled again in some seconds", _compiled, cache_folder),
     "temporary": ("of commands that were killed", _temporary, None),
 }
-"""What becomes of it, where it is, and the folder in which sweeps that use it hold a lock, by kind."""
+"""The kinds of leftover files. For each: what follows if they are removed; a function that returns the
+folders and files, given the store's address; and a function that returns the folder in which sweeps that use
+them hold a lock, if there is one."""
 
 OWN_FOLDERS = (".fnnexp", "states", "checkpoints", "cells", "claims", "prepared", "speeds")
 """The names of folders that are removed when they are empty."""

@@ -40,7 +40,7 @@ DIGITS, A_TAG = 10, 450
 
 
 class Claim:
-    """A context manager that claims a sweep's trials, except those that another sweep has claimed.
+    """Claims the trials of a sweep while a ``with`` block runs, so that no other sweep trains them too.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ class Claim:
     Attributes
     ----------
     elsewhere
-        The trials that another sweep has claimed, with a description of that sweep.
+        The trials that another sweep has claimed before, with a description of that sweep.
     """
 
     def __init__(
@@ -134,11 +134,11 @@ class Claim:
     # Claims among machines that share an MLflow server
 
     def share(self, tracker: Tracker) -> None:
-        """Claim the trials on a server that machines share; add trials claimed by others to `elsewhere`.
+        """Claim the trials on a server that machines share; add those that others claim to `elsewhere`.
 
         The claim is written before other claims are read, so of two sweeps that start at once at least one
-        sees the other. A sweep whose claim is not settled yet yields to a sweep whose claim is settled.
-        Otherwise the later sweep yields to the earlier sweep.
+        sees the other. After this sweep has read the other claims, it writes its claim again, as settled. A
+        sweep leaves a trial to another sweep whose claim on it is settled, or which began earlier.
         """
         self._tracker = tracker
         self._write(tracker, settled=False)
@@ -146,7 +146,7 @@ class Claim:
         self._write(tracker, settled=True)
 
     def beat(self) -> None:
-        """Write a heartbeat if the claim on trials is shared and the last one is older than :data:`BEAT`.
+        """Renew a claim on a server if it is older than :data:`BEAT`, to show that the sweep is alive.
 
         Raises
         ------
@@ -176,9 +176,9 @@ class Claim:
             tracker.tag_experiment(f"{self._prefix}{number}", json.dumps({**claim, "trials": "".join(ids)}))
 
     def _on_other_machines(self, tracker: Tracker) -> dict[str, str]:
-        """Return the trials of this sweep that other machines have claimed; remove tags of dead sweeps.
+        """Return the trials of this sweep that other machines claim, each with a description of that sweep.
 
-        The values describe the other sweeps.
+        Remove the tags of sweeps that ended.
         """
         claimed: dict[str, str] = {}
         for key, value in tracker.experiment_tags().items():
@@ -211,10 +211,10 @@ def is_held(lock: Path) -> bool:
 
 @contextlib.contextmanager
 def in_use(*folders: Path) -> Iterator[None]:
-    """Hold a lock file in each folder while the block runs, so that ``fnnexp clean`` leaves what is there.
+    """Mark folders as used while the block runs, so that ``fnnexp clean`` removes nothing from them.
 
-    A folder that can't be written gets no lock. A folder that did not exist is removed again if it stays
-    empty, as when the store does not answer.
+    Each folder gets a lock file, unless it can't be written. A folder that did not exist is removed again if
+    it stays empty, as when the store does not answer.
     """
     with contextlib.ExitStack() as stack:
         for folder in folders:

@@ -29,7 +29,7 @@ Threads = Callable[[int], int]
 
 @dataclass(frozen=True)
 class Busy:
-    """A stack of networks in training: what it still had to train at the time `began`, and its threads."""
+    """A stack of networks in training: what it had to train when it `began`, and its number of threads."""
 
     job: Job
     began: float = 0.0
@@ -45,7 +45,7 @@ def seconds_left(
     segment: float = math.inf,
     threads: Threads = lambda stacks: 1,
 ) -> float:
-    """Return the seconds from time 0 until all stacks of networks are trained.
+    """Simulate the workers, and return the seconds from time 0 until all stacks of networks are trained.
 
     A free worker takes the first stack that waits. When no stack waits, the rest of a stack that returns is
     divided among the workers that are idle, as in :class:`fnnexp.sweeping.waiting.Waiting`.
@@ -57,13 +57,13 @@ def seconds_left(
     n_jobs
         The number of workers.
     epoch
-        Returns the seconds of an epoch.
+        Returns the seconds of an epoch, for a kind of stack, a number of lanes and a number of threads.
     busy
         The stacks in training, at most one for each worker.
     segment
         After how many seconds a stack returns, at the end of an epoch.
     threads
-        Returns the number of threads of a stack.
+        Returns the number of threads of each stack, for a number of stacks in training.
     """
     running = [_Running(each, epoch(each.job.kind, each.job.lanes, each.threads), segment) for each in busy]
     first = Counter(waiting[:-MOST])
@@ -73,7 +73,7 @@ def seconds_left(
 
 @dataclass(frozen=True)
 class _Running:
-    """A stack in training, with the seconds of an epoch, and those after which a worker returns the stack."""
+    """A stack in training: the seconds of one of its epochs, and how often the worker returns it."""
 
     busy: Busy
     epoch: float
@@ -85,7 +85,7 @@ class _Running:
         return self.busy.began + self.busy.job.epochs * self.epoch
 
     def returns(self, after: float) -> float:
-        """Return when the worker next returns the stack after a time."""
+        """Return the first time after `after` at which the worker returns the stack, to go on or done."""
         if self.epoch <= 0 or self.segment / self.epoch >= self.busy.job.epochs:
             return self.end
         epochs = max(math.ceil(self.segment / self.epoch), 1)
@@ -93,7 +93,7 @@ class _Running:
         return min(self.busy.began + max(segments, 1) * epochs * self.epoch, self.end)
 
     def rest(self, at: float) -> Job:
-        """Return the stack with the epochs that are left when the worker returns it at a time."""
+        """Return the stack with the epochs that are left if the worker returns it at the time `at`."""
         trained = round((at - self.busy.began) / self.epoch)
         return self.busy.job._replace(epochs=self.busy.job.epochs - trained)
 
@@ -134,12 +134,12 @@ def _simulated(
 
 
 def _changes(each: _Running, threads: int) -> bool:
-    """Return whether a stack that returns is divided, or gets more threads, if workers are idle."""
+    """Return whether idle workers can help with a stack that returns: by training a part, or with threads."""
     return each.busy.job.lanes > 1 or each.busy.threads < threads
 
 
 def _divided(job: Job, n: int) -> list[Job]:
-    """Return a stack in n parts, or fewer if each has a single lane (network), as the sweep would divide it.
+    """Divide a stack into n parts, as the sweep would; into fewer if each has a single lane (network).
 
     >>> [part.lanes for part in _divided(Job(0, 5, 1), 3)], [part.lanes for part in _divided(Job(0, 2, 1), 3)]
     ([2, 2, 1], [1, 1])

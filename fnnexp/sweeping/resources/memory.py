@@ -28,27 +28,32 @@ from fnnexp.sweeping.resources.engine import skips_pixels
 MB, GB = 10**6, 10**9
 
 PYTHON, NUMBA, COMPILED = 50 * MB, 60 * MB, 65 * MB
-"""What a worker takes before it trains (measured): Python with NumPy, Numba, and its compiled code."""
+"""The bytes that a worker takes before it trains (measured): for Python with NumPy, for Numba, and for
+compiled code."""
 
 PARENT, A_TRIAL = 270 * MB, 3000
-"""What the parent takes: Python with Hydra and MLflow, and what it keeps of each trial (measured at 1,000 and
-10,000 trials)."""
+"""The bytes that the parent takes: for Python with Hydra and MLflow, and for each trial (measured at 1,000
+and 10,000 trials)."""
 
 SHARE = 0.9
 """The share of the available memory that the workers may take. The rest is for the parent and for others."""
 
 AGAIN = 1.5
-"""Arrays of an evaluation are freed before the next, but the next takes other memory in part (measured)."""
+"""How many times its arrays an evaluation takes (measured): they are freed before the next evaluation, which
+partly gets other memory."""
 
 BY_ROW = {"numpy": 64, "numba": 256}
-"""How many rows an engine takes at once to train row by row."""
+"""How many rows an engine takes at a time if a network descends row by row."""
 
 
 # --- what a stack needs -------------------------------------------------------------------------------------
 
 
 def needed(planned: PlannedStack, execution: Execution) -> dict[str, int]:
-    """Return the bytes that a worker needs to train a stack of networks, by what they are for."""
+    """Estimate how many bytes a worker needs to train a stack of networks; return them by purpose.
+
+    The purposes are words for messages, such as "data" and "parameters".
+    """
     recipe, data = planned.recipe, planned.data
     count = recipe.rows_to_train(data.n_train)
     size = min(CHUNK, recipe.batching.batch_size(count))
@@ -73,26 +78,29 @@ def needed(planned: PlannedStack, execution: Execution) -> dict[str, int]:
 
 
 def _theta(planned: PlannedStack) -> int:
-    """Return the size in bytes of the parameters of all lanes (networks) of a stack."""
+    """Return the bytes of the parameters of all lanes (networks) of a stack."""
     count = planned.recipe.architecture.parameter_count
     return len(planned.lanes) * count * np.dtype(planned.recipe.dtype).itemsize
 
 
 def _state(planned: PlannedStack) -> int:
-    """Return the size of a stack's state: parameters, optimizer's arrays, and parameters of best epochs."""
+    """Return the bytes of a stack's state: parameters, optimizer's arrays, and parameters of best epochs."""
     recipe = planned.recipe
     return _theta(planned) * (1 + OPTIMIZERS[recipe.optimizer].slots + (recipe.stopping is not None))
 
 
 def _threads(planned: PlannedStack) -> tuple[int, int]:
-    """Return how many threads have arrays of their own: to compute a batch, and to evaluate."""
+    """Return how many threads compute a batch, and how many evaluate; each has arrays of its own."""
     recipe, data = planned.recipe, planned.data
     batch = recipe.batching.batch_size(recipe.rows_to_train(data.n_train))
     return min(planned.threads, -(-batch // CHUNK)), min(planned.threads, -(-data.n_test // CHUNK))
 
 
 def _copies(planned: PlannedStack, size: int, *, sparse: bool) -> int:
-    """Return the size of gradients and of copies of weights, for chunks of this number of rows."""
+    """Return the bytes of the gradients and of copies of weights, when chunks of `size` rows are computed.
+
+    `sparse` is whether numba skips zero pixels.
+    """
     training, measuring = _threads(planned)
     recipe, lanes, theta = planned.recipe, len(planned.lanes), _theta(planned)
     itemsize, architecture = np.dtype(recipe.dtype).itemsize, recipe.architecture
@@ -119,14 +127,20 @@ def _copies(planned: PlannedStack, size: int, *, sparse: bool) -> int:
 
 
 def _slices(recipe: Recipe, lanes: int, rows: int) -> int:
-    """Return into how many slices the networks of a stack are divided; those of a slice compute together."""
+    """Return into how many groups the networks of a stack are divided, to be computed one after another.
+
+    `rows` is the number of rows that are computed at a time.
+    """
     widest = max((*recipe.architecture.hidden, recipe.architecture.classes))
     width = max(SLICE_BYTES // (rows * widest * np.dtype(recipe.dtype).itemsize), 1)
     return -(-lanes // width)
 
 
 def _rows(planned: PlannedStack, size: int, *, sparse: bool) -> int:
-    """Return the size of the rows of a chunk, and of the shuffled orders of all rows."""
+    """Return the bytes of the rows of data in chunks of `size` rows, and of the shuffled orders of all rows.
+
+    `sparse` is whether numba skips zero pixels.
+    """
     recipe, itemsize = planned.recipe, np.dtype(planned.recipe.dtype).itemsize
     columns, of_bytes = planned.data.input_size, 4 if planned.data.real else 2
     a_row = columns * (0.2 * 2 * (4 + itemsize) if sparse else of_bytes + itemsize)
@@ -141,7 +155,10 @@ def _rows(planned: PlannedStack, size: int, *, sparse: bool) -> int:
 
 
 def _activations(planned: PlannedStack, size: int) -> int:
-    """Return the size of the arrays that forward and backward passes fill for a chunk, and evaluations."""
+    """Return the bytes of the arrays that forward and backward passes, and evaluations, fill.
+
+    `size` is the number of rows of a chunk in training.
+    """
     recipe, architecture = planned.recipe, planned.recipe.architecture
     lanes, itemsize = len(planned.lanes), np.dtype(recipe.dtype).itemsize
     dropped = any(option.startswith(DROPOUT) for option in recipe.options)
@@ -155,7 +172,7 @@ def _activations(planned: PlannedStack, size: int) -> int:
 
 
 def _data(planned: PlannedStack) -> int:
-    """Return the size of the images that a worker reads, and of the rows that it copies."""
+    """Return the bytes of the data that a worker reads, and of the rows that it copies from it."""
     data, recipe = planned.data, planned.recipe
     a_row = data.input_size * (4 if data.real else 1)
     copied = recipe.rows_to_train(data.n_train) if recipe.subset is not None else 0
@@ -173,7 +190,7 @@ def of_parent(stacks: Sequence[PlannedStack], trials: int, n_jobs: int) -> int:
 
 
 def limit(execution: Execution, n_jobs: int) -> int | None:
-    """Return the most bytes that a worker may take; None if that is unknown, as on a cluster."""
+    """Return how many bytes a worker may take at most; None if that is unknown, as on a cluster."""
     if execution.memory is not None:
         return bytes_of(execution.memory)
     left = None if execution.backend in CLUSTERS else available_memory()
@@ -186,12 +203,12 @@ def fitting(
     execution: Execution,
     n_jobs: int,
 ) -> list[PlannedStack]:
-    """Return the stacks of networks, cut so that each fits into a worker's memory. Cutting changes no result.
+    """Halve the stacks of networks until each fits into a worker's memory. This changes no result.
 
     Raises
     ------
     FnnexpError
-        If a trial does not fit alone, with the sizes.
+        If even a single network does not fit, with the sizes.
     """
     most = limit(execution, n_jobs)
     if most is None:
@@ -213,9 +230,9 @@ def fitting(
 
 
 def threads_that_fit(planned: PlannedStack, most: int, execution: Execution) -> int:
-    """Return with how many threads, at most `most`, a stack of networks fits into ``execution.memory``.
+    """Return the largest number of threads, up to `most`, whose arrays fit into ``execution.memory``.
 
-    Without that limit, return `most`: the threads replace idle workers, which would take more memory.
+    Without that setting, return `most`: the threads replace idle workers, which would take more memory.
     """
     if execution.memory is None:
         return most
@@ -236,7 +253,19 @@ def _refusal(
     execution: Execution,
     n_jobs: int,
 ) -> str:
-    """Return why a trial is refused: the parts of the memory that it needs, and what would fit."""
+    """Return the message that a trial does not fit into memory, with what it needs and what would fit.
+
+    Parameters
+    ----------
+    name
+        The name of the trial.
+    parts, by_numpy
+        The bytes that it needs with this engine, and with NumPy, by what they are for.
+    most
+        The bytes that a worker may take.
+    execution, n_jobs
+        The settings, and the number of workers.
+    """
     total, with_numpy = sum(parts.values()), sum(by_numpy.values())
     enough = f"{-(-total // GB)}GB" if total > GB else f"{-(-total // (10 * MB))}0MB"
     sizes = ", ".join(f"{what} {size(count)}" for what, count in parts.items())
@@ -256,7 +285,7 @@ def _refusal(
 
 
 def size(count: float) -> str:
-    """Return a number of bytes as text.
+    """Return a number of bytes as text, in KB, MB or GB.
 
     >>> size(345_600), size(1_250_000), size(34_000_000_000)
     ('346 KB', '1 MB', '34.0 GB')

@@ -128,7 +128,7 @@ def address_of(written: str | Path) -> str:
 
 
 class _Side:
-    """The trials of an experiment in one of the two stores."""
+    """The trials that an experiment has in one of the two stores, between which :func:`merge` copies."""
 
     def __init__(self, name: str, address: str) -> None:
         self.address, self.runs = address, reader.trials(name, address)
@@ -138,20 +138,20 @@ class _Side:
         self.row_of = {str(trial): row for row, trial in enumerate(_tags(self.runs, "fnnexp.trial"))}
 
     def is_done(self, trial: str) -> bool:
-        """Return whether a trial is here and is done."""
+        """Return whether this store has a finished or diverged run of a trial."""
         return trial in self.row_of and self.runs.statuses[self.row_of[trial]] in DONE
 
     def run_id(self, trial: str) -> str:
         return self.runs.run_ids[self.row_of[trial]]
 
     def files(self, trial: str) -> Path | None:
-        """Return the folder of the files of a trial's run; None if it is not there."""
+        """Return the folder of the files of a trial's run; None if this store does not have it."""
         run_id = self.run_id(trial)
         folder = artifacts.local(sql.artifact_addresses(self.file, [run_id])[run_id], self.address)
         return folder if folder is not None and folder.is_dir() else None
 
     def weights(self, trial: str) -> Mapping[str, bytes] | None:
-        """Return the bytes of a trial's final weights by name; None if they are not there."""
+        """Return the bytes of a trial's final weights, by name; None if this store does not have them."""
         run_id = self.run_id(trial)
         try:
             content = artifacts.read(run_id, artifacts.WEIGHTS, self.address, most=1 << 33)
@@ -221,7 +221,7 @@ def _are_equal(one: _Side, other: _Side, trial: str) -> bool:
 
 
 def _copy(source: _Side, target: _Side, trials: list[str]) -> None:
-    """Copy the files and then the rows of some trials' runs."""
+    """Copy some trials to the other store: first the files of their runs, then the rows of the database."""
     folder, new = _folder(target), {}
     for trial in trials:
         run_id = source.run_id(trial)

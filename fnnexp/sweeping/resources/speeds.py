@@ -22,16 +22,16 @@ from fnnexp.sweeping.resources.kept_speeds import Kept, key_of
 
 @dataclass(frozen=True)
 class Costs:
-    """The costs of which an epoch of a stack is made, in seconds. A lane is one network of the stack.
+    """The costs, in seconds, that add up to the time of an epoch of a stack of lanes (networks).
 
     Attributes
     ----------
     weight, row
-        For each row and weight of a lane, and for each row of a lane.
+        The cost of each weight of a lane for each row, and the other cost of each row of a lane.
     order
-        For each row; lanes with the same order of rows share this cost.
+        The cost of each row, once for all lanes that have the rows in the same order.
     step
-        For each step and layer, whatever the number of lanes.
+        The cost of each step for each layer, whatever the number of lanes.
     """
 
     weight: float
@@ -48,24 +48,27 @@ COSTS = {
     ("numba", "mini"): Costs(8.6e-12, 3e-7, 5e-7, 3e-5),
     ("numba", "sample"): Costs(4.2e-11, 5e-7, 1e-7, 1e-7),
 }
-"""By engine and batching mode, measured on MNIST in float32 while two workers used both cores (EPYC with
-AVX-512). Only their ratios matter once anything was measured."""
+"""The costs of an epoch by engine and batching mode, measured on MNIST in float32 while two workers used both
+cores (EPYC with AVX-512). Once an epoch was measured on this machine, only the ratios of these costs matter.
+"""
 
 DENSE = 3.0
-"""How many times as much a weight of a later layer costs: inputs of the first layer are mostly 0."""
+"""How many times as long a weight of a later layer takes as one of the first layer, whose inputs are mostly
+0."""
 
 VECTOR = 32
-"""A layer of another width costs as much as one of the next multiple of this number."""
+"""A layer takes as long as a layer whose width is the next multiple of this number."""
 
 EVALUATED = 0.3
-"""To evaluate a row costs this share of training it in a batch."""
+"""The time to evaluate a row, as a share of the time to train with it in a batch."""
 
 FLOAT64 = {"full": 2.2, "mini": 2.0, "sample": 1.3}
-"""How many times as long an epoch takes in float64 (``benchmarks/results/speed.csv``)."""
+"""How many times as long as in float32 an epoch takes in float64, by batching mode
+(``benchmarks/results/speed.csv``)."""
 
 DIVIDED, ASSISTED = 0.9, 0.4
-"""By how much each further thread raises the speed of a stack: if threads divide its batches, and if a second
-thread assists its only lane."""
+"""How much faster each further thread makes a stack, as a share of the speed of one: if threads divide its
+batches, and if a second thread assists its only lane."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +132,10 @@ class Rough:
 
 
 def _weights(architecture: Architecture) -> float:
-    """Return how many weights of the first layer would cost as much as all weights of a network."""
+    """Return how many weights of a first layer would take as long as all weights of this network.
+
+    Weights of later layers are multiplied at another speed.
+    """
     first, *later = (n * -(-width // VECTOR) * VECTOR for n, width in architecture.shapes)
     return first + DENSE * sum(later)
 
@@ -138,16 +144,18 @@ def _weights(architecture: Architecture) -> float:
 
 HALF_LIFE, LONG_HALF_LIFE = 5.0, 60.0
 """After so many seconds of training, an earlier measurement counts half, since other programs may slow the
-machine down for a while: measurements of one kind of stack, and those of several kinds together."""
+machine down for a while. The first number is for measurements of one kind of stack, the second for those of
+several kinds together."""
 
 MOST_EPOCHS = 999
 """How many of the latest epochs of stacks of one kind and width are remembered."""
 
 
 class _Factors:
-    """The ratio of the seconds that epochs took to the seconds that were expected, by kind of stack.
+    """How many times longer epochs took than expected, by kind of stack.
 
-    A kind without a measurement gets the ratio of the kinds with its batching mode, or else of all kinds.
+    A kind that was not measured gets the factor of the kinds with the same batching mode; or, if there are
+    none, that of all kinds.
     """
 
     def __init__(self) -> None:
@@ -168,11 +176,11 @@ class _Factors:
 
 
 class Speeds:
-    """The seconds that epochs take, by kind of stack of networks.
+    """How many seconds an epoch of each kind of stack (networks that train together) takes.
 
-    They are a rough estimate for the kind, times a factor that was known before the sweep, times a factor
-    that the sweep has measured. A kind without a factor gets that of the kinds with the same batching mode,
-    or else that of all kinds.
+    The answer is a rough estimate from the stack's shape, times a factor from measurements before the sweep,
+    times a factor from measurements in the sweep. A kind without measurements gets the factor of the kinds
+    with the same batching mode; or, if there are none, that of all kinds.
 
     Parameters
     ----------
@@ -190,7 +198,7 @@ class Speeds:
         self._trials: Counter[tuple[int, int, int]] = Counter()
 
     def kind(self, planned: PlannedStack) -> int:
-        """Return a number for a stack's kind. Recipes that differ only in `epochs` are of one kind."""
+        """Return the number of a stack's kind. Recipes that differ only in `epochs` are of one kind."""
         number = self._numbers.get(planned.kind)
         if number is None:
             recipe = replace(planned.recipe, epochs=min(planned.recipe.epochs, 1))
@@ -203,21 +211,24 @@ class Speeds:
         return number
 
     def rough(self, kind: int, lanes: int, threads: int) -> float:
-        """Return a rough estimate of the seconds of an epoch of a stack of networks, by its shape alone."""
+        """Return the seconds of an epoch of a stack of networks, estimated from its shape alone."""
         return self._rough[kind].seconds(lanes, threads)
 
     def epoch(self, kind: int, lanes: int, threads: int) -> float:
-        """Return the estimated seconds of an epoch of a stack, by all that was measured so far."""
+        """Return the seconds of an epoch of a stack, estimated from its shape and all measurements so far."""
         return self._expected(kind, lanes, threads) * self._since.of(self._groups(kind))
 
     def suppose(self, kind: int, lanes: int, threads: int, seconds: float) -> None:
-        """Suppose that an epoch of a stack of networks takes this long, until it is measured."""
+        """Expect that an epoch of a stack of networks takes so many seconds, until it is measured."""
         self._before.note(self._groups(kind), seconds, self.rough(kind, lanes, threads), 1.0)
 
     def note(
         self, kind: int, lanes: int, threads: int, seconds: float, *, epochs: float = 1, weight: float = 1.0
     ) -> None:
-        """Note how long some epochs of a stack took. With a smaller weight, other notes count more."""
+        """Take into account that some epochs of a stack took so many seconds.
+
+        A `weight` below 1 is for a measurement that is less reliable than others.
+        """
         expected = epochs * self._expected(kind, lanes, threads)
         self._since.note(self._groups(kind), seconds, expected, weight)
 
@@ -230,16 +241,19 @@ class Speeds:
     # --- for later sweeps -----------------------------------------------------------------------------------
 
     def remember(self, kind: int, lanes: int, threads: int, epochs: Sequence[float], *, trials: int) -> None:
-        """Remember the seconds of some epochs of a stack of networks for later sweeps.
+        """Collect the seconds of single epochs of a stack of networks, to be kept for later sweeps.
 
-        `trials` is the number of trials whose first epochs these are.
+        `trials` is the number of trials that began with these epochs.
         """
         key = kind, lanes, threads
         self._epochs.setdefault(key, deque(maxlen=MOST_EPOCHS)).extend(epochs)
         self._trials[key] += trials
 
     def remembered(self, workers: int) -> Kept:
-        """Return the median seconds of the remembered epochs, by kind of stack and number of networks."""
+        """Return what :meth:`remember` collected, for the file of speeds: the median seconds of an epoch.
+
+        They are by kind of stack and number of networks.
+        """
         kept: dict[str, dict[str, tuple[float, int]]] = {}
         for (kind, lanes, threads), epochs in self._epochs.items():
             key = key_of(*self._kinds[kind], self.engine, threads, workers)
@@ -248,9 +262,10 @@ class Speeds:
         return kept
 
     def recall(self, kept: Kept, kind: int, lanes: int, threads: int, workers: int) -> int:
-        """Use the speed that earlier sweeps recorded for a kind of stack; return of how many trials it is.
+        """Use the speed that earlier sweeps recorded for a kind of stack, if there is one.
 
-        Only speeds of stacks with half to twice as many lanes (networks) are used; without one, return 0.
+        Only speeds of stacks with half to twice as many lanes (networks) are used. Return the number of
+        trials from which the speed is known; 0 if there is no such speed.
         """
         recipe, checksum = self._kinds[kind]
         widths = (
@@ -268,9 +283,10 @@ class Speeds:
 def recalled(
     speeds: Speeds, stacks: Sequence[PlannedStack], threads: int, workers: int
 ) -> dict[int, tuple[PlannedStack, int]]:
-    """Use the speeds that earlier sweeps on this machine recorded for the kinds of these stacks of networks.
+    """Put into `speeds` what earlier sweeps on this machine recorded for these stacks of networks.
 
-    Return, for each kind, its first stack, and of how many trials its speed is; 0 if no speed is known.
+    Return a dict with an entry for each kind of stack: the first stack of this kind, and the number of trials
+    from which its speed is known, 0 if it is not known.
     """
     kept, kinds = kept_speeds.kept(cache_folder()), {}
     for stack in stacks:

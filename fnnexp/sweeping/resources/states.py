@@ -1,9 +1,9 @@
 """Final states: what a finished trial leaves, so that the same trial with more epochs goes on from there.
 
-The lanes that end together share a file ``KIND-EPOCHS-HASH.npz``. KIND is that of their trials
+The lanes that end together share a file ``KIND-EPOCHS-HASH.npz``. KIND is the kind of their trials
 (:attr:`fnnexp.config.trial.Trial.kind`), EPOCHS is how many they were to train, and HASH is of the text
-``ends``, which says how each of the lanes ended, and what computed it. So a sweep opens only files of
-its own kinds with fewer epochs. The file has the final states of those lanes that can go on.
+``ends``, which says how each of the lanes ended, and what computed it. So a sweep opens only files of its own
+kinds with fewer epochs. The file has the final states of those lanes that can go on.
 """
 
 from __future__ import annotations
@@ -62,13 +62,13 @@ MOST_ENDS = 1 << 24
 
 @dataclass(frozen=True)
 class End:
-    """How a lane (network) of a finished trial ended.
+    """How a finished trial ended, as the file of its final state says.
 
     Attributes
     ----------
     file, row, rows
-        Its file, its row in the file's arrays, and how many rows they have. The row is None if the lane's
-        state is not in the file, since it can't go on.
+        Its file, its row in the file's arrays, and how many rows they have. The row is None if no trial can
+        go on from this state, so that the file does not have it.
     epochs
         How many epochs it was to train.
     how
@@ -77,7 +77,7 @@ class End:
     engine, blas
         The version of its engine and its BLAS kernel.
     diagnosed
-        What all its epochs have: diagnostics, and histograms too, or neither.
+        Which diagnostics were recorded at every epoch: none, diagnostics, or histograms too.
     """
 
     file: Path
@@ -102,8 +102,8 @@ class States:
     folder
         The folder; it is made when the first state is kept.
     limit
-        The value of ``execution.keep_states``. The oldest files leave first, but none that this sweep wrote
-        or goes on from.
+        The value of ``execution.keep_states``, the largest size of the folder. The oldest files are removed
+        first, but never a file that this sweep wrote or goes on from.
 
     Attributes
     ----------
@@ -123,9 +123,10 @@ class States:
     # --- going on -------------------------------------------------------------------------------------------
 
     def ends_of(self, trials: Iterable[Trial], *, dry: bool = False) -> Ends:
-        """Return how the same trials with fewer epochs ended, as far as the folder knows.
+        """Find the final states of the same trials with fewer epochs, from which these trials may go on.
 
-        Damaged files are removed, unless `dry` is true.
+        Return how each of those trials ended, by their `trajectory_id`. Damaged files are removed, unless
+        `dry` is true.
         """
         names = self._names()
         if not names:
@@ -152,10 +153,10 @@ class States:
         execution: Execution,
         begun: Collection[str] = (),
     ) -> dict[str, Stack]:
-        """Return stacks of a single lane (network), by key, for the lanes that go on from a final state.
+        """Choose the trials that go on from a final state, and return a stack of one lane for each, by key.
 
-        The stacks have the epoch of the state, but not its parameters, which :meth:`loaded` reads. Print how
-        many trials go on, and why others start over although a shorter trial was trained.
+        A stack begins at the epoch of its state. It has no parameters yet; :meth:`loaded` reads them later.
+        Print how many trials go on, and why others start over although a trial with fewer epochs was trained.
 
         Parameters
         ----------
@@ -191,7 +192,9 @@ class States:
         return stacks
 
     def loaded(self, planned: PlannedStack, *, diagnostics: Level) -> tuple[Stack, list[Record]]:
-        """Return the final states from which a stack goes on, and the records of the epochs until then.
+        """Read the final states from which a stack goes on; return them, and the records of their epochs.
+
+        `diagnostics` says which diagnostics of these epochs are kept in the records.
 
         Raises
         ------
@@ -230,7 +233,7 @@ class States:
         return joined(stacks), records
 
     def _names(self) -> list[tuple[Path, str, int]]:
-        """Return the files of final states, each with the kind of its trials and their number of epochs."""
+        """Return the files of final states; with each, the kind and the number of epochs from its name."""
         try:
             names = [NAME.fullmatch(file.name) for file in self.folder.iterdir()]
         except OSError:
@@ -246,14 +249,14 @@ class States:
         groups: Mapping[str, Sequence[Trial]],
         curves: Mapping[str, Sequence[Record]],
     ) -> None:
-        """Keep the final states of ended lanes (networks): trials with more epochs can go on from them.
+        """Save the final states of lanes (networks) that ended, for trials with more epochs to go on from.
 
         Parameters
         ----------
         ended
             The result of training the last epochs.
         complete
-            Whether the lanes that are left have trained all their epochs.
+            Whether the lanes that are still in the stack have trained all their epochs, so that they end too.
         groups, curves
             The trials and the curves, by the key of their lane.
         """
@@ -292,7 +295,7 @@ class States:
         self._write(self.folder / f"{first.kind}-{first.recipe.epochs}-{name}.npz", arrays)
 
     def _write(self, file: Path, arrays: Mapping[str, Array]) -> None:
-        """Write a file if there is room for it. Otherwise keep no more states, and print why."""
+        """Write a file of final states if there is room. Otherwise print why not, and keep no more states."""
         size = sum(array.nbytes for array in arrays.values())
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -310,7 +313,7 @@ class States:
             self.most = 0
 
     def _make_room(self, size: int) -> str | None:
-        """Remove the oldest files until a file of this size fits; return why it does not fit, or None."""
+        """Remove the oldest files until a file of this size fits; return why it can't fit, else None."""
         if shutil.disk_usage(self.folder).free < FREE:
             return f"the disk has less than {FREE // 10**9} GB left"
         if self._older is None:
@@ -325,7 +328,7 @@ class States:
         return None
 
     def _removable(self) -> deque[tuple[Path, int]]:
-        """Return the files that this sweep does not use with their sizes, the oldest first."""
+        """Return the files of final states that this sweep does not use, oldest first, with their sizes."""
         in_use, files = {end.file for end in self._in_use.values()}, []
         for file, *_ in self._names():
             with suppress(FileNotFoundError):  # another sweep removed it
@@ -339,9 +342,10 @@ class States:
 
 
 def begun_with(ends: Ends, trials: Iterable[Trial], execution: Execution) -> Counter[str]:
-    """Return how many trials can go on from a final state with half of their epochs or more, by its engine.
+    """Count the trials that can skip at least half of their epochs by going on from a final state.
 
-    If a trial has several such states, the one with the most epochs counts.
+    They are counted by the engine that trained the state. If a trial has several such states, the one with
+    the most epochs counts.
     """
     counts: Counter[str] = Counter()
     for trial in trials if ends else ():
@@ -358,19 +362,19 @@ def begun_with(ends: Ends, trials: Iterable[Trial], execution: Execution) -> Cou
 
 
 def _counts_epochs(trial: Trial) -> bool:
-    """Return whether a trial's learning rate depends on the number of epochs."""
+    """Return whether a trial's learning rate at an epoch depends on how many epochs it trains in all."""
     return trial.schedule is not None and SCHEDULES[trial.schedule.name].needs_count
 
 
 def _would_stop(recipe: Recipe, stack: Stack, k: int) -> bool:
-    """Return whether early stopping would end lane k, which has trained all its epochs, in a longer run."""
+    """Return whether early stopping would stop lane k now, if it were to train more epochs than it has."""
     if recipe.stopping is None or stack.best is None:
         return False
     return recipe.stopping.is_due(stack.epoch, stack.best.epochs[k])
 
 
 def _obstacle(end: End, trial: Trial, execution: Execution) -> str:
-    """Return why a trial can't go on from the end of a trial with fewer epochs; "" if it can."""
+    """Return why a trial can't go on from the final state of a trial with fewer epochs; "" if it can."""
     if _counts_epochs(trial):
         assert trial.schedule is not None
         return f"schedule={short(trial.schedule.name)} depends on the number of epochs"
@@ -393,7 +397,10 @@ def _go(count: int, one: str, several: str) -> str:
 
 
 def _diagnosed(curve: Sequence[Record]) -> Level:
-    """Return which diagnostics a curve has at every epoch from 0 on: none, diagnostics, or histograms too."""
+    """Return which diagnostics every record of a curve has: none, diagnostics, or histograms too.
+
+    A curve with diagnostics begins at epoch 0; without that epoch, the answer is none.
+    """
     levels = {layer_stats.level_of(record) for record in curve} if curve[0].epoch == 0 else {False}
     return next(level for level in (False, True, layer_stats.FULL) if level in levels)
 
@@ -411,7 +418,10 @@ def _undiagnosed(record: Record) -> Record:
 
 
 def _ends(file: Path, epochs: int) -> Iterator[tuple[str, End]]:
-    """Yield how each trial in a file ended, with its `trajectory_id`; raise DamagedError if this fails."""
+    """Read from a file of final states how each trial ended, and yield it after the trial's `trajectory_id`.
+
+    Raise DamagedError if the file can't be read.
+    """
     (text,), _ = contents(file, {"ends": MOST_ENDS})
     try:
         content = parsed(text)
@@ -425,7 +435,11 @@ def _ends(file: Path, epochs: int) -> Iterator[tuple[str, End]]:
 
 
 def _content(file: Path, rows: int, recipe: Recipe) -> tuple[list[Any], Array, Array | None, list[Array]]:
-    """Return a file's curves, parameters (K, P), those of best epochs, and optimizer arrays, all checked."""
+    """Read and check a file of final states with this many rows, one a trial.
+
+    Return the curves, the parameters (K, P), those of the best epochs with early stopping (else None), and
+    the arrays of the optimizer.
+    """
     best = ["best"] if recipe.stopping is not None else []
     names = ["theta", *best, *(f"slot{i}" for i in range(OPTIMIZERS[recipe.optimizer].slots))]
     shape = (rows, recipe.architecture.parameter_count)
@@ -441,7 +455,7 @@ def _content(file: Path, rows: int, recipe: Recipe) -> tuple[list[Any], Array, A
 
 @contextmanager
 def _removed_if_damaged(file: Path) -> Iterator[None]:
-    """If the block finds that a file is damaged, remove the file and name it in the error."""
+    """If the block raises a DamagedError, remove this file, and raise an error that names it."""
     try:
         yield
     except DamagedError as error:

@@ -17,9 +17,9 @@ from fnnexp.sweeping.search.budgets import Purse, by_seed
 
 
 def planned_first(requested: Sweep) -> tuple[Sequence[Trial], list[str], Ahead]:
-    """Return the trials that a sweep trains first, notes on what may follow, and how much that is.
+    """Return the trials that a sweep trains first, notes to print, and what the sweep trains after them.
 
-    They are all its trials, unless its budget or its results decide how many are trained.
+    The trials are all those of the sweep, unless its budget or its results decide how many are trained.
     """
     trials: Sequence[Trial] = requested.trials
     notes: list[str] = []
@@ -80,21 +80,22 @@ def planned_first(requested: Sweep) -> tuple[Sequence[Trial], list[str], Ahead]:
 
 
 def _later(name: str, count: int, trials: Sequence[Trial], *, is_sure: bool = True) -> Later:
-    """Return so many trials that take as many epochs as these do in the mean."""
+    """Return `count` trials to be trained later, which have on average as many epochs as these trials."""
     return Later(name, count, round(count * epochs_of(trials) / len(trials)), is_sure=is_sure)
 
 
 def epochs_of(trials: Sequence[Trial], upto: int | None = None) -> int:
-    """Return the epochs of some trials as budgets count them, at most to the epoch `upto`."""
+    """Return how many epochs of a budget these trials take, each trained up to `upto`; at least 1 a trial."""
     return sum(max(trial.recipe.epochs if upto is None else upto, 1) for trial in trials)
 
 
 def _within(
     budget: Budget, trials: Sequence[Trial], affordable: Sequence[Trial], ahead: Ahead, first_rung: int | None
 ) -> tuple[str, Ahead]:
-    """Return what a budget of trials or epochs allows, and the part of what lies ahead that it reaches.
+    """Return a note that says what a budget of trials or epochs allows, and `ahead` reduced to that.
 
-    With ``search=halving``, the affordable trials are first trained to the first rung.
+    `affordable` are those of the trials that the budget allows. With ``search=halving``, all of these are
+    first trained to the first rung.
     """
     paid = epochs_of(affordable, first_rung)
     if len(affordable) < len(trials):

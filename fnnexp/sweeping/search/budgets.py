@@ -12,10 +12,10 @@ from fnnexp.errors import ConfigError, plural
 
 
 class Purse:
-    """What is left of a budget.
+    """A budget of trials, epochs or time, from which the trials of a sweep are paid one after another.
 
-    Trials and epochs are counted from the first trial of the sweep, done or not. So which trials are trained
-    does not depend on the number of workers, nor on how often the command was started.
+    Trials that were done before are paid too. So which trials are trained does not depend on the number of
+    workers, nor on how often the command was started.
 
     Parameters
     ----------
@@ -38,10 +38,10 @@ class Purse:
         self._epochs = math.inf if budget is None or budget.epochs is None else budget.epochs
 
     def take(self, trials: Sequence[Trial], *, since: int = 0, upto: int | None = None) -> list[Trial]:
-        """Return as many of these trials as the rest of the budget allows, and subtract their cost from it.
+        """Pay for as many of these trials, in their order, as the rest of the budget allows; return those.
 
-        Each trial is trained from the epoch `since`, up to which it was paid before, to the epoch `upto`;
-        None is its last epoch.
+        The epochs up to `since` were paid before. Each trial is trained up to the epoch `upto`; None is its
+        last.
         """
         for count, trial in enumerate(trials):
             epochs = max(trial.recipe.epochs if upto is None else upto, 1) - since

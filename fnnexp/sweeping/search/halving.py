@@ -74,8 +74,8 @@ def survivors(groups: Sequence[str], values: Sequence[float], names: Sequence[st
     Parameters
     ----------
     groups, values, names
-        The group of each configuration; its result (higher is better); and a name, by which equal results are
-        ordered.
+        For each configuration: its group; its result (higher is better); and a name, by which equal results
+        are ordered.
     eta
         The η of successive halving.
 
@@ -99,7 +99,7 @@ class Recorded:
     run_id, status
         The id of its MLflow run, and the status of the trial.
     values
-        The ranking metric by epoch.
+        The metric by which configurations are ranked, by epoch.
     diverged_epoch, pruned_epoch
         The epochs at which the trial diverged and at which it was pruned.
     """
@@ -111,7 +111,7 @@ class Recorded:
     pruned_epoch: int | None = None
 
     def at(self, epoch: int) -> float | None:
-        """Return the ranking metric at an epoch; None if the trial has not been trained that far.
+        """Return the metric that ranks trials at an epoch; None if the trial has not been trained that far.
 
         A trial that stopped early keeps its last value, and a diverged trial has the worst value.
         """
@@ -129,11 +129,11 @@ class Configuration:
     Attributes
     ----------
     name
-        What varies in the sweep, as in ``init=he optimizer.lr=0.1``.
+        Its settings that vary in the sweep, as in ``init=he optimizer.lr=0.1``.
     trials
-        The trials.
+        The trials, one for each seed.
     copies
-        The trials of other configurations that train identically. They have the same results.
+        The trials of other configurations that train to the same numbers, and so have the same results.
     """
 
     name: str
@@ -142,22 +142,22 @@ class Configuration:
 
     @property
     def group(self) -> str:
-        """The batching mode and the data: configurations of one group compete with each other."""
+        """The batching mode and the data set, as text. Only configurations with the same group compete."""
         return f"{self.trials[0].recipe.batching.mode} {self.trials[0].data.checksum}"
 
     @property
     def id(self) -> str:
-        """An id that depends on the trials alone."""
+        """An id that depends on nothing but the trials, not even on their order: the smallest trial id."""
         return min(trial.id for trial in self.trials)
 
     def value(self, recorded: Mapping[str, Recorded], epoch: int) -> float:
-        """Return the mean result of the seeds at an epoch; a seed without a result counts as the worst."""
+        """Return the mean metric of all seeds at an epoch; a seed without a result counts as the worst."""
         values = [recorded[trial.id].at(epoch) if trial.id in recorded else None for trial in self.trials]
         return math.fsum(WORST if value is None else value for value in values) / len(values)
 
 
 def configurations_of(trials: Sequence[Trial]) -> list[Configuration]:
-    """Return the configurations of a sweep, in its order. Those that train identically count once."""
+    """Group the trials of a sweep into configurations. Those that train to the same numbers become one."""
     seeds: dict[frozenset[tuple[str, str]], list[Trial]] = {}
     for trial, params in zip(trials, ParamsOfTrials(trials), strict=True):
         seeds.setdefault(frozenset(item for item in params.items() if item[0] not in SEEDS), []).append(trial)
@@ -177,9 +177,10 @@ def configurations_of(trials: Sequence[Trial]) -> list[Configuration]:
 
 
 def _names(trials: Sequence[Trial]) -> dict[str, str]:
-    """Return a name for each configuration, by the id of its trial: the settings that vary.
+    """Name each configuration by its settings that vary in the sweep; return the names by trial id.
 
-    A setting that follows from an option, as `init.method` from `init`, is omitted.
+    `trials` has one trial of each configuration. A setting that is determined by another one, as
+    `init.method` is by `init`, is left out.
     """
     params = [*ParamsOfTrials(trials)]
     keys = [key for key in dict.fromkeys(key for each in params for key in each) if key not in SEEDS]
@@ -203,7 +204,7 @@ def _names(trials: Sequence[Trial]) -> dict[str, str]:
 
 
 def _value(trial: Trial, params: Mapping[str, str], key: str) -> Any:
-    """Return a trial's value of a key, also a default that is not among its params; None for other keys."""
+    """Return a trial's value of a config key, also a default, which params omit; None if it has none."""
     if key in params:
         return params[key]
     group, _, name = key.partition(".")
@@ -219,8 +220,8 @@ def refuse_impossible(
 ) -> None:
     """Raise if halving can't choose among these configurations.
 
-    Their trials must have one number of epochs, more than ``search.min_epochs``. Some group must have several
-    configurations, and those of a group the same seeds.
+    All trials must have the same number of epochs, and it must be above ``search.min_epochs``. Some group
+    must have several configurations. All configurations of a group must have the same seeds.
     """
     assert search.eta is not None
     assert search.min_epochs is not None
@@ -259,7 +260,7 @@ def refuse_impossible(
 
 
 class Plan:
-    """What successive halving will do with a sweep, as far as it is known before training.
+    """What successive halving will do with a sweep: its rungs, and how many epochs it trains at most.
 
     Parameters
     ----------
@@ -284,12 +285,12 @@ class Plan:
 
     @property
     def full(self) -> int:
-        """The number of epochs of the full grid."""
+        """The number of epochs that all configurations would train without halving."""
         return self.epochs * sum(len(each.trials) for each in self.configurations)
 
     @property
     def most(self) -> int:
-        """The number of epochs that are trained at most."""
+        """The largest number of epochs that halving may train."""
         steps = pairwise((0, *self.rungs, self.epochs))
         return sum(
             (upto - since) * sum(len(each.trials) for each in left)
@@ -297,7 +298,10 @@ class Plan:
         )
 
     def _left(self) -> list[list[Configuration]]:
-        """Return the configurations that are trained to each rung and to the end, if they cost the most."""
+        """Return the configurations that train to each rung, and to the end, in the most expensive case.
+
+        In this case the configurations with the most seeds go on.
+        """
         left = [list(self.configurations)]
         for _ in self.rungs:
             now = left[-1]
@@ -340,7 +344,7 @@ class Halving(Rounds):
         self._ended: dict[str, int] = {}  # the epoch at which each configuration was left out
 
     def run(self) -> Outcome:
-        """Train to rung after rung (epochs at which the worse leave), then to the end, and print the best."""
+        """Train to one rung after another, at which the worse leave; then to the end. Print the best."""
         plan, left = self.plan, self.plan.configurations
         for note in plan.notes():
             self._say(note)
@@ -368,7 +372,10 @@ class Halving(Rounds):
     def _climbed(
         self, left: Sequence[Configuration], recorded: Mapping[str, Recorded], since: int, upto: int | None
     ) -> bool:
-        """Train configurations to the epoch `upto` (None: their last); return whether all got there."""
+        """Train configurations up to the epoch `upto` (None: their last); return whether all got there.
+
+        The epochs up to `since` were paid from the budget before.
+        """
         wanted = {trial.id for each in left for trial in (*each.trials, *each.copies)}
         trials = by_seed([trial for trial in self.requested.trials if trial.id in wanted])
         payable = self.purse.take(trials, since=since, upto=upto)
@@ -388,7 +395,10 @@ class Halving(Rounds):
         return len(payable) == len(trials) and not self._is_stopped
 
     def _is_there(self, trial: Trial, recorded: Mapping[str, Recorded], upto: int | None) -> bool:
-        """Return whether a trial has reached a rung, the epoch `upto` (None: the last), or has failed now."""
+        """Return whether a trial need not train to the epoch `upto` (None: its last).
+
+        It has been trained so far or has ended, or it has failed under this command.
+        """
         own = recorded.get(trial.id)
         if own is None:
             return False
@@ -396,7 +406,7 @@ class Halving(Rounds):
         return has_failed or own.status in DONE or (upto is not None and own.at(upto) is not None)
 
     def _recorded(self) -> dict[str, Recorded]:
-        """Return what the store has recorded of the trials, by their ids."""
+        """Read from the store what it has recorded of the sweep's trials; return it by trial id."""
         experiment, uri = self.requested.experiment, self.requested.tracking_uri
         self._exists = self._exists or (
             not self.tracker.is_new and bool(reader.known_trials(experiment, uri))
@@ -422,7 +432,7 @@ class Halving(Rounds):
         }
 
     def _prune(self, losers: Sequence[Configuration], recorded: Mapping[str, Recorded], rung: int) -> None:
-        """Mark the trials of configurations that do not go on as pruned, unless they have ended."""
+        """Mark the trials of configurations that leave at a rung as pruned, except those that have ended."""
         epochs: dict[str, int] = {}
         for trial in (trial for each in losers for trial in (*each.trials, *each.copies)):
             own = recorded.get(trial.id)
@@ -438,7 +448,7 @@ class Halving(Rounds):
     # What is printed
 
     def _show(self, left: Sequence[Configuration]) -> None:
-        """Print the best configurations, and how much of the full grid was trained."""
+        """Print the best configurations, and which part of the full grid's epochs the search took."""
         recorded, metric = self._recorded(), self.plan.metric
         values = {each.id: each.value(recorded, self.plan.epochs) for each in left}
         best = sorted(left, key=lambda each: (-values[each.id], each.id))[:SHOWN]
@@ -453,7 +463,7 @@ class Halving(Rounds):
         )
 
     def _spent(self, recorded: Mapping[str, Recorded]) -> int:
-        """Return how many epochs the search has taken, including those that earlier commands trained."""
+        """Return how many epochs the search trained in all, including those that earlier commands trained."""
         spent = 0
         for each in self.plan.configurations:
             end = self._ended.get(each.id, self.plan.epochs)

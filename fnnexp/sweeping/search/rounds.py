@@ -15,8 +15,9 @@ from fnnexp.sweeping.search.budgets import Purse
 from fnnexp.tracking.writer import Tracker
 
 Train = Callable[[Sequence[Trial], bool, int | None], Outcome]
-"""Trains those of some trials that are not done, and returns what became of them. The second argument is
-whether the sweep has trained before; the third is the epoch at which to stop, None for the last."""
+"""A function that trains some trials, except those that are done, and returns what became of them. The second
+argument is whether the sweep has trained before; the third is the epoch at which to stop, None for the last.
+"""
 
 
 class Rounds(ABC):
@@ -73,7 +74,7 @@ class Rounds(ABC):
 
     @property
     def _is_stopped(self) -> bool:
-        """Whether the sweep was stopped, or waits for trials of another sweep."""
+        """Whether no round can follow: the sweep was stopped, or another sweep trains some of its trials."""
         outcome = self.outcome
         return bool(outcome.interrupted or outcome.stopped or outcome.out_of_time or outcome.elsewhere)
 

@@ -34,7 +34,7 @@ MOST_ROWS = 40
 
 
 class Settling(Rounds):
-    """A sweep with ``until=settled``. The trials of `requested` are those of the grid."""
+    """A sweep with ``until=settled``. `requested` is the sweep; its trials are those of the grid."""
 
     race: races.Race | None = None
     ranking: Ranking | None = None
@@ -69,7 +69,10 @@ class Settling(Rounds):
         return self.outcome
 
     def _look(self, bases: Sequence[Trial]) -> list[Trial]:
-        """Decide by the results so far; return a trial of each configuration that needs further seeds."""
+        """Answer the questions by the results so far; return a trial of each configuration in question.
+
+        `bases` has one trial of each configuration. Those in question need further seeds.
+        """
         runs = frames.runs(self.requested.experiment, tracking_uri=self.requested.tracking_uri)
         self.done = frozenset(runs.loc[runs["status"].isin(DONE), "trial"].astype("str"))
         runs = runs[runs["trial"].isin([trial.id for trial in self.trials])].reset_index(drop=True)
@@ -96,7 +99,10 @@ class Settling(Rounds):
         return [base for base in bases if of_trial.get(base.id) in set(keys)]
 
     def _race(self, results: races.Results) -> races.Race:
-        """Return the race of the options, which settles the questions; the first results show the factors."""
+        """Return the questions of this sweep, as the race that decides when each is settled.
+
+        The first results show which factors vary.
+        """
         factors = list(results.options[0])
         chosen = factors
         if self.requested.compare:
@@ -152,9 +158,9 @@ class Settling(Rounds):
 
 
 def first_round(trials: Sequence[Trial], most_seeds: int) -> tuple[list[Trial], list[Trial]]:
-    """Return the trials of the first round, and one trial of each configuration.
+    """Return the trials of the first round, and separately one trial of each configuration.
 
-    The first round has the seeds of the grid, or if there are fewer than two, three (at most `most_seeds`).
+    If the grid has several seeds, the first round has these; otherwise three seeds (at most `most_seeds`).
     """
     bases: dict[frozenset[tuple[str, str]], Trial] = {}
     for trial, params in zip(trials, ParamsOfTrials(trials), strict=True):
@@ -167,7 +173,7 @@ def first_round(trials: Sequence[Trial], most_seeds: int) -> tuple[list[Trial], 
 
 
 def _factor(name: str, factors: Sequence[str]) -> str:
-    """Return the factor that a name stands for; raise if there is none."""
+    """Return which of the factors a name in ``compare`` means; raise if it means none of them."""
     if (factor := races.factor_named(name, factors)) is not None:
         return factor
     raise FnnexpError(
@@ -177,7 +183,17 @@ def _factor(name: str, factors: Sequence[str]) -> str:
 
 
 def _refuse_follower(name: str, section: str, options: Sequence[Mapping[str, str]]) -> None:
-    """Raise if the axes of a report, such as `init`, determine a factor's options: it can't be compared."""
+    """Raise if a factor to compare is determined by the axes of a report, such as `init`.
+
+    Its options can't be compared, since none differs in this factor alone.
+
+    Parameters
+    ----------
+    name, section
+        The factor as given in ``compare``, and the section of the config to which it belongs.
+    options
+        The settings of each configuration, by section.
+    """
     if section in AXES:
         return
     by_axes: dict[tuple[str | None, ...], set[str | None]] = {}
@@ -192,7 +208,10 @@ def _refuse_follower(name: str, section: str, options: Sequence[Mapping[str, str
 
 
 def refuse_impossible(bases: Sequence[Trial], compare: Sequence[str]) -> None:
-    """Raise if there may be too many pairs to compare, or if other factors determine a compared factor."""
+    """Raise if there are too many pairs to compare, or if a factor to compare is determined by others.
+
+    `bases` has one trial of each configuration.
+    """
     options: list[dict[str, str]] = []
     for params in ParamsOfTrials(bases):
         sections: dict[str, str] = {}

@@ -1,7 +1,7 @@
 """The file of a search: a study that Optuna and its dashboard open.
 
-It is made from the store alone, so it can be written anew at any time. It is made in memory, written beside
-its place and renamed. A file of that name that belongs to another search is left as it is.
+It is made from the store alone, so it can be written anew at any time. It is made in memory, and written to a
+new file that then replaces the old one. If the old file belongs to another search, it is left as it is.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Result:
     row
         The values of the keys that are drawn.
     value
-        The ranking metric, averaged over the seeds; None if all seeds failed, or if there are no trials.
+        The mean over the seeds of the metric that ranks; None if all seeds failed, or if there are no trials.
     trials, names
         The ids and the names of its trials.
     span
@@ -61,7 +61,7 @@ class Result:
 
 
 def distributions(dimensions: Sequence[tuple[str, Space]]) -> dict[str, BaseDistribution]:
-    """Return Optuna's distribution of each key, in alphabetical order, so that the given order is ignored."""
+    """Return Optuna's distribution of each key, sorted by key: the order in the command changes nothing."""
     in_order = sorted(dimensions, key=lambda dimension: dimension[0])
     return {key: _distribution(space) for key, space in in_order}
 
@@ -85,7 +85,7 @@ def _distribution(space: Space) -> BaseDistribution:
 
 
 def value_in(space: Space, param: Any) -> Any:
-    """Return the value that a key gets for a value that Optuna suggested.
+    """Return the value of a key, as configs have it, from a value that Optuna suggested.
 
     >>> value_in(Interval(1e-4, 1, is_log=True), 0.0123456), value_in(Choices([[32], [64]]), "[64]")
     (0.01235, [64])
@@ -111,7 +111,7 @@ def _param(space: Space, value: Any) -> Any:
 
 
 def _short(step: float) -> float:
-    """Return a number without its last digits, where rounding errors are, as in 0.1 + 0.2."""
+    """Return a number rounded to 12 digits, without a rounding error such as that of 0.1 + 0.2."""
     return float(f"{step:.12g}")
 
 
@@ -132,7 +132,7 @@ def as_trial(dimensions: Sequence[tuple[str, Space]], result: Result) -> FrozenT
 
 
 class StudyFile:
-    """The study of a search, and its file.
+    """A study of Optuna that has the results of a search, in memory and in a file for Optuna's tools.
 
     Parameters
     ----------
@@ -141,13 +141,13 @@ class StudyFile:
     dimensions
         The keys that are drawn, and their spaces.
     first, where
-        The ids of the trials of the first configuration, and the sentences of ``where``. With the dimensions
-        they identify the search.
+        The ids of the trials of the first configuration, and the conditions of ``where``. Together with the
+        dimensions they identify the search.
 
     Raises
     ------
     ConfigError
-        If the file exists, and is the study of another search or no study.
+        If the file exists, and has the study of another search, or is no study.
     """
 
     def __init__(
@@ -188,7 +188,7 @@ class StudyFile:
         )
 
     def add(self, results: Sequence[Result], metric: str) -> None:
-        """Add configurations, and the name of their metric, to the study in memory."""
+        """Add configurations with their results to the study in memory, and note the name of their metric."""
         with without_messages(*LOGGERS):
             self._study.set_user_attr("metric", metric)
             self._study.add_trials([as_trial(self._dimensions, result) for result in results])
@@ -209,9 +209,10 @@ class StudyFile:
 
 
 def search_of(path: Path) -> str | None:
-    """Return what identifies the search of the only study in a file; None if fnnexp did not write the study.
+    """Return the hash of the search whose study a file has; None if fnnexp did not write the study.
 
-    The file stays as it is. If it has no study, this raises an exception of SQLite or Optuna.
+    The hash is that of :func:`_name_of`. The file stays as it is. If it has no study, this raises an
+    exception of SQLite or Optuna.
     """
     import optuna
 
@@ -226,7 +227,10 @@ def search_of(path: Path) -> str | None:
 
 
 def _in_memory(source: sqlite3.Connection | None = None) -> tuple[sqlite3.Connection, RDBStorage]:
-    """Return a connection to a database in memory, a copy of any `source`, and Optuna's storage in it."""
+    """Return a connection to a new database in memory, and Optuna's storage in it.
+
+    With `source`, the database begins as a copy of that one.
+    """
     from optuna.storages import RDBStorage
 
     connection = sqlite3.connect(":memory:", check_same_thread=False)
@@ -242,7 +246,7 @@ def _close(connection: sqlite3.Connection, storage: RDBStorage) -> None:
 
 
 def _name_of(dimensions: Sequence[tuple[str, Space]], others: Sequence[str]) -> str:
-    """Return a hash that identifies a search: of its keys and their distributions, and of `others`."""
+    """Return a hash that identifies a search, made of its keys, their distributions, and `others`."""
     from optuna.distributions import distribution_to_json
 
     space = {key: distribution_to_json(each) for key, each in distributions(dimensions).items()}

@@ -44,7 +44,7 @@ MOST_ASKED = 20
 
 
 class Asking(Rounds):
-    """A sweep with ``search=tpe``. The trials of `requested` are those of the first batch."""
+    """A sweep with ``search=tpe``. `requested` is the sweep; its trials are those of the first batch."""
 
     def __init__(
         self, requested: Sweep, train: Train, tracker: Tracker, purse: Purse, console: Console
@@ -93,12 +93,12 @@ class Asking(Rounds):
 
     @property
     def _seeds(self) -> int:
-        """The number of trials of a configuration."""
+        """The number of trials of a configuration, one for each seed."""
         assert self.requested.drawn is not None
         return max(map(len, self.requested.drawn.trials))
 
     def _tell(self, batch: Sweep, number: int, *, is_whole: bool) -> None:
-        """Take in the results of a batch, and write the study.
+        """Add the results of a batch to the study, and write its file.
 
         A seed that diverged counts as the worst result so far, and a seed that failed does not count. Of a
         batch that was stopped, only the configurations before the first unfinished one count.
@@ -119,7 +119,10 @@ class Asking(Rounds):
             self._say(f"the study can't be written to {self.file.path} ({error}); the search goes on")
 
     def _results(self, drawn: Drawn, runs: pd.DataFrame, *, is_whole: bool) -> list[Result]:
-        """Return the results of the configurations of a batch, given the runs by trial id."""
+        """Return the results of the configurations that a batch has drawn.
+
+        `runs` has the runs of all trials, by trial id. `is_whole` is whether all trials of the batch ended.
+        """
         metric = runs[self.metric].astype("float64")
         finished = metric[(runs["status"] == "finished") & metric.notna()].to_dict()
         diverged = {*runs.index[runs["status"] == "diverged"]}
@@ -143,12 +146,12 @@ class Asking(Rounds):
 
     @property
     def _leader(self) -> int | None:
-        """The index of the best configuration, of equal ones the first; None if none has a result."""
+        """The index of the best configuration so far, the first of equal ones; None if none has a result."""
         known = {i: result.value for i, result in enumerate(self.results) if result.value is not None}
         return max(known, key=lambda i: (known[i], -i), default=None)
 
     def _best(self) -> str:
-        """Return the best configuration so far, in words."""
+        """Return the best configuration so far, with its metric, as a text to print."""
         if self._leader is None:
             return "no trial finished so far"
         best = self.results[self._leader]
@@ -163,7 +166,7 @@ class Asking(Rounds):
         return f"{self.metric} {100 * result.value:.2f}%{mean}"
 
     def _show(self, number: int) -> None:
-        """Print the best configuration, how it was found, and where the study is."""
+        """Print the best configuration, the batch in which it was found, and how to see the study."""
         if self.results:
             leader = self._leader
             batch = "" if leader is None else f"; found in batch {self.batches[leader]} of {number}"
@@ -176,7 +179,7 @@ class Asking(Rounds):
 
 
 def _span(runs: pd.DataFrame) -> tuple[datetime, datetime] | None:
-    """Return when the first of these runs started and the last ended, in local time as Optuna has it."""
+    """Return when the first of these runs started and when the last ended, in local time as Optuna wants."""
     if runs.empty:
         return None
     ends = runs["started"] + pd.to_timedelta(runs["seconds"].fillna(0), unit="s")
@@ -188,7 +191,7 @@ def _span(runs: pd.DataFrame) -> tuple[datetime, datetime] | None:
 
 
 def left_to_ask(requested: Sweep, asked: int) -> int:
-    """Return how many configurations of a search are still to be asked for."""
+    """Return how many configurations a search has still to train, after `asked` configurations."""
     assert requested.drawn is not None
     assert requested.search.trials is not None
     if spaces.size_of(space for _, space in requested.drawn.dimensions) <= requested.search.trials:
@@ -199,16 +202,16 @@ def left_to_ask(requested: Sweep, asked: int) -> int:
 def ask(
     dimensions: Sequence[tuple[str, Space]], results: Sequence[Result], batch: int, n: int
 ) -> list[tuple[Any, ...]]:
-    """Return `n` configurations that are not among the results, as Optuna's sampler asks for them.
+    """Ask Optuna's sampler for the `n` configurations to train next, given the results so far.
 
     Parameters
     ----------
     dimensions
         The keys that are drawn, and their spaces.
     results
-        The results of all batches before.
+        The results of all earlier batches. Their configurations are not returned again.
     batch
-        The number of these batches. It is the sampler's seed.
+        The number of earlier batches, which seeds the sampler.
     n
         The number of configurations. If Optuna asks for too few new ones, random ones are added. Fewer are
         returned if the space has no others left, after rounding.

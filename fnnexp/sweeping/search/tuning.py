@@ -34,16 +34,22 @@ MOST_ROWS = 40
 
 
 class Tuning(Rounds):
-    """A sweep that compares tuned options. The trials of `requested` are those that tune."""
+    """A sweep with ``compare`` and ``tune``, which compares tuned options.
+
+    `requested` is the sweep; its trials are those by which options are tuned.
+    """
 
     @property
     def asked(self) -> Tuned:
-        """What is compared and tuned."""
+        """The factors that are compared, and the keys that are tuned for each option."""
         assert self.requested.tuned is not None
         return self.requested.tuned
 
     def run(self) -> Outcome:
-        """Tune, compare with fresh seeds and check the winner, within the budget, and print the answer."""
+        """Tune each option, compare the tuned options with fresh seeds, check the winner; print the answer.
+
+        If the budget or an interruption ends the sweep before, print how far it came.
+        """
         if not self._phase(self.requested.trials, tunes=True):
             options, seeds = len(self._options()), len(self.asked.fresh)
             self._say(
@@ -73,9 +79,9 @@ class Tuning(Rounds):
         return self.outcome
 
     def _phase(self, wanted: Sequence[Trial], *, tunes: bool) -> bool:
-        """Train the trials of a phase; return whether the next phase can begin.
+        """Train the trials of a phase (tuning, comparing or checking); return whether the next one can begin.
 
-        New runs of trials that tune or check get a tag, because comparisons leave these trials out.
+        With `tunes`, for tuning and checking, new runs get a tag, because comparisons leave such trials out.
         """
         if wanted and self._is_late(len(wanted)):
             return False
@@ -86,10 +92,10 @@ class Tuning(Rounds):
             self.tracker.tuning = None
 
     def _mark(self, trials: Sequence[Trial], *, tunes: bool) -> None:
-        """Correct the tags of runs that other commands trained for another purpose.
+        """Correct the tags of runs that another command trained for another purpose.
 
-        A trial that tunes gets the tag, whichever command trained it. A trial that was trained as a check
-        loses the tag if it is compared now, since its values have become the best of more draws.
+        With `tunes`, all these trials get the tag of trials that tune. Otherwise they lose it: a trial that
+        an earlier command trained as a check is compared now, if more draws have made its values the best.
         """
         runs, name = self._runs(trials), str(self.asked)
         for run_id, text in zip(runs["run_id"], runs["tuning"], strict=True):
@@ -105,11 +111,14 @@ class Tuning(Rounds):
         return runs[runs["trial"].isin([trial.id for trial in trials])].reset_index(drop=True)
 
     def _options(self) -> set[tuple[tuple[str, str], ...]]:
-        """Return the options that are compared, each as the params that distinguish it."""
+        """Return the options that are compared, each as the params that identify it: `init.method=he`."""
         return {level_of(self.asked, params) for params in ParamsOfTrials(self.requested.trials)}
 
     def _read(self) -> tuned.Comparison | None:
-        """Return the comparison by the results of this sweep; None if fewer than two options have results."""
+        """Read the results of this sweep, and return the comparison so far.
+
+        Return None if fewer than two options have values that finished.
+        """
         runs = self._runs(self.trials)
         if not (runs["status"] == "finished").any():
             return None
@@ -121,9 +130,10 @@ class Tuning(Rounds):
     def _with_fresh_seeds(
         self, comparison: tuned.Comparison, wanted: Sequence[tuple[int, int]]
     ) -> list[Trial]:
-        """Return trials with all fresh seeds, seed by seed.
+        """Return trials of the wanted configurations with every fresh seed, in the order of the seeds.
 
-        `wanted` has the index of each option, and the index of the configuration drawn for it.
+        A pair in `wanted` has the index of an option, and the index of one of the configurations drawn for
+        it.
         """
         by_id = {trial.id: trial for trial in self.requested.trials}
         bases = [
@@ -135,7 +145,11 @@ class Tuning(Rounds):
     # What is printed
 
     def _show(self, comparison: tuned.Comparison, pairs: pd.DataFrame | None) -> None:
-        """Print the values chosen for each option, and the answer if all trials that it needs are trained."""
+        """Print the values chosen for each option, and the answer.
+
+        `pairs` has the results of the comparisons; None if some trials are missing, and then no answer is
+        printed.
+        """
         ranking, keys = comparison.ranking, comparison.keys
         table = Table(
             " ".join(self.asked.compare), *keys, "", f"{ranking.metric}", "seeds",
@@ -163,7 +177,7 @@ class Tuning(Rounds):
             self._say(sentence)
 
     def _record_look(self) -> None:
-        """Record that the results of the fresh seeds were seen, unless that is recorded already."""
+        """Record a look in the store (somebody saw results with fresh seeds), unless all were seen before."""
         runs = self._runs(self.trials)
         is_new = runs["look"].isna() & (runs["status"] == "finished") & ~runs["seed"].isin(TUNING_SEEDS)
         if is_new.any():

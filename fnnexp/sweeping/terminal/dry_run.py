@@ -48,10 +48,17 @@ def show(
     ahead: Ahead = WHOLE,
     began: float | None = None,
 ) -> None:
-    """Print the plan of the trials that a sweep trains first, and how long the sweep will take.
+    """Print which trials a sweep trains first, with their state and stacks, and how long the sweep takes.
 
-    `ahead` is what follows them. `began` is when the command began, by ``time.monotonic``; None means now.
-    The time since then is part of the estimate, since a sweep needs it too.
+    Parameters
+    ----------
+    trials, experiment, uri, execution, console
+        The trials; the experiment and the address of its store; the settings; where to print.
+    ahead
+        What the sweep trains after these trials.
+    began
+        When the command began, by ``time.monotonic``; None means now. The time since then is part of the
+        estimate, since a sweep needs it too.
     """
     entered = time.monotonic()
 
@@ -116,7 +123,10 @@ def show(
 
 
 def _epochs(stacks: Sequence[PlannedStack], most: int | None) -> str:
-    """Return, as text, how many epochs the networks of these stacks will train in all: at most `most`."""
+    """Return how many epochs these stacks of networks will train, as in "up to 1,200 epochs in all".
+
+    `most` is the largest number that a search may train; None if all epochs are trained.
+    """
     count = sum(len(stack.lanes) * (stack.recipe.epochs - stack.stack.epoch) for stack in stacks)
     up_to = "up to " if most is not None or any(stack.recipe.stopping for stack in stacks) else ""
     count = count if most is None else min(count, most)
@@ -151,7 +161,7 @@ def _show_stacks(stacks: Sequence[PlannedStack], console: Console) -> None:
 
 
 def _network(architecture: Architecture) -> str:
-    """Return the widths and the activations of a network."""
+    """Return a network in a few words, as in "784-100-10 relu"."""
     widths = "-".join(map(str, (architecture.inputs, *architecture.hidden, architecture.classes)))
     names = architecture.activation
     activations = [names] if isinstance(names, str) else names
@@ -159,7 +169,7 @@ def _network(architecture: Architecture) -> str:
 
 
 def print_identical(trials: Sequence[Trial], console: Console) -> None:
-    """Print how many trials are numerically identical to another trial, and which initializers coincide."""
+    """Print how many trials train to the same numbers as another, and which initializers coincide."""
     groups = [group for group in identical(trials).values() if len(group) > 1]
     if not groups:
         return

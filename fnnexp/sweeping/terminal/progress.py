@@ -36,11 +36,11 @@ SECONDS_IN_A_NOTEBOOK = 0.2
 
 
 A_FEW = 5.0
-"""So many seconds left, and fewer, are a few."""
+"""The estimate is "a few seconds left" if it is so many seconds or fewer."""
 
 
 def in_words(seconds: float) -> str:
-    """Return an estimated time in words, rounded more the longer it is.
+    """Return an estimate of the time left in words. The longer it is, the more coarsely it is rounded.
 
     >>> in_words(3.2), in_words(8.4), in_words(43), in_words(7000)
     ('a few seconds left', 'about 8 s left', 'about 45 s left', 'about 1 h 55 min left')
@@ -51,7 +51,7 @@ def in_words(seconds: float) -> str:
 
 
 def cores_used(stacks: Sequence[PlannedStack], engine: str, n_jobs: int) -> str:
-    """Return how many cores train each stack, as ", with 2 threads", if workers are idle; else ""."""
+    """Return how many threads train each stack, as ", with 2 threads", if workers are idle; else ""."""
     threads = threads_each(n_jobs, len(stacks))
     if not stacks or threads == 1:
         return ""
@@ -79,7 +79,7 @@ class SweepProgress:
     Attributes
     ----------
     time_left
-        The estimate to show; None shows no estimate.
+        Estimates the time left; None shows no estimate.
     """
 
     def __init__(
@@ -176,7 +176,7 @@ class SweepProgress:
             self._best = name
 
     def finished(self, name: str) -> None:
-        """Note that a trial's metrics are final. Of the finished trials, only the best is remembered."""
+        """Note that a trial finished, so its metrics are final. Only the best such trial is remembered."""
         former, self._finished = self._finished, name
         if name not in self._latest or former not in self._latest or former == name:
             return

@@ -23,7 +23,7 @@ AT_FIRST = 0.1
 
 @dataclass(frozen=True)
 class _Running:
-    """A stack handed to the workers. `since` is when a worker began to train it; None while none is free."""
+    """A stack that was submitted. `since` is when a worker began to train it; None while all are busy."""
 
     stack: PlannedStack
     job: Job
@@ -35,8 +35,9 @@ class TimeLeft:
     """Estimates the time left from the shapes of the stacks and the seconds that their epochs took.
 
     The rest of the sweep is simulated (:mod:`fnnexp.sweeping.resources.makespan`) with the speeds that were
-    measured so far (:class:`fnnexp.sweeping.resources.speeds.Speeds`). A worker's time for some epochs counts
-    from when the worker was free to when this process takes the results, since each may wait for the other.
+    measured so far (:class:`fnnexp.sweeping.resources.speeds.Speeds`). The time that a worker takes for some
+    epochs is measured from when it was free to when this process takes the results. So it includes the time
+    in which one waits for the other.
 
     Parameters
     ----------
@@ -51,12 +52,12 @@ class TimeLeft:
     segment_seconds
         How long a worker trains before it returns a stack.
     cores
-        How many cores the stacks share as threads if they are fewer than the workers.
+        How many cores the stacks may share, as threads, if fewer stacks train than there are workers.
 
     Attributes
     ----------
     speeds
-        What was measured.
+        The speeds that were measured.
     """
 
     def __init__(
@@ -78,7 +79,7 @@ class TimeLeft:
 
     @classmethod
     def of(cls, stacks: Sequence[PlannedStack], executor: Executor) -> TimeLeft:
-        """Return the estimate for stacks of networks that an executor trains."""
+        """Return an estimator for the stacks that an executor trains, with speeds from earlier sweeps."""
         execution, n_jobs = executor.execution, executor.n_jobs
         left = cls(
             stacks,
@@ -130,7 +131,9 @@ class TimeLeft:
             self._measure(former, [by_epoch[epoch] for epoch in sorted(by_epoch)], now)
 
     def _measure(self, former: _Running, epochs: Sequence[Sequence[float]], now: float) -> None:
-        """Note how long some epochs of a stack took, given each network's share of the seconds of each epoch.
+        """Note how long some epochs of a stack took.
+
+        `epochs` has a list for each epoch, with each network's share of the seconds that the epoch took.
 
         The first epoch of a worker loads code, and while the workers train their first epochs, MLflow's
         import slows them down. So the first epoch does not count. From the first results of a worker, only
@@ -180,7 +183,7 @@ class TimeLeft:
         return Job(self.speeds.kind(stack), len(stack.lanes), epochs)
 
     def _take(self, stack: PlannedStack) -> None:
-        """Remove the networks of a stack from the stacks that wait; the rest of a divided stack stays."""
+        """Remove the networks of a stack from those that wait; a waiting stack may lose only some of them."""
         keys = frozenset(lane.key for lane in stack.lanes)
         for i, (waiting, job) in enumerate(self._waiting):
             if keys & waiting:
