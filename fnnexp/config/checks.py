@@ -540,8 +540,8 @@ def _check_end(config: Config) -> None:
             )
         if config.search.name == "halving":
             raise ConfigError(
-                f"{settled}: adds seeds to the options, and search=halving leaves options out; write "
-                f"search=halving first, and then {settled} for the few options that are left"
+                f"{settled}: adds seeds to options, but search=halving drops options; run a sweep with "
+                f"search=halving, and then another with {settled} for the few options that are left"
             )
     elif until != UntilConfig():
         raise ConfigError(

@@ -182,5 +182,5 @@ class Execution:
     retries: int = key(1, "How often to retry a trial that failed.", least=0)
     fail_fast: bool = key(False, "Whether the first trial that failed stops the sweep.")
     address: str | None = key(None, f"The address of a cluster, as {EXAMPLES}.")
-    # What to record of layers: in a config, the key `diagnostics` without a group.
+    # What to record about layers. In a config this is the key `diagnostics`, which belongs to no group.
     diagnostics: Level = field(default=False, metadata={"omegaconf_ignore": True})

@@ -372,7 +372,7 @@ def _held_out(config: Config, data: Prepared) -> int:
     if config.seed_split is None and training < data.all_classes:
         raise ConfigError(
             f"data.validation={validation}: {plural(training, 'row')} of {data.name} would remain for "
-            "training, too few for every class; shuffle the file's rows, or write at most "
+            "training, and they lack some of the classes; shuffle the file's rows, or write at most "
             f"data.validation={data.n_train - data.all_classes}"
         )
     return validation

@@ -114,8 +114,8 @@ def label_of(
     if unused and label is not None and LABEL.fullmatch(unused[0]):
         if label == worded:
             raise DataError(
-                f"{path}: columns {column_title(names, label)} and '{unused[0]}' can be the label, and only "
-                "one is: save the table without the other, as in "
+                f"{path}: columns {column_title(names, label)} and '{unused[0]}' could both be the label; "
+                "save the table without the one that is not, as in "
                 f"table.drop(columns=[{unused[0]!r}]).to_csv(path, index=False)."
             )
         raise DataError(

@@ -211,7 +211,9 @@ def read_map(experiment: str, run_id: str | None = None, *, tracking_uri: str | 
     try:
         return from_bytes(artifacts.read(chosen, FILE, tracking_uri, most=MOST_BYTES))
     except DamagedError as error:
-        raise FnnexpError(f"The map of the run {chosen} can't be read: {error}") from error
+        raise FnnexpError(
+            f"The run {chosen} has the results of a map in its file {FILE}, which can't be read: {error}"
+        ) from error
 
 
 MOST_BYTES = 1 << 32

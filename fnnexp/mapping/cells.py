@@ -122,7 +122,10 @@ class Cells:
         write(file, meta=meta, trials=table.trials, values=values)
 
     def tidy(self) -> None:
-        """Join the files if there are many, and remove what a killed process left an hour ago or earlier."""
+        """Join the files of cells if there are many, and remove temporary files that a killed process left.
+
+        Only files of an hour or more are removed, since others may still be written.
+        """
         with contextlib.suppress(OSError):
             tidy(self.folder)
             files = list(self._files())

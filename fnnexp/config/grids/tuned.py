@@ -259,7 +259,7 @@ def is_of_level(tuned: Tuned, key: str) -> bool:
 
 
 def experiment_name(name: str, tuned: Tuned) -> str:
-    """Return the name of the MLflow experiment into which the runs of a tuned comparison go.
+    """Return the name of the MLflow experiment for a comparison in which each option is first tuned.
 
     >>> experiment_name("digits", Tuned(("init",), ("optimizer.lr",)))
     'digits_init_tuned'

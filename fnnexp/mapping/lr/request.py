@@ -218,9 +218,9 @@ def configurations(request: Request, sweep: Sweep) -> tuple[list[str], list[Conf
         if len(rates := {Configuration(each.options, (trial,)).ends for trial in each.trials}) > 1:
             (low, high), *_, (other_low, other_high) = sorted(rates)
             raise ConfigError(
-                f"{' '.join(each.options)}: its trials have different learning rates of their own, so their "
-                f"ranges differ, as {low:g}..{high:g} and {other_low:g}..{other_high:g} do; write one range "
-                f"for all, as in {EXAMPLE}"
+                f"{' '.join(each.options)}: the range of a test follows from the trial's optimizer.lr, "
+                f"and these trials have several, so their ranges differ: {low:g}..{high:g} and "
+                f"{other_low:g}..{other_high:g}; write one range for all, as in {EXAMPLE}"
             )
     return factors, listed
 

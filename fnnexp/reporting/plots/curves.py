@@ -209,7 +209,7 @@ def best_found(points: pd.DataFrame, metric: str, factor: str = "") -> Picture:
     ----------
     points
         The columns `level` (the name of a tuned option, which gets a line), `trials` (the number of tuning
-        trials) and `best` (the best mean that they find).
+        trials) and `best` (the mean over seeds of the best configuration among so many trials).
     metric
         The ranking metric.
     factor

@@ -112,7 +112,7 @@ class Ray(Cluster):
 
         def versions(
             packages: Sequence[str],
-        ) -> dict[str, str | None]:  # runs on machines that may lack fnnexp: Ray sends its code
+        ) -> dict[str, str | None]:  # Ray sends its code to machines that may lack fnnexp
             import sys
             from importlib import metadata
 

@@ -57,7 +57,7 @@ class Rounds(ABC):
         """Train round after round, as far as the budget reaches, and print the answer."""
 
     def _trained(self, wanted: Sequence[Trial]) -> bool:
-        """Train the trials of a round, as far as the budget reaches; return whether all of them ended."""
+        """Train the trials of a round; return False if the budget ran out before all of them had ended."""
         payable, is_later = self.purse.take(wanted), bool(self.trials)
         self.trials += payable
         if payable:

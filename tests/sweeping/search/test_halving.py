@@ -229,7 +229,7 @@ def test_the_value_of_a_trial_that_ended_early():
         (["optimizer.lr=0.1", "batching=mini"], "there is only one configuration"),
         (
             ["until=settled", "seed=0"],
-            "until=settled: adds seeds to the options, and search=halving leaves options out",
+            "until=settled: adds seeds to options, but search=halving drops options",
         ),
         (["search=random", "search.trials=9", "search.eta=2"], "search.eta=2 has no meaning here"),
         (["budget=1epochs", "search.min_epochs=2"], "budget=1epochs: a trial is first trained for 2 epochs"),

@@ -49,7 +49,11 @@ BINS = 24
 def of_images(
     counts: pd.DataFrame, images: NDArray[np.uint8], labels: Sequence[int], names: Sequence[str] = ()
 ) -> Picture:
-    """Return a figure with bars of `counts` (rows by class and split), and images (n, S, S) beside them."""
+    """Return a figure of a data set: a bar for each class and split, and example images beside the bars.
+
+    `counts` has the number of rows, a line for each class and a column for each split. `images` (n, S, S) are
+    n examples of S by S pixels.
+    """
     figure = _bars(counts, names)
     above = titles(names, len(counts), ABOVE, "class ")
     for i, (image, label) in enumerate(zip(images, labels, strict=True)):
