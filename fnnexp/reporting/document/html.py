@@ -114,11 +114,22 @@ def _anchors(titles: Sequence[str]) -> list[str]:
 
 def _column_classes(table: Table) -> list[Markup]:
     """Return the class attribute of the cells of each column."""
-    number, verdict, neither = Markup(" class='n'"), Markup(" class='verdict'"), Markup("")
     return [
-        number if table.is_number(i) else verdict if name == "verdict" else neither
-        for i, name in enumerate(table.head)
+        Markup("") if not names else Markup(" class='{}'").format(names)
+        for names in (_column_class(table, i) for i in range(len(table.head)))
     ]
+
+
+MOST_ON_A_LINE = 24
+"""Numbers with more characters than this, such as those of many layers, may be broken into lines."""
+
+
+def _column_class(table: Table, column: int) -> str:
+    """Return the names of the classes of a column's cells, "" if they are of no class."""
+    if not table.is_number(column):
+        return "verdict" if table.head[column] == "verdict" else ""
+    longest = max((len(row[column].text) for row in table.rows), default=0)
+    return "n long" if longest > MOST_ON_A_LINE else "n"
 
 
 MOST_UNBROKEN = 40
