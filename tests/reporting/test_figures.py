@@ -4,7 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from fnnexp.reporting.plots import layers
+from fnnexp.reporting.plots.curves import curves as draw_curves
 from fnnexp.reporting.plots.from_leader import from_leader
+from fnnexp.reporting.plots.picture import Picture
+from fnnexp.reporting.plots.scales import share_value_axis
 from fnnexp.results import comparisons
 from fnnexp.results.ranking import ranking_of
 from fnnexp.tracking.run_format import METRICS
@@ -62,3 +66,53 @@ def test_the_caption_of_the_answer_explains_only_what_is_drawn():
         assert ("An arrow marks an interval that is cut." in caption) == arrows
         assert "edge" not in caption
         assert "shaded band" in caption
+
+
+def by_epoch(runs):
+    """Return curves that end at the results of the runs."""
+    rows = [
+        {"trial": trial, "metric": "val_accuracy", "epoch": epoch, "value": value - 0.1 * (3 - epoch)}
+        for trial, value in zip(runs["trial"], runs["val_accuracy"], strict=True)
+        for epoch in (1, 2, 3)
+    ]
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize("seeds", [1, 2, 3])
+def test_two_seeds_are_drawn_as_lines_and_more_have_intervals(seeds):
+    runs = trials({"val_accuracy": 0.6}, seeds=seeds, noise=0.02)
+    curves = by_epoch(runs)
+    figure = draw_curves(runs, curves, "val_accuracy")
+    (ax,) = figure.axes
+    drawn = {tuple(np.round(line.get_ydata(), 12)) for line in ax.lines}
+    own = {tuple(np.round(part.sort_values("epoch")["value"], 12)) for _, part in curves.groupby("trial")}
+    assert len(ax.collections) == (seeds == 3)  # a band
+    assert (own <= drawn) == (seeds < 3)
+    notes = " ".join(figure.notes)
+    assert ("the results of both seeds" in notes) == (seeds == 2)
+    assert ("95% interval" in notes) == (seeds == 3)
+
+
+@pytest.mark.parametrize("values", [[*range(2, 66, 4)], [0.3121, 0.3122, 0.31234567], [*range(100, 230, 10)]])
+def test_an_axis_of_values_has_no_ticks_beyond_the_values(values):
+    ax = Picture().subplots()
+    share_value_axis([ax], values)
+    ticks = ax.get_xticks()
+    assert len(ticks)
+    assert min(values) <= min(ticks) <= max(ticks) <= max(values)
+
+
+def test_a_band_on_a_logarithmic_axis_ends_above_zero_and_a_line_at_zero():
+    rows = [
+        {"arch": "a", "layer": 1, "batching": "mini", "init": "he", "quantity": "update_ratio",
+         "epoch": epoch, "mean": mean, "low": 0.0, "high": 2 * mean}
+        for epoch, mean in enumerate([0.2, 0.1, 0.0, 0.0], start=1)
+    ]  # fmt: skip
+    frame = pd.DataFrame(rows).astype(dict.fromkeys(("arch", "batching", "init"), "category"))
+    figure = layers.by_epoch(frame, "update ratio", log=True)
+    (ax,) = figure.axes
+    assert np.nanmin(ax.lines[0].get_ydata()) == 0.1
+    (band,) = (path.vertices[:, 1] for path in ax.collections[0].get_paths())
+    assert (band.min(), band.max()) == (0.1, 0.4)
+    (shown,) = figure.drawn
+    assert shown.y == [0.2, 0.1]

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from fnnexp.reporting import averages
 from fnnexp.reporting.plots.picture import Picture, mark
 from fnnexp.reporting.plots.style import INK, SMALLEST, STROKE
 from fnnexp.results.factors import AXES
@@ -144,6 +145,9 @@ def draw_band(
 ) -> list[Artist]:
     """Draw the i-th line of a panel: the column `mean`, in a band from the column `low` to `high`.
 
+    If the column `count` says that no point has more than two seeds, thin lines are drawn instead of the band
+    (:func:`averages.with_both_seeds`).
+
     Parameters
     ----------
     quantity, at
@@ -173,10 +177,18 @@ def draw_band(
     artists: list[Artist] = [*ax.plot(x, y, **STROKE | style._asdict(), markevery=(i % step, step))]
     if bars or len(x) == 1:
         artists.append(ax.vlines(x, low, high, color=style.color, linewidth=1))
+    elif "count" in line and (line["count"] <= averages.TWO).all():
+        seeds: dict[str, Any] = {"color": style.color, "linewidth": 0.8, "alpha": 0.7, "markersize": 3}
+        for each in (low, high) if (high > low).any() else ():
+            artists += ax.plot(x, each, marker="." if len(x) <= FEW else "", **seeds)
     elif (high > low).any():
         artists.append(ax.fill_between(x, low, high, color=style.color, alpha=0.15, linewidth=0))
     mark(ax, artists, options_of(line), quantity, x[known].tolist(), y[known].tolist(), values)
     return artists
+
+
+FEW = 12
+"""A line with at most so many points has a mark at each result of two seeds."""
 
 
 def options_of(rows: pd.DataFrame) -> dict[str, str]:

@@ -79,11 +79,12 @@ def lines(rows: pd.DataFrame, metric: str, axis: str) -> Picture | None:
     Returns
     -------
     Picture or None
-        Means over the finished seeds with their 95% intervals. A circle is around the best value of a line; a
-        cross at the bottom of a panel a value at which trials diverged. None if no trial finished.
+        Means over the finished seeds with their 95% intervals, or with both seeds. A circle is around the
+        best value of a line; a cross at the bottom of a panel a value at which trials diverged. None if no
+        trial finished.
     """
     at, best = f"at {axis}", f"best {axis}"
-    points = averages.of_values(rows, metric, [at, best])
+    points = averages.with_both_seeds(averages.of_values(rows, metric, [at, best]))
     if points["mean"].isna().all():
         return None
     drawn = styles_in(points["init"])
@@ -99,6 +100,9 @@ def lines(rows: pd.DataFrame, metric: str, axis: str) -> Picture | None:
         for i, (name, style) in enumerate(drawn.items()):
             _draw_line(ax, panel[panel["init"] == name].sort_values(at), style, i, axis, metric)
     add_legend(figure, legend_lines(drawn) | extra)
+    figure.notes += averages.about_spread(points, "Bands", "Thin lines are")
+    if "diverged" in extra:
+        figure.notes.append("A cross at the bottom is a value at which trials diverged.")
     return figure
 
 
@@ -202,10 +206,14 @@ def plane(
         return None
     scale = scale or (float(points["mean"].min()), float(points["mean"].max()))
     varied = [axis for axis in AXES if len({*points[axis]}) > 1]
-    parts = [part for _, part in points.groupby(list(AXES), observed=True)][:MOST_MAPS]
+    every = [part for _, part in points.groupby(list(AXES), observed=True)]
+    parts = every[:MOST_MAPS]
     titles = [" · ".join(str(part[axis].iloc[0]) for axis in varied) for part in parts]
     few = max(points[f"at {axis}"].nunique() for axis in (x, y)) <= MOST_NUMBERED
-    return (_cells if few else _scatter)(parts, titles, x, y, metric, scale)
+    figure = (_cells if few else _scatter)(parts, titles, x, y, metric, scale)
+    if len(every) > MOST_MAPS:
+        figure.notes.append(f"The first {MOST_MAPS} of {len(every)} panels are drawn.")
+    return figure
 
 
 def of_plane(rows: pd.DataFrame, metric: str, x: str, y: str) -> pd.DataFrame:
