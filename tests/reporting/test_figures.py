@@ -9,6 +9,7 @@ from fnnexp.reporting.plots.curves import curves as draw_curves
 from fnnexp.reporting.plots.from_leader import from_leader
 from fnnexp.reporting.plots.picture import Picture
 from fnnexp.reporting.plots.scales import share_value_axis
+from fnnexp.reporting.sections.layers import best_archs
 from fnnexp.results import comparisons
 from fnnexp.results.ranking import ranking_of
 from fnnexp.tracking.run_format import METRICS
@@ -116,3 +117,13 @@ def test_a_band_on_a_logarithmic_axis_ends_above_zero_and_a_line_at_zero():
     assert (band.min(), band.max()) == (0.1, 0.4)
     (shown,) = figure.drawn
     assert shown.y == [0.2, 0.1]
+
+
+def test_the_layers_of_many_architectures_are_drawn_for_those_with_the_best_trials():
+    archs = [f"relu_{2**i}" for i in range(6)]
+    runs = trials(*({"arch": arch, "val_accuracy": 0.5 + 0.05 * i} for i, arch in enumerate(archs)))
+    drawn, (sentence,) = best_archs(runs, ranking_of(runs))
+    assert drawn == archs[:1:-1]
+    assert sentence.startswith("The figures show the 4 of 6 architectures with the best trials.")
+    few = runs[runs["arch"].isin(archs[:4])]
+    assert best_archs(few, ranking_of(few)) == (archs[:4], [])

@@ -132,14 +132,20 @@ def _column_class(table: Table, column: int) -> str:
     return "n long" if longest > MOST_ON_A_LINE else "n"
 
 
-MOST_UNBROKEN = 40
-"""If no text of a table is longer than this, its cells are not broken into lines on a screen."""
+MOST_UNBROKEN, MOST_WIDE = 40, 128
+"""If no text of a table is longer than this, and the table is not wider, its names are not broken into lines
+on a screen. Both are in characters."""
 
 
 def _table_class(table: Table) -> Markup:
     """Return the class attribute of a table: `whole` if its cells stay on one line."""
-    longest = max((len(cell.text) for row in table.rows for cell in row), default=0)
-    return Markup(" class='whole'") if longest <= MOST_UNBROKEN else Markup("")
+    lengths = [[len(row[i].text) for row in table.rows] for i in range(len(table.head))]
+    longest = [
+        max([*of_column, *map(len, name.split())], default=0)
+        for name, of_column in zip(table.head, lengths, strict=True)
+    ]
+    is_short = max(map(max, filter(None, lengths)), default=0) <= MOST_UNBROKEN
+    return Markup(" class='whole'" if is_short and sum(longest) + 2 * len(longest) <= MOST_WIDE else "")
 
 
 def _cell_html(cell: Cell) -> Markup:

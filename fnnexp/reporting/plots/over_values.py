@@ -45,8 +45,8 @@ MOST_NUMBERED = 15
 MOST_POINTS = 1000
 """With more points than this, a panel draws them as an image; as shapes they would be megabytes of SVG."""
 
-SMALL = 4.0
-"""The smallest side of a square, in typographic points."""
+SMALL, LARGE = 4.0, 14.0
+"""The smallest and the largest side of a square, in typographic points."""
 
 DOT: dict[str, Any] = {"marker": "s", "markersize": 7, "linestyle": ""}
 RING: dict[str, Any] = DOT | {"fillstyle": "none", "color": BEST, "markeredgewidth": 2}
@@ -266,7 +266,7 @@ def _scatter(
         across, up = part[f"at {x}"], part[f"at {y}"]
         size = max(72 * side / len({*values}) for side, values in zip(PANEL, (across, up), strict=True))
         many = len(part) > MOST_POINTS
-        area = max(size, SMALL) ** 2
+        area = float(np.clip(size, SMALL, LARGE)) ** 2
         points = ax.scatter(across, up, s=area, c=colours, marker="s", linewidths=0, rasterized=many)
         values = {x: across.tolist(), y: up.tolist(), "mean": part["mean"].tolist()}
         mark(ax, [points], options_of(part), metric, across.tolist(), up.tolist(), values)

@@ -20,6 +20,7 @@ from fnnexp.reporting.plots import picture
 from fnnexp.results import filters, numeric
 from fnnexp.results.factors import AXES, as_text, group_numbers, groups, labels_of, others
 from fnnexp.results.networks.histograms import averaged
+from fnnexp.results.ranking import ranking_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
@@ -46,6 +47,9 @@ LAYERS = 3
 
 MOST_COMBINATIONS = 4
 """The largest number of combinations of other factors that are drawn; diagnostics.csv has the rest."""
+
+MOST_ARCHS = 4
+"""The largest number of architectures that are drawn: those with the best trials."""
 
 IDLE = ("dead", "saturated")
 """The quantities that are shares of units with almost no gradient."""
@@ -85,18 +89,36 @@ def section(
         _table("Before training, from the first layer to the last", start, SHOWN[:3]),
         _table("After training, from the first layer to the last", end, SHOWN),
     ]
-    drawn, notes, data = ([], [], {}) if read is None else histograms(runs, read)
+    archs, omitted = best_archs(runs, ranking)
+    drawn_runs = runs[labels_of(runs, "arch").isin(archs)]
+    drawn, notes, data = ([], [], {}) if read is None else histograms(drawn_runs, read)
     start_and_end = pd.concat([start.assign(when="start"), end.assign(when="end")], ignore_index=True)
     return Section(
         TITLE,
         [
-            *map(Text, [*sentences, *notes]),
-            *figures(runs, points, start),
+            *map(Text, [*sentences, *notes, *omitted]),
+            *figures(drawn_runs, *(part[part["arch"].isin(archs)] for part in (points, start))),
             *drawn,
             *(table for table in tables if table.rows),
         ],
         {"diagnostics": diagnostics, "why": start_and_end, **data},
     )
+
+
+def best_archs(runs: pd.DataFrame, ranking: Ranking | None = None) -> tuple[list[str], list[str]]:
+    """Return the architectures to draw, and a sentence if others are left out."""
+    labels = labels_of(runs, "arch")
+    archs = [str(name) for name in labels.cat.categories if (labels == name).any()]
+    if len(archs) <= MOST_ARCHS:
+        return archs, []
+    ranking = ranking or ranking_of(runs)
+    finished = runs["status"] == "finished"
+    goodness = ranking.goodness(runs[ranking.metric]).where(finished)
+    best = goodness.groupby(labels, observed=True).max().sort_values(ascending=False, kind="stable")
+    return [str(name) for name in best.index[:MOST_ARCHS]], [
+        f"The figures show the {MOST_ARCHS} of {len(archs)} architectures with the best trials. The tables "
+        "have all, and a report on others (arch=NAME) draws them."
+    ]
 
 
 # The tables

@@ -258,7 +258,10 @@ def _table(axis: str, metric: str, optima: Sequence[Optimum]) -> list[Block]:
     head = [*names, f"best {axis}", *HEAD[:1], f"{metric} %", *HEAD[1:]]
     more = len(optima) - MOST_ROWS
     rest = [Text(f"optima.csv lists {more} more.", quiet=True)] if more > 0 else []
-    return [Table(f"The best {axis}", head, rows, len(names)), *rest, Text(NOTE, quiet=True)]
+    table = Table(f"The best {axis}", head, rows, len(names))
+    noted = any(row[-1].text for row in rows)
+    note = NOTE.format(DIVERGED if any(each.diverged for each in optima) else "")
+    return [table if noted else table.without("note"), *rest, Text(note, quiet=True)]
 
 
 def _frame(optima: dict[str, list[Optimum]]) -> pd.DataFrame:
@@ -295,10 +298,10 @@ OTHERS_AT_BEST = " The other numeric factors have the values that are best for e
 ZERO = " The axis of the factor is logarithmic, with a linear part between 0 and the smallest value above it."
 MAP = f": mean over the finished seeds. {SHADES} The best value of each panel is framed."
 NOTE = (
-    "The best value has the highest mean over its finished seeds. A value at which a trial diverged is the"
-    " best only if there is no other. May be as good: the values that a paired test over seeds cannot tell"
-    " apart from the best, except those at which no seed learned. The test is corrected for all pairs of"
-    " values (Holm) because the best was chosen by its result. For the same reason, its mean is a little too"
-    " high. 95% interval: of this mean, by Student's t; from six seeds on the leaderboard has another, by a"
-    " bootstrap."
+    "The best value has the highest mean over its finished seeds.{} May be as good: the values that a paired"
+    " test over seeds cannot tell apart from the best, except those at which no seed learned. The test is"
+    " corrected for all pairs of values (Holm) because the best was chosen by its result. For the same"
+    " reason, its mean is a little too high. 95% interval: of this mean, by Student's t; from six seeds on the"
+    " leaderboard has another, by a bootstrap."
 )
+DIVERGED = " A value at which a trial diverged is the best only if there is no other."
