@@ -35,7 +35,8 @@ def section(runs: pd.DataFrame, ranking: Ranking | None = None) -> Section:
 
     If the ranking metric is a loss or a time, the heat map shows an accuracy.
 
-    If only other factors vary, each table would have one cell, and the leaderboard has all of them. Then the section has no blocks.
+    If only other factors vary, each table would have one cell, and the leaderboard has all of them. Then the
+    section has no blocks.
     """
     ranking, runs = ranking or ranking_of(runs), averaged(runs)
     metric, cells = matching_accuracy(runs, ranking), table(runs, ranking)

@@ -301,7 +301,7 @@ NOTE = (
     "The best value has the highest mean over its finished seeds.{} May be as good: the values that a paired"
     " test over seeds cannot tell apart from the best, except those at which no seed learned. The test is"
     " corrected for all pairs of values (Holm) because the best was chosen by its result. For the same"
-    " reason, its mean is a little too high. 95% interval: of this mean, by Student's t; from six seeds on the"
-    " leaderboard has another, by a bootstrap."
+    " reason, its mean is a little too high. 95% interval: of this mean, by Student's t; from six seeds on"
+    " the leaderboard has another, by a bootstrap."
 )
 DIVERGED = " A value at which a trial diverged is the best only if there is no other."
