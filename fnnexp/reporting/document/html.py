@@ -132,7 +132,7 @@ def _column_class(table: Table, column: int) -> str:
     return "n long" if longest > MOST_ON_A_LINE else "n"
 
 
-MOST_UNBROKEN, MOST_WIDE = 40, 128
+MOST_UNBROKEN, MOST_WIDE = 40, 112
 """If no text of a table is longer than this, and the table is not wider, its names are not broken into lines
 on a screen. Both are in characters."""
 

@@ -192,6 +192,7 @@ def _label(ax: Axes, names: Sequence[str], ranking: Ranking, left: float) -> Non
     ax.set_ylim(len(names) - 0.5, -0.5)
     ax.set_yticks(range(len(names)), names, color=INK, fontsize=9, parse_math=False)
     ax.tick_params(axis="both", colors=INK, labelsize=8.5, length=0)
+    ax.tick_params(axis="y", pad=7)  # room for an arrow at the edge
     ax.xaxis.set_major_locator(MaxNLocator(7))
     ax.grid(axis="x", color=INK, alpha=0.12, linewidth=0.6)
     unit = " in percentage points" if ranking.is_accuracy else f" in {ranking.unit}" if ranking.unit else ""

@@ -361,7 +361,9 @@ def histograms(
             if figure is not None:
                 number = i if len(shown) > 1 else None
                 file = f"histograms_of_{name}"
-                drawn.append(picture.block(figure, file, caption, heading, number=number, about=about))
+                most = max(each.shares.shape[1] for each in options.values()) - (quantity == "a")
+                text = f"{caption} {HIDDEN_LAYERS}" if most > plots.MOST_LAYERS else caption
+                drawn.append(picture.block(figure, file, text, heading, number=number, about=about))
     rows = [
         _shares_frame(each, {**dict(zip(factors, values, strict=True)), "init": init})
         for values, options in shown
@@ -455,10 +457,11 @@ UPDATE_RATIO_BY_EPOCH = (
 HISTOGRAM = (
     " From left to right: epochs, where 0 is the untrained network. The stronger the colour, the more of the"
     " values of all units, for a fixed sample of training rows; it is fullest from a fifth of the values on."
-    " Means over the seeds of finished trials. If there are more than six"
-    " layers, some are left out. histograms.csv has the shares, and fnnexp.histograms() every count. On the"
-    " page, the pointer shows the values below which a tenth, a half and nine tenths are (interpolated)."
+    " Means over the seeds of finished trials. histograms.csv has the shares, and fnnexp.histograms() every"
+    " count. On the page, the pointer shows the values below which a tenth, a half and nine tenths are"
+    " (interpolated)."
 )
+HIDDEN_LAYERS = "Of more than six layers, some are left out."
 OUTPUTS = (
     "How the outputs of the hidden layers are distributed. Saturated units are at the ends: ±1 for tanh, 0"
     " and 1 for sigmoid. The row at 0 of a logarithmic axis has the outputs that are exactly 0, as those of"

@@ -29,12 +29,17 @@ TITLE, SHARE = "How much each factor matters", "share of variance %"
 
 
 def section(runs: pd.DataFrame, findings: Findings) -> Section:
-    """Return the section on how much each factor (a setting that varies) and each interaction matters."""
+    """Return the section on how much each factor (a setting that varies) and each interaction matters.
+
+    It has no blocks if nothing varies.
+    """
     modes, about = within_batching(runs, findings.ranking)
     if findings.shares.empty or overview.has_drawn_numbers(runs):
         importances, about_importances = importance.of(runs, findings.ranking)
     else:
         importances, about_importances = pd.DataFrame(), ""
+    if findings.about_shares == comparisons.NOTHING_VARIES:
+        return Section(TITLE, [], {"shares": findings.shares})
     alike: dict[str, list[str]] = {}
     for mode, text in about.items():
         if text not in (findings.about_shares, comparisons.NOTHING_VARIES):
