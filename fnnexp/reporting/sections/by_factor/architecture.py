@@ -35,14 +35,14 @@ def section(runs: pd.DataFrame, ranking: Ranking | None = None) -> Section:
 
     If the ranking metric is a loss or a time, the heat map shows an accuracy.
 
-    If none of these three varies, each table would have one cell, and the leaderboard has all of them. Then
-    the section has no blocks.
+    If only other factors vary, each table would have one cell, and the leaderboard has all of them. Then the
+    section has no blocks.
     """
     ranking, runs = ranking or ranking_of(runs), averaged(runs)
     metric, cells = matching_accuracy(runs, ranking), table(runs, ranking)
     best = numeric.at_best(runs, ranking)
     data = {"table": cells.reset_index()}
-    if not set(comparisons.levels(best)) & set(AXES):
+    if (others(best) or best is not runs) and not set(comparisons.levels(best)) & set(AXES):
         return Section(TITLE, [], data)
     caption = f"{metric} in percent, mean over seeds. {SHADES}"
     finished = best[best["status"] == "finished"]
