@@ -327,6 +327,9 @@ def _report(words: Sequence[str]) -> int:
         const=True,
         help="also write handout.html: the answer, a figure, a table and how it was run, on one printed page",
     )
+    parser.add_argument(
+        "--title", metavar="TEXT", help="the title of the page and the handout (default: the sweep's name)"
+    )
     parser.add_argument("--folder", help="folder of the page and its files (default: reports/EXPERIMENT)")
     parser.add_argument("--uri", help="MLflow's store (default: MLFLOW_TRACKING_URI or MLflow's default)")
     # After `--` a name may begin with a dash, but parse_intermixed_args would read that name as an option.
@@ -355,6 +358,7 @@ def _report(words: Sequence[str]) -> int:
             store=option(arguments.uri),
             ranked=ranked,
             handout=bool(arguments.handout),
+            title=arguments.title,
             program=program(),
         )
 
@@ -388,6 +392,7 @@ def _report(words: Sequence[str]) -> int:
         margin=arguments.margin,
         compare=compare,
         handout=bool(arguments.handout),
+        title=arguments.title,
         tracking_uri=arguments.uri,
     )
     return 0
@@ -401,7 +406,7 @@ def _list_experiments(arguments: argparse.Namespace) -> int:
 
     unusable = [
         f"--{name}"
-        for name in ("metric", "margin", "compare", "handout", "folder")
+        for name in ("metric", "margin", "compare", "handout", "title", "folder")
         if getattr(arguments, name) is not None
     ]
     if unusable:

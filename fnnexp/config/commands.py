@@ -45,6 +45,7 @@ def report_command(
     ranked: str = "",
     folder: Path | None = None,
     handout: bool = False,
+    title: str | None = None,
     program: str = "fnnexp",
 ) -> str:
     """Return the shell command that reports on an experiment.
@@ -63,6 +64,8 @@ def report_command(
         The folder of the report; None is the default folder.
     handout
         Whether it also writes the page to print.
+    title
+        The title of the page, if it is not the name of the experiment.
     program
         How the shell calls fnnexp, from :func:`program`.
 
@@ -72,6 +75,8 @@ def report_command(
     ("fnnexp report 'a b' init=he", 'fnnexp report --folder out -- -x')
     """
     ranked += " --handout" * handout
+    if title is not None:  # a parser would read a title that begins with a dash as an option
+        ranked += f" --title{'=' if title.startswith('-') else ' '}{shlex.quote(title)}"
     options = f"{store}{ranked}{f' --folder {shlex.quote(str(folder))}' if folder else ''}"
     words = shlex.join([experiment, *where])
     if experiment.startswith("-"):

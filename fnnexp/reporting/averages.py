@@ -24,7 +24,7 @@ def of_curves(runs: pd.DataFrame, curves: pd.DataFrame, metric: str) -> pd.DataF
     runs = filters.once(runs)
     joined = carried_forward(of_trials(runs, curves, metric), runs, AXES, ["trial"])
     grouped = joined.groupby(["arch", "batching", "init", "epoch"], observed=True)["value"]
-    means = grouped.agg(["mean", "std", "count"]).reset_index().astype({"epoch": "float64"})
+    means = grouped.agg(["mean", "std", "count", "min", "max"]).reset_index().astype({"epoch": "float64"})
     return _with_interval(means, most=1 if metric.endswith("accuracy") else None)
 
 
@@ -109,7 +109,8 @@ def of_values(rows: pd.DataFrame, metric: str, axes: Sequence[str]) -> pd.DataFr
     value = rows[metric].where(rows["status"] == "finished")
     trials = rows.assign(**labels, value=value, diverged=rows["status"] == "diverged")
     points = trials.groupby([*AXES, *axes], observed=True).agg(
-        mean=("value", "mean"), std=("value", "std"), count=("value", "count"), diverged=("diverged", "sum")
+        **{name: ("value", name) for name in ("mean", "std", "count", "min", "max")},
+        diverged=("diverged", "sum"),
     )
     return _with_interval(points.reset_index(), most=1 if metric.endswith("accuracy") else None)
 
@@ -125,7 +126,7 @@ def of_ends(runs: pd.DataFrame, metric: str) -> pd.DataFrame:
     time = runs["seconds_per_epoch"] * last_epochs(runs).fillna(1)
     finished = runs.assign(**labels, value=runs[metric], time=time)[runs["status"] == "finished"]
     means = finished.groupby(list(AXES), observed=True).agg(
-        mean=("value", "mean"), std=("value", "std"), count=("value", "count"), time=("time", "mean")
+        **{name: ("value", name) for name in ("mean", "std", "count", "min", "max")}, time=("time", "mean")
     )
     return _with_interval(means, most=1).dropna(subset="mean").reset_index()
 
@@ -134,3 +135,30 @@ def _with_interval(means: pd.DataFrame, most: float | None) -> pd.DataFrame:
     half = statistics.t_half_width(means["std"], means["count"])
     low, high = (means["mean"] - half).clip(lower=0), (means["mean"] + half).clip(upper=most)
     return means.assign(low=low, high=high)
+
+
+def with_both_seeds(points: pd.DataFrame) -> pd.DataFrame:
+    """Return points of a figure whose `low` and `high` are the results of both seeds where there are two.
+
+    An interval from two seeds is some nine standard deviations to each side, and would fill a figure.
+    """
+    two = points["count"] == TWO
+    return points.assign(
+        low=points["low"].mask(two, points["min"]), high=points["high"].mask(two, points["max"])
+    )
+
+
+TWO = 2
+
+INTERVALS = "{} are 95% intervals (Student's t)."
+BOTH_SEEDS = "{} the results of both seeds, because an interval of two would say little."
+
+
+def about_spread(points: pd.DataFrame, bands: str, both: str) -> list[str]:
+    """Return sentences on what is drawn beside the means of points of :func:`with_both_seeds`.
+
+    `bands` is what the figure calls its intervals, and `both` begins the sentence on two seeds.
+    """
+    several, two = (points["count"] > TWO).any(), (points["count"] == TWO).any()
+    where = f"With two seeds, {both[0].lower()}{both[1:]}" if several else both
+    return [INTERVALS.format(bands)] * bool(several) + [BOTH_SEEDS.format(where)] * bool(two)

@@ -73,6 +73,7 @@ def write(
     margin: float | None = None,
     compare: Sequence[str] = (),
     handout: bool = False,
+    title: str | None = None,
     tracking_uri: str | None = None,
     console: Console | None = None,
 ) -> Path:
@@ -96,6 +97,8 @@ def write(
         sweep with `until=settled` asked. If any are given, the report is not logged to MLflow.
     handout
         Whether to write `handout.html` too, which prints on one page.
+    title
+        The title of both pages; the experiment and the selection if None.
     console
         Where to print; the terminal if None.
 
@@ -108,8 +111,10 @@ def write(
     ------
     FnnexpError
         If the experiment does not exist or has no matching trials, if the metric cannot rank them, if a
-        factor to compare does not vary, or if the folder name is empty or the folder cannot be written.
+        factor to compare does not vary, if the folder name is empty or the folder cannot be written, or if
+        the title is none.
     """
+    _refuse_other_than_a_title(title)
     if folder is not None and not str(folder).strip():
         raise FnnexpError(f"folder={str(folder)!r}: must be a path; omit it for reports/EXPERIMENT")
     given_folder = None if folder is None else sources.place(folder)
@@ -163,6 +168,7 @@ def write(
             asked=asked,
             compare=compare,
             handout=handout,
+            title=title,
             notes=notes,
         )
         name = file_name("\0".join([experiment, *options]) + rank_options.replace(" --", "\0"))
@@ -178,7 +184,7 @@ def write(
             show_stage("logging the report to MLflow")
             sentences = [*document.section(summary.TITLE).sentences, overview.counts(whole.runs)]
             options_of_store = store.option(tracking_uri) + files_of_pieces.options()
-            command = report_command(experiment, store=options_of_store, handout=handout)
+            command = report_command(experiment, store=options_of_store, handout=handout, title=title)
             lines.append(log_files(experiment, tracking_uri, files, sentences, command))
         lines += record_look(experiment, tracking_uri, whole.runs, now)
         lines.append(f"Report: {target / 'report.html'}")
@@ -224,6 +230,7 @@ def report(
     metric: str | None = None,
     margin: float | None = None,
     handout: bool = False,
+    title: str | None = None,
     folder: str | Path | None = None,
     tracking_uri: str | None = None,
 ) -> Report:
@@ -243,6 +250,8 @@ def report(
     handout
         Whether to write `handout.html` beside the page: the answer, one figure, one table and how it was run,
         to print on one sheet.
+    title
+        The title of the pages, a text of one line. Default: the experiment and the options of `where`.
     folder
         The folder of the page and its files. Default: `reports/EXPERIMENT`.
 
@@ -254,8 +263,8 @@ def report(
     Raises
     ------
     FnnexpError
-        If the experiment does not exist or has no matching trials, if the metric cannot rank them, or if the
-        folder cannot be written.
+        If the experiment does not exist or has no matching trials, if the metric cannot rank them, if the
+        title is empty or too long, or if the folder cannot be written.
 
     Examples
     --------
@@ -282,9 +291,33 @@ def report(
         metric=metric,
         margin=margin,
         handout=handout,
+        title=title,
         tracking_uri=tracking_uri,
     )
     return Report(page, page.with_name("handout.html") if handout else None)
+
+
+LONGEST_TITLE = 120
+"""Maximum number of characters of a title; a handout has no room for longer ones."""
+
+
+def _refuse_other_than_a_title(title: str | None) -> None:
+    """Raise if a title is given that is no text of one line."""
+    if title is None:
+        return
+    if (
+        isinstance(title, str)
+        and title.strip()
+        and len(title) <= LONGEST_TITLE
+        and len(title.splitlines()) == 1
+        and printable(title) == title
+    ):
+        return
+    given = repr(title) if len(repr(title)) <= 2 * LONGEST_TITLE else f"{repr(title)[:LONGEST_TITLE]}…"
+    raise FnnexpError(
+        f"title={given}: must be a text of 1 to {LONGEST_TITLE} characters on one line; omit it for the "
+        "experiment's name"
+    )
 
 
 @contextmanager
@@ -327,6 +360,7 @@ def make(
     asked: Asked | None = None,
     compare: Sequence[str] = (),
     handout: bool = False,
+    title: str | None = None,
     notes: Sequence[str] = (),
 ) -> Document:
     """Return the report on some trials as data.
@@ -341,7 +375,7 @@ def make(
         The frames of these trials.
     folder
         Where the report is written, if not in the default folder.
-    metric, margin, compare, handout
+    metric, margin, compare, handout, title
         As for :func:`write`.
     asked
         The questions whose answers come first, if any were asked.
@@ -353,10 +387,13 @@ def make(
     sections += own.sections(filters.compared(runs))
     rank_options = ranking_options(metric, margin, compare)
     options = store.option(tracking_uri) + files_of_pieces.options()
-    command = partial(report_command, experiment, store=options, ranked=rank_options, handout=handout)
+    command = partial(
+        report_command, experiment, store=options, ranked=rank_options, handout=handout, title=title
+    )
     files = [*(f"{name}.csv" for name in Document("", sections).data), "report.md"]
     sections.append(provenance.section(command, where, runs, files, folder))
-    return Document(" ".join([experiment, *where]) + (f" by {metric}" if metric else ""), sections)
+    usual = " ".join([experiment, *where]) + (f" by {metric}" if metric else "")
+    return Document(usual if title is None else title, sections)
 
 
 def _sections(

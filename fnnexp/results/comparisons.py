@@ -66,6 +66,8 @@ CLASSES = 10
 ERROR_RATE = 1 - statistics.LEVEL
 """The largest corrected p value that settles a pair."""
 
+NOTHING_VARIES = "No factor varies, so the variance has no shares."
+
 SIGNS = ("sign flip", "safe signs")
 """The tests for pairs in which an option failed to learn in some seeds but not in others."""
 
@@ -836,7 +838,7 @@ def shares_by(runs: pd.DataFrame, ranking: Ranking | None = None) -> tuple[pd.Da
     options = levels(runs) if len(runs) else pd.DataFrame()
     names = [str(name) for name in options.columns]
     if not names:
-        return no_shares, "No factor varies, so the variance has no shares."
+        return no_shares, NOTHING_VARIES
     values = runs[ranking.metric].where(runs["status"] == "finished")
     finished = options[values.notna()].apply(lambda column: column.cat.codes)
     finished = finished.assign(seed=runs["seed"], value=values).drop_duplicates([*names, "seed"])

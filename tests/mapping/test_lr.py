@@ -210,9 +210,7 @@ def test_a_grid_that_sweeps_over_the_rate_with_other_keys_is_refused(tmp_path):
 
 def test_trials_with_ranges_that_differ_are_not_pooled(tmp_path):
     own = written(tmp_path, "{seed: 'range(3)'}", "optimizer: {lr: '0.${seed}1'}")
-    with pytest.raises(
-        fnnexp.FnnexpError, match=r"1e-05\.\.1 and 0\.00021\.\.21; write one range for all"
-    ):
+    with pytest.raises(fnnexp.FnnexpError, match=r"1e-05\.\.1 and 0\.00021\.\.21; write one range for all"):
         risen(**own)
     _, (one,) = risen("range=0.01..1", **own)
     assert len(one.trials) == 3

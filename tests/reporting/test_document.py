@@ -180,9 +180,27 @@ def test_the_terminal_shows_the_rows_that_fit_and_names_the_file_with_the_rest()
     short = shown(Document("t", [Section("s", [table(3, file="numbers.csv"), numbers])]))
     assert [f"row {i}" in short for i in range(3)] == [True] * 3  # one whole table, then the rows that fit
     assert len(short.splitlines()) <= terminal.LINES
-    full = shown(Document("t", [Section("s", [Text("Many lines. " * 120, EVERYWHERE), numbers])]))
-    assert "row 0" not in full  # texts are never cut, so no row fits
-    assert " ".join(full.split()).count("Many lines.") == 120
+
+
+def test_texts_make_room_for_the_first_rows_of_the_first_table():
+    answers = [Text(f"Answer {i}. {'Why it is so. ' * 12}", EVERYWHERE) for i in range(9)]
+    counts = Section("counts", [Text("9 trials.", EVERYWHERE)])
+    board = Section("board", [table(40, file="numbers.csv")])
+    screen = shown(Document("t", [Section("s", answers), counts, board]))
+    assert len(screen.splitlines()) <= terminal.LINES
+    rows = [f"row {i}" for i in range(40) if f"row {i} " in screen]
+    assert rows[:3] == ["row 0", "row 1", "row 2"]
+    kept = [i for i in range(9) if f"Answer {i}." in screen]
+    assert kept == [*range(len(kept))]
+    assert f"… and {9 - len(kept)} more remarks on the page\n" in screen
+    assert "9 trials." in screen
+    one = shown(Document("t", [Section("s", [Text("Many lines. " * 120, EVERYWHERE)]), counts, board]))
+    assert len(one.splitlines()) <= terminal.LINES
+    assert all(f"row {i}" in one for i in range(3))
+    assert "Many lines. Many" in one
+    assert " …\n" in one
+    command = Code("fnnexp -m " + " ".join(f"key_{i}=1" for i in range(200)), EVERYWHERE)
+    assert command.text in shown(Document("t", [Section("s", [command]), board]))  # it can be pasted
 
 
 @pytest.mark.parametrize("width", [100, 72, 40])

@@ -2,6 +2,7 @@
 
 import html
 import re
+import shlex
 import shutil
 import subprocess
 
@@ -36,14 +37,16 @@ def test_the_handout_has_the_answer_a_figure_a_table_and_how_it_was_run(own_fold
     fnnexp.sweep(
         "data=digits", "epochs=1", "tracking.experiment=small", "execution.n_jobs=1", *SWEEPS["small"]
     )
-    made = fnnexp.report("small", "init=he,max", metric="val_loss", handout=True, folder="out")
+    title = 'Which start? <b>He\'s & "max"</b>'
+    made = fnnexp.report("small", "init=he,max", metric="val_loss", handout=True, title=title, folder="out")
     page, report = (path.read_text("utf-8") for path in (made.handout, made.path))
     shown, runs = text_of(page), fnnexp.runs("small")
     for text in (
         *fnnexp.answer(runs, metric="val_loss").splitlines()[:1],
         "6 trials of 2 configurations", "Ranked by val_loss", "seeds: 0,1,2", "data: digits",
         runs["data_checksum"].iloc[0], runs["versions"].iloc[0], f"date: {runs['started'].min():%Y-%m-%d}",
-        "fnnexp report small init=he,max --metric val_loss --handout --folder out",
+        "fnnexp report small init=he,max --metric val_loss --handout --title "
+        f"{shlex.quote(title)} --folder out",
     ):  # fmt: skip
         assert text in shown
         assert text in text_of(report) or text in ("seeds: 0,1,2", "data: digits")
@@ -51,6 +54,10 @@ def test_the_handout_has_the_answer_a_figure_a_table_and_how_it_was_run(own_fold
     numbers = (re.findall("<data value='(.*?)'>", each) for each in (page, report))
     assert {*next(numbers)} <= {*next(numbers)}
     assert "@media (prefers-color-scheme" not in page  # it is dark on a screen only
+    for text in (page, report):
+        heading, name = (re.search(f"<{tag}>(.*?)</{tag}>", text)[1] for tag in ("h1", "title"))
+        assert html.unescape(heading) == html.unescape(name).removesuffix(" · fnnexp") == title
+        assert "<b>" not in heading + name
 
 
 def test_a_handout_needs_an_experiment(invoke, store):
@@ -59,6 +66,12 @@ def test_a_handout_needs_an_experiment(invoke, store):
     assert "write fnnexp report NAME --handout …" in ran.err
     with pytest.raises(FnnexpError, match="no experiment"):
         fnnexp.report("none", handout=True)
+
+
+@pytest.mark.parametrize("title", ["", " ", "two\nlines", "bell\a", "\ud800", "x" * 121, 3])
+def test_a_title_that_is_no_line_of_text_is_refused(title):
+    with pytest.raises(FnnexpError, match=r"title=.*: must be a text of 1 to 120 characters on one line"):
+        fnnexp.report("any", title=title)
 
 
 @pytest.mark.long

@@ -13,6 +13,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from fnnexp.reporting.document import html
+from fnnexp.reporting.document.blocks import Cell, Document, Section, Table, Text
+
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -177,6 +180,22 @@ def test_a_value_of_a_numeric_factor_is_found_in_columns_and_in_names(
     page.close()
 
 
+def test_a_factor_is_filtered_by_the_last_part_of_its_name_under_any_head(browser, tmp_path):
+    rows = [[Cell("he"), Cell("0.3", 0.3)], [Cell("max"), Cell("0.03", 0.03)], [Cell("0.3"), Cell("1", 1)]]
+    remark = Text("A definition.", quiet=True, under="How to read this table")
+    section = Section("Rates", [remark, Table("", ["init", "best optimizer.lr"], rows, 2)])
+    (tmp_path / "page.html").write_text(html.render(Document("Rates", [section])), "utf-8")
+    page = browser.new_page()
+    page.goto((tmp_path / "page.html").as_uri())
+    page.get_by_role("searchbox").fill("lr=0.3")
+    assert column(page.locator("table"), "best optimizer.lr") == ["0.3"]
+    definition = page.get_by_text("A definition.")
+    assert not definition.is_visible()
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")  # a print shows what the page folds
+    assert definition.is_visible()
+    page.close()
+
+
 def test_words_filter_the_rows_of_all_tables(page):
     box = page.get_by_role("searchbox")
     box.fill("he tanh_128")  # not he_normal
@@ -266,6 +285,9 @@ def test_nothing_is_cut_off_or_too_small(page, width, tmp_path):
     # Matplotlib draws text as shapes: of 8.5 points and more, which are 11.3 pixels at the natural size.
     assert min(page.evaluate(GLYPHS)) >= 96 / 72 - 0.01
     assert page.locator("nav details").evaluate("each => each.open") == (width == 1300)
+    if width == 1300:  # no table needs scrolling
+        scrolls = "all => all.filter(each => each.scrollWidth > each.clientWidth).length"
+        assert page.locator(".wide").evaluate_all(scrolls) == 0
     folder = Path(os.environ.get("FNNEXP_SCREENSHOTS") or tmp_path)
     folder.mkdir(parents=True, exist_ok=True)
     for scheme in ("light", "dark"):

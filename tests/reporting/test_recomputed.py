@@ -447,7 +447,7 @@ def best_rates(report):
 def test_the_figure_of_the_answer_agrees_with_the_recomputation(report):
     """It shows the rows of leader.csv in percentage points, and the difference of each seed.
 
-    Configurations that learned in no seed are omitted if others learned.
+    Configurations that learned in no seed are at the edge, with their difference, if others learned.
     """
     (ax,) = report.answer.axes
     lost = [
@@ -455,8 +455,15 @@ def test_the_figure_of_the_answer_agrees_with_the_recomputation(report):
     ]
     pairs, seeds = read(report, "leader"), report.leader.set_index("b")["d"]
     learned = pairs[~pairs["b"].isin(lost)].reset_index(drop=True)
+    failed = pairs[pairs["b"].isin(lost)] if len(learned) else pairs[:0]
     pairs = (learned if len(learned) else pairs).head(12)
-    assert [label.get_text() for label in ax.get_yticklabels()] == [pairs["a"][0], *pairs["b"]]
+    at_edge = failed.head(max(12 - len(pairs), 3))
+    names = [pairs["a"][0], *pairs["b"], *at_edge["b"]]
+    assert [label.get_text() for label in ax.get_yticklabels()][: len(names)] == names
+    written = [text.get_text().replace("−", "-").split(" ")[0] for text in ax.texts]
+    assert [*map(float, written[: len(at_edge)])] == pytest.approx(
+        [*(-100 * at_edge["difference"])], abs=0.006
+    )
     left, right = ax.get_xlim()
     for y, row in enumerate(pairs.to_dict("records"), start=1):
         lines = [line.get_xdata() for line in ax.get_lines() if round(line.get_ydata()[0]) == y]

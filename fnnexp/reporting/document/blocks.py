@@ -25,12 +25,16 @@ EVERYWHERE = FILES | Medium.TERMINAL
 
 
 class Text(NamedTuple):
-    """A paragraph, with `code` appended in code style. A `quiet` paragraph is a remark, shown in grey."""
+    """A paragraph, with `code` appended in code style. A `quiet` paragraph is a remark, shown in grey.
+
+    If `under` is a heading, the page folds the paragraph under it, and shows each line on its own.
+    """
 
     text: str
     media: Medium = FILES
     quiet: bool = False
     code: str = ""
+    under: str = ""
 
 
 class Code(NamedTuple):

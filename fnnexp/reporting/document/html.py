@@ -115,21 +115,38 @@ def _anchors(titles: Sequence[str]) -> list[str]:
 
 def _column_classes(table: Table) -> list[Markup]:
     """Return the class attribute of the cells of each column."""
-    number, verdict, neither = Markup(" class='n'"), Markup(" class='verdict'"), Markup("")
     return [
-        number if table.is_number(i) else verdict if name == "verdict" else neither
-        for i, name in enumerate(table.head)
+        Markup("") if not names else Markup(" class='{}'").format(names)
+        for names in (_column_class(table, i) for i in range(len(table.head)))
     ]
 
 
-MOST_UNBROKEN = 40
-"""If no text of a table is longer than this, its cells are not broken into lines on a screen."""
+MOST_ON_A_LINE = 24
+"""Numbers with more characters than this, such as those of many layers, may be broken into lines."""
+
+
+def _column_class(table: Table, column: int) -> str:
+    """Return the names of the classes of a column's cells, "" if they are of no class."""
+    if not table.is_number(column):
+        return "verdict" if table.head[column] == "verdict" else ""
+    longest = max((len(row[column].text) for row in table.rows), default=0)
+    return "n long" if longest > MOST_ON_A_LINE else "n"
+
+
+MOST_UNBROKEN, MOST_WIDE = 40, 112
+"""If no text of a table is longer than this, and the table is not wider, its names are not broken into lines
+on a screen. Both are in characters."""
 
 
 def _table_class(table: Table) -> Markup:
     """Return the class attribute of a table: `whole` if its cells stay on one line."""
-    longest = max((len(cell.text) for row in table.rows for cell in row), default=0)
-    return Markup(" class='whole'") if longest <= MOST_UNBROKEN else Markup("")
+    lengths = [[len(row[i].text) for row in table.rows] for i in range(len(table.head))]
+    longest = [
+        max([*of_column, *map(len, name.split())], default=0)
+        for name, of_column in zip(table.head, lengths, strict=True)
+    ]
+    is_short = max(map(max, filter(None, lengths)), default=0) <= MOST_UNBROKEN
+    return Markup(" class='whole'" if is_short and sum(longest) + 2 * len(longest) <= MOST_WIDE else "")
 
 
 def _cell_html(cell: Cell) -> Markup:

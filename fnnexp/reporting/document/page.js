@@ -162,6 +162,13 @@
     input.addEventListener("input", () => filter(input.value));
     if (input.value) filter(input.value); // kept by the browser from the last visit
   }
+  // Remarks are open without this script. A print shows them.
+  const remarks = all("details.remarks");
+  const openRemarks = open => { for (const each of remarks) each.open = open; };
+  openRemarks(false);
+  addEventListener("beforeprint", () => openRemarks(true));
+  addEventListener("afterprint", () => openRemarks(false));
+
   const wide = matchMedia("(min-width: 1100px)");
   const unfold = () => { contents.open = wide.matches; };
   unfold();

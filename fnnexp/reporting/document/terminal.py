@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table as RichTable
@@ -13,7 +13,7 @@ from fnnexp.errors import plural, printable
 from fnnexp.reporting.document.blocks import Code, Medium, Table, Text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from rich.console import Console
 
@@ -24,24 +24,98 @@ LINES = 22
 """Maximum number of lines of a document: a terminal has 24, and two more lines follow the document."""
 
 LEAST_ROWS = 3
-"""A table is omitted if fewer of its rows than this fit, unless it has fewer and all fit."""
+"""The first table has at least this many rows (or all, if it has fewer), because texts make room for it. Any
+other table is omitted if fewer rows fit."""
+
+
+class _Paragraph(NamedTuple):
+    """A text or command: the number of its section, its place among all blocks, and what is printed."""
+
+    section: int
+    place: int
+    text: RichText
+    is_command: bool
 
 
 def show(document: Document, console: Console, lines: int = LINES) -> None:
-    """Print the document on one screen: all texts in full, and as many table rows as fit.
+    """Print the document on one screen: its texts, and as many table rows as fit.
 
-    A table that is cut ends with the number of omitted rows.
+    A table that is cut ends with the number of omitted rows. If the texts leave no room for the first table,
+    some are left out, and a line says how many (:func:`_that_fit`).
     """
-    shown = [block for section in document.sections for block in section.shown_in(Medium.TERMINAL)]
+    shown = [
+        (number, block)
+        for number, section in enumerate(document.sections)
+        for block in section.shown_in(Medium.TERMINAL)
+    ]
     title = RichText(in_a_line(document.title), style="bold")
-    texts = {i: text for i, block in enumerate(shown) if (text := _text(block)) is not None}
-    lines_left = lines - sum(_height(console, text) for text in (title, *texts.values()))
+    paragraphs = [
+        _Paragraph(number, place, text, isinstance(block, Code))
+        for place, (number, block) in enumerate(shown)
+        if (text := _text(block)) is not None
+    ]
+    tables = [place for place, (_, block) in enumerate(shown) if isinstance(block, Table)]
+    room = lines - _height(console, title)
+    kept = paragraphs
+    if tables:
+        kept = _that_fit(console, paragraphs, room - _least_height(console, shown[tables[0]][1]))
+    left_out = len(paragraphs) - len(kept)
+    texts = {each.place: each.text for each in kept}
+    lines_left = room - sum(_height(console, text) for text in texts.values()) - (left_out > 0)
     console.print(title)
-    for i, block in enumerate(shown):
+    for place, (_, block) in enumerate(shown):
+        if left_out and place == tables[0]:
+            console.print(RichText(f"… and {plural(left_out, 'more remark')} on the page", style="dim"))
         if isinstance(block, Table):
             lines_left -= _show_table(console, block.without(*block.wide), lines_left)
-        elif i in texts:  # hard line breaks would break a command that is copied
-            console.print(texts[i], soft_wrap=isinstance(block, Code))
+        elif place in texts:  # hard line breaks would break a command that is copied
+            console.print(texts[place], soft_wrap=isinstance(block, Code))
+
+
+def _that_fit(console: Console, paragraphs: Sequence[_Paragraph], room: int) -> list[_Paragraph]:
+    """Return the paragraphs that fit into `room` lines, one of which counts those that are left out.
+
+    The section with the most lines loses its last paragraph until the others fit. Commands and the first
+    paragraph of each section are kept; if these do not fit, the longest is cut.
+    """
+    kept = [*paragraphs]
+
+    def height(own: Iterable[_Paragraph]) -> int:
+        return sum(_height(console, each.text) for each in own)
+
+    def excess() -> int:
+        return height(kept) + (len(kept) < len(paragraphs)) - room
+
+    firsts = {each.section: each.place for each in reversed(paragraphs)}.values()
+    while excess() > 0:
+        spare = [each for each in kept if each.place not in firsts and not each.is_command]
+        if not spare:
+            break
+        number = max(
+            (each.section for each in spare),
+            key=lambda number: height(each for each in kept if each.section == number),
+        )
+        kept.remove([each for each in spare if each.section == number][-1])
+    if excess() > 0 and (texts := [i for i, each in enumerate(kept) if not each.is_command]):
+        i = max(texts, key=lambda i: height([kept[i]]))
+        most = max(height([kept[i]]) - excess(), 1)
+        kept[i] = kept[i]._replace(text=_cut(console, kept[i].text, most))
+    return kept
+
+
+def _cut(console: Console, text: RichText, most: int) -> RichText:
+    """Return the first `most` lines of a text, with an ellipsis at the end."""
+    first = textwrap.wrap(text.plain, console.width - 2)[:most]
+    return RichText("\n".join([*first[:-1], f"{first[-1]} …"]), style=text.style)
+
+
+def _least_height(console: Console, block: Block) -> int:
+    """Return how many lines the least rows of a table take."""
+    if not isinstance(block, Table):
+        return 0
+    table, broken = _fitted(console, block.without(*block.wide))
+    shown = _with_notes(table, min(LEAST_ROWS, len(table.rows)), broken)
+    return sum(len(console.render_lines(each, pad=False)) for each in shown)
 
 
 def _text(block: Block) -> RichText | None:

@@ -30,7 +30,7 @@ def against_time(runs: pd.DataFrame, metric: str) -> Picture | None:
     fill shows the batching mode. There is a panel for each architecture. Return None if no finished trial has
     a recorded time.
     """
-    means = averages.of_ends(runs, metric).dropna(subset="time")
+    means = averages.with_both_seeds(averages.of_ends(runs, metric)).dropna(subset="time")
     means = means[means["time"] > 0]
     if means.empty:
         return None
@@ -64,4 +64,7 @@ def against_time(runs: pd.DataFrame, metric: str) -> Picture | None:
     entries = {name: Line2D([], [], **stroke) for name, stroke in strokes.items()}
     entries |= {name: Line2D([], [], **any_init | fill) for name, fill in shown.items()}
     add_legend(figure, entries)
+    figure.notes += averages.about_spread(means, "Bars", "Bars join")
+    if shown:
+        figure.notes.append("The fill of a marker shows the batching mode.")
     return figure

@@ -41,7 +41,7 @@ UNIFORM_LOSS = math.log(10)  # cross-entropy of a uniform guess over ten classes
 
 
 def curves(runs: pd.DataFrame, curves: pd.DataFrame, metric: str, *, across: int = COLUMNS) -> Picture | None:
-    """Return a figure of a metric's curves, the means over seeds with their 95% intervals.
+    """Return a figure of a metric's curves, the means over seeds with their 95% intervals, or with two seeds.
 
     There is one panel per architecture and batching mode. Two or three batching modes are the columns of a
     grid whose rows are the architectures; otherwise the panels fill rows.
@@ -63,15 +63,22 @@ def curves(runs: pd.DataFrame, curves: pd.DataFrame, metric: str, *, across: int
     Picture or None
         None if the metric was not recorded.
     """
-    points = averages.of_curves(runs, curves, metric)
+    points = averages.with_both_seeds(averages.of_curves(runs, curves, metric))
     if points.empty:
         return None
     drawn = styles_in(points["init"])
     figure, axes, groups = by_arch_and_batching(points, len(drawn), y_label=axis_title(metric), across=across)
     top = loss_limit(points) if metric.endswith("loss") else None
-    for ax, panel in zip(axes, groups, strict=True):
-        _draw_panel(ax, panel, drawn, top, metric)
+    panels_above = [
+        _draw_panel(ax, panel, drawn, top, metric) for ax, panel in zip(axes, groups, strict=True)
+    ]
     share_y_axis(axes, points, top)
+    figure.notes += averages.about_spread(points, "Bands", "Thin lines are")
+    if top is None:
+        figure.notes.append("The axis is stretched towards 100% (logit), where improvements are hardest.")
+    elif points["high"].max() > top:
+        listed = "; lines that end above it are listed" * any(panels_above)
+        figure.notes.append(f"The axis is cut where a few lines would flatten the others{listed}.")
     add_legend(figure, legend_lines(drawn))
     _mark_trials(axes, groups, averages.of_trials(runs, curves, metric), metric)
     return figure
@@ -172,7 +179,8 @@ def loss_limit(points: pd.DataFrame) -> float:
 
 def _draw_panel(
     ax: Axes, panel: pd.DataFrame, drawn: dict[str, Style], top: float | None, metric: str
-) -> None:
+) -> bool:
+    """Draw the lines of a panel, and return whether it lists lines that end above the axis."""
     first, last = float(panel["epoch"].min()), float(panel["epoch"].max())
     single = first == last
     within = EDGES if top is None else (LEAST_LOSS, 20 * top)
@@ -193,6 +201,7 @@ def _draw_panel(
     if single:
         ax.set_xticks([first])
         ax.set_xlim(first - 0.5, first + 0.5)
+    return bool(above)
 
 
 POINTS = 100

@@ -3,28 +3,35 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Literal
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
+from fnnexp.reporting.document.wording import points
 from fnnexp.reporting.plots.layout import add_legend
 from fnnexp.reporting.plots.picture import Picture, mark
-from fnnexp.reporting.plots.style import COLOURS, GREY, INK
+from fnnexp.reporting.plots.style import COLOURS, GREY, INK, SMALLEST
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import pandas as pd
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
+    from matplotlib.text import Text
 
-    from fnnexp.results.comparisons import Findings
+    from fnnexp.results.comparisons import Configuration, Findings
     from fnnexp.results.ranking import Ranking
 
 MOST_ROWS = 12
 """The largest number of configurations that are drawn; the closest to the leader are chosen."""
+
+LEAST_AT_EDGE = 3
+"""So many configurations that did not learn or have no result are drawn even if the others fill the rows."""
 
 MOST_TICKS = 200
 """With more seeds than this, seeds get no ticks: they would be a grey bar and take megabytes of SVG."""
@@ -32,7 +39,7 @@ MOST_TICKS = 200
 LONGEST_NAME = 48
 """Maximum number of characters of a configuration's name; longer names are cut in the middle."""
 
-WIDTH, ROW, TOP, BOTTOM, LETTER = 8.2, 0.27, 0.35, 0.8, 0.072  # inches
+WIDTH, ROW, TOP, BOTTOM, LETTER = 7.8, 0.27, 0.35, 0.8, 0.072  # inches; it fits on a handout
 
 VERDICTS = {"better": "worse than the leader", "equivalent": "equivalent to the leader", "open": "open"}
 STROKES: dict[str, dict[str, Any]] = {
@@ -42,11 +49,20 @@ STROKES: dict[str, dict[str, Any]] = {
 }
 
 
-def from_leader(findings: Findings) -> Picture | None:
+class FromLeader(NamedTuple):
+    """The figure of the answer, and its caption, which explains only what the figure shows."""
+
+    figure: Picture
+    caption: str
+
+
+def from_leader(findings: Findings) -> FromLeader | None:
     """Return a figure of each configuration's difference from the leader, with its interval and its seeds.
 
     Differences are paired by seed; those of accuracies are in percentage points. The shaded band is the
-    equivalence margin. None if no other configuration shares a seed with the leader.
+    equivalence margin. Configurations that did not learn are at the edge, with their difference as a number:
+    on the axis, they would make the others look alike. So are those without a result. None if no other
+    configuration shares a seed with the leader.
     """
     leader = next((each for each in findings.configurations if len(each.metric)), None)
     pairs = findings.with_leader[findings.with_leader["seeds"] > 0]
@@ -55,12 +71,13 @@ def from_leader(findings: Findings) -> Picture | None:
     ranking, margin = findings.ranking, findings.ranking.margin or 0.0
     by_name = {each.name: each for each in findings.configurations}
     against = pairs["b"].where(pairs["a"] == leader.name, pairs["a"])
-    # Omit configurations that did not learn: with them on the axis, the others look alike.
     failed = against.map(lambda name: bool(by_name[name].failed.all()))
-    pairs = pairs[~failed] if not failed.all() else pairs
-    rows = pairs.head(MOST_ROWS).to_dict("records")
+    failed &= not failed.all()  # then the axis is theirs
+    rows = pairs[~failed].head(MOST_ROWS).to_dict("records")
     others = [row["b"] if row["a"] == leader.name else row["a"] for row in rows]
-    names = [_short(name) for name in (leader.name, *others)]
+    at_edge = _at_edge(pairs[failed], leader, findings)
+    drawn_at_edge = dict(islice(at_edge.items(), max(MOST_ROWS - len(rows), LEAST_AT_EDGE)))
+    names = [_short(name) for name in (leader.name, *others, *drawn_at_edge)]
     left = 0.25 + LETTER * max(map(len, names))
     high = TOP + BOTTOM + ROW * len(names)
     figure = Picture(figsize=(WIDTH, high), facecolor="none")
@@ -90,19 +107,20 @@ def from_leader(findings: Findings) -> Picture | None:
         intervals += [(y, min(ends), max(ends), stroke["color"])] if not math.isnan(ends[0]) else []
         artists += ax.plot(ends, [y, y], color=stroke["color"], linewidth=1.6)
         artists += ax.plot([sign * row["difference"]], [y], linestyle="", markersize=6, **stroke)
-        values = {column: [row[column]] for column in ("difference", "low", "high", "p_corrected")}
-        about = f"{ranking.metric} of {row['a']} minus that of {row['b']}"
-        mark(ax, artists, by_name[name].levels, about, [sign * row["difference"]], [y], values,
-             names=labels[y : y + 1])  # fmt: skip
+        _mark_pair(ax, artists, by_name[name].levels, row, sign, y, ranking, labels)
+    are_cut = _set_limits(ax, drawn, intervals)
+    for y, (name, edge) in enumerate(drawn_at_edge.items(), start=1 + len(rows)):
+        written = _draw_at_edge(ax, y, edge)
+        if edge.row is not None:
+            _mark_pair(ax, [written], by_name[name].levels, edge.row, edge.sign, y, ranking, labels)
     omitted = [
         f"{n} {text}"
         for n, text in (
-            (len(pairs) - len(rows), "further from the leader"),
-            (int(failed.sum()) * (not failed.all()), "that did not learn"),
+            (len(pairs) - int(failed.sum()) - len(rows), "further from the leader"),
+            (len(at_edge) - len(drawn_at_edge), "that did not learn or have no result"),
         )
         if n
     ]
-    _set_limits(ax, drawn, intervals)
     if omitted:
         text = f"not drawn: {', '.join(omitted)}"
         ax.set_title(text, color=INK, fontsize=9, loc=_side(text, left), parse_math=False)
@@ -114,7 +132,55 @@ def from_leader(findings: Findings) -> Picture | None:
     }
     band = {f"±{margin:g} {ranking.unit}".rstrip(): Patch(color=INK, alpha=0.07)} if margin else {}
     add_legend(figure, entries | band)
-    return figure
+    broken = any(edge.row is not None for edge in drawn_at_edge.values())
+    return FromLeader(figure, _caption(pairs, are_cut=are_cut, broken=broken, has_margin=bool(band)))
+
+
+class _Edge(NamedTuple):
+    """What is written at the edge of the axis: a text, and the pair of its number, if there is one."""
+
+    text: str
+    row: dict[Any, Any] | None = None
+    sign: float = -1.0
+
+
+def _at_edge(failed: pd.DataFrame, leader: Configuration, findings: Findings) -> dict[str, _Edge]:
+    """Return what is written of each configuration that did not learn or that has no result, by its name."""
+    edges = {}
+    for row in failed.to_dict("records"):
+        is_behind = row["a"] == leader.name
+        sign = -findings.ranking.scale if is_behind else findings.ranking.scale
+        difference = points(math.copysign(row["difference"], sign), findings.ranking)
+        edges[row["b"] if is_behind else row["a"]] = _Edge(f"{difference}: did not learn", row, sign)
+    without = [each for each in findings.configurations if not len(each.metric) and not each.pruned]
+    return edges | {each.name: _Edge("no trial finished") for each in without}
+
+
+def _draw_at_edge(ax: Axes, y: int, edge: _Edge) -> Text:
+    """Write a text at the edge of the axis, with an arrow if its number is beyond it, and return it."""
+    on_left = edge.sign < 0
+    x, side = (0.02, "left") if on_left else (0.98, "right")
+    if edge.row is not None:
+        place: dict[str, Any] = {"marker": "<" if on_left else ">", "clip_on": False}
+        ax.scatter([ax.get_xlim()[0 if on_left else 1]], [y], s=36, color=GREY, **place)
+    style: dict[str, Any] = {"color": INK, "fontsize": SMALLEST, "va": "center", "ha": side}
+    return ax.text(x, y, edge.text, transform=ax.get_yaxis_transform(), parse_math=False, **style)
+
+
+def _mark_pair(
+    ax: Axes,
+    artists: Sequence[Artist],
+    levels: Mapping[str, str],
+    row: Mapping[Any, Any],
+    sign: float,
+    y: int,
+    ranking: Ranking,
+    labels: Sequence[Artist],
+) -> None:
+    """Record what the artists of a row show: a configuration, and its difference from the leader."""
+    values = {column: [row[column]] for column in ("difference", "low", "high", "p_corrected")}
+    about = f"{ranking.metric} of {row['a']} minus that of {row['b']}"
+    mark(ax, artists, levels, about, [sign * row["difference"]], [y], values, names=labels[y : y + 1])
 
 
 def _side(text: str, left: float) -> Literal["left", "right"]:
@@ -126,6 +192,7 @@ def _label(ax: Axes, names: Sequence[str], ranking: Ranking, left: float) -> Non
     ax.set_ylim(len(names) - 0.5, -0.5)
     ax.set_yticks(range(len(names)), names, color=INK, fontsize=9, parse_math=False)
     ax.tick_params(axis="both", colors=INK, labelsize=8.5, length=0)
+    ax.tick_params(axis="y", pad=7)  # room for an arrow at the edge
     ax.xaxis.set_major_locator(MaxNLocator(7))
     ax.grid(axis="x", color=INK, alpha=0.12, linewidth=0.6)
     unit = " in percentage points" if ranking.is_accuracy else f" in {ranking.unit}" if ranking.unit else ""
@@ -135,8 +202,10 @@ def _label(ax: Axes, names: Sequence[str], ranking: Ranking, left: float) -> Non
     ax.set_xlabel(text, color=INK, fontsize=9, loc=side, parse_math=False)
 
 
-def _set_limits(ax: Axes, drawn: Sequence[float], intervals: Sequence[tuple[int, float, float, str]]) -> None:
+def _set_limits(ax: Axes, drawn: Sequence[float], intervals: Sequence[tuple[int, float, float, str]]) -> bool:
     """Set limits that show all points, and mark with an arrow each interval that reaches beyond the axis.
+
+    Return whether there is such an interval.
 
     Intervals may be cut because an interval of two seeds can be as wide as the whole range of accuracies.
     """
@@ -149,6 +218,7 @@ def _set_limits(ax: Axes, drawn: Sequence[float], intervals: Sequence[tuple[int,
         for is_cut, x, arrow in ((start < low, low, "<"), (end > high, high, ">")):
             if is_cut:
                 ax.scatter([x], [y], s=36, marker=arrow, color=color, clip_on=False)
+    return any(start < low or end > high for _, start, end, _ in intervals)
 
 
 def _short(name: str) -> str:
@@ -157,14 +227,21 @@ def _short(name: str) -> str:
     return name if len(name) <= LONGEST_NAME else f"{name[:half]} … {name[-half:]}"
 
 
-def caption(pairs: pd.DataFrame) -> str:
-    """Return the caption of the figure of differences from the leading configuration."""
+def _caption(pairs: pd.DataFrame, *, are_cut: bool, broken: bool, has_margin: bool) -> str:
+    """Return the caption of the figure, with a sentence on each thing that the figure shows.
+
+    `are_cut` is whether intervals are cut, `broken` whether configurations are at the edge.
+    """
     most = int(pairs["seeds"].max()) if len(pairs) else 0
     ticks = f", and below it a tick for each seed that both have, {most} at most"
     if most > MOST_TICKS:
         ticks = f" over the seeds that both have, {most:,} at most (with up to {MOST_TICKS}, each has a tick)"
-    return (
-        f"Difference of each configuration from the leader: the mean with its 95% interval{ticks}. An arrow "
-        "marks an interval that is cut. Differences in the shaded band are too small to matter. "
-        "leader.csv has all differences."
-    )
+    interval = "the mean with its 95% interval" if most > 1 else "the mean"
+    sentences = {
+        f"Difference of each configuration from the leader: {interval}{ticks}.": True,
+        "An arrow marks an interval that is cut.": are_cut,
+        "A configuration that did not learn is beyond the edge, where its difference is written.": broken,
+        "Differences in the shaded band are too small to matter.": has_margin,
+        "All differences are in leader.csv.": True,
+    }
+    return " ".join(sentence for sentence, is_shown in sentences.items() if is_shown)

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from fnnexp.results.networks.histograms import Shares
 
 HEIGHT, LOW = 1.7, 1.25  # inches of a panel, and of a panel in a figure of three rows or more
-TITLE = 40  # characters that fit above a panel
-WIDE = 0.42  # inches between panels that do not share a y axis
+TITLE = 40  # characters that fit above a panel of the usual width
+NARROW, WIDE = 2.0, 0.42  # inches of each of three panels that fit on a handout, and between their y axes
 ASIDE = 0.3  # markers of a layer are spread over this share of the distance of two layers, to not overlap
 
 TOPS = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0)
@@ -59,17 +59,21 @@ def at_start(points: pd.DataFrame) -> Picture | None:
         The columns `arch init quantity layer mean low high`, with arch and init as categories. Each quantity
         of :data:`START` is a column of panels.
     """
-    points = points[points["quantity"].isin(quantity.name for quantity in START)]
     columns = [quantity for quantity in START if (points["quantity"] == quantity.name).any()]
-    if points.empty:
+    if not columns:
         return None
+    of_columns = [points[points["quantity"] == quantity.name] for quantity in columns]
+    points = pd.concat(
+        _above_zero(part) if quantity.log else part
+        for part, quantity in zip(of_columns, columns, strict=True)
+    )
     panels = {
         (str(arch), quantity.title): part[part["quantity"] == quantity.name]
         for arch, part in points.rename(columns={"layer": "x"}).groupby("arch", observed=True)
         for quantity in columns
     }
-    height = HEIGHT if len(panels) <= 2 * len(columns) else LOW
-    figure, axes = _drawn(panels, len(columns), x_label="layer", gap=WIDE, aside=ASIDE, height=height)
+    size = (NARROW, HEIGHT if len(panels) <= 2 * len(columns) else LOW)
+    figure, axes = _drawn(panels, len(columns), x_label="layer", gap=WIDE, aside=ASIDE, size=size)
     lines = list(panels.values())
     for column, quantity in enumerate(columns):
         in_column = slice(column, None, len(columns))
@@ -97,6 +101,7 @@ def by_epoch(points: pd.DataFrame, title: str, *, log: bool) -> Picture | None:
     """
     if points.empty:
         return None
+    points = _above_zero(points) if log else points
     groups = points.rename(columns={"epoch": "x"}).groupby(["arch", "layer", "batching"], observed=True)
     panels = {
         (f"{arch} · {batching}", f"layer {layer} · {title}"): part
@@ -114,7 +119,7 @@ def _drawn(
     columns: int,
     *,
     aside: float = 0.0,
-    height: float = HEIGHT,
+    size: tuple[float, float] = (layout.PANEL[0], HEIGHT),
     **options: Any,
 ) -> layout.Panels:
     """Return panels with their lines and a legend.
@@ -123,14 +128,15 @@ def _drawn(
     ----------
     panels
         Frames with the columns `init x mean low high`, by the two parts of the title: see :func:`_titles`.
-    columns, height, options
-        The number of panels in a row, their height in inches, and further arguments of :func:`layout.panels`.
+    columns, size, options
+        The number of panels in a row, their size in inches, and further arguments of :func:`layout.panels`.
     aside
         How far the points of one layer are spread along x, so that they do not overlap; 1 is the distance of
         two layers.
     """
     drawn = styles_in(pd.concat(panels.values())["init"])
-    grid = layout.panels(in_rows(len(panels), columns), _titles(panels), len(drawn), height=height, **options)
+    titles = _titles(panels, int(TITLE * size[0] / layout.PANEL[0]))
+    grid = layout.panels(in_rows(len(panels), columns), titles, len(drawn), size=size, **options)
     at = {"layer": "layer", "epoch": "x"} if not aside else {"layer": "x"}
     for ax, lines in zip(grid.axes, panels.values(), strict=True):
         for i, (name, style) in enumerate(drawn.items()):
@@ -143,10 +149,10 @@ def _drawn(
     return grid
 
 
-def _titles(parts: Collection[tuple[str, str]]) -> list[str]:
+def _titles(parts: Collection[tuple[str, str]], fit: int = TITLE) -> list[str]:
     r"""Return the titles of panels: the network, then the layer and quantity, which are never cut.
 
-    If a title does not fit on one line, all titles have two lines.
+    If a title has more characters than `fit`, all titles have two lines.
 
     >>> _titles([("relu_100 · mini", "layer 1 · update ratio")])
     ['relu_100 · mini · layer 1 · update ratio']
@@ -154,11 +160,22 @@ def _titles(parts: Collection[tuple[str, str]]) -> list[str]:
     ['relu_8x100 · sample\nlayer 10 · dead or saturated %']
     """
     titles = [" · ".join(part) for part in parts]
-    if max(map(len, titles)) <= TITLE:
+    if max(map(len, titles)) <= fit:
         return titles
-    half = TITLE // 2 - 1
-    short = (name if len(name) <= TITLE else f"{name[:half]}…{name[-half:]}" for name, _ in parts)
+    half = fit // 2 - 1
+    short = (name if len(name) <= fit else f"{name[:half]}…{name[-half:]}" for name, _ in parts)
     return [f"{name}\n{shown}" for name, (_, shown) in zip(short, parts, strict=True)]
+
+
+def _above_zero(points: pd.DataFrame) -> pd.DataFrame:
+    """Return the points of a quantity for a logarithmic axis: gaps for means of 0, ranges down to the mean.
+
+    The points are unchanged if all means are 0, because then the axis stays linear.
+    """
+    if not (points["mean"] > 0).any():
+        return points
+    mean = points["mean"].where(points["mean"] > 0)
+    return points.assign(mean=mean, low=points["low"].where(points["low"] > 0, mean))
 
 
 def _share_y_axis(axes: Sequence[Axes], lines: pd.DataFrame, log: bool) -> None:

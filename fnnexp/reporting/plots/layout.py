@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from fnnexp.reporting import averages
 from fnnexp.reporting.plots.picture import Picture, mark
 from fnnexp.reporting.plots.style import INK, SMALLEST, STROKE
 from fnnexp.results.factors import AXES
@@ -45,7 +46,7 @@ def panels(
     x_label: str = "epoch",
     y_label: str = "",
     headers: Sequence[str] = (),
-    height: float = PANEL[1],
+    size: tuple[float, float] = PANEL,
     gap: float = GAP[0],
 ) -> Panels:
     """Return a figure of titled panels, with room for its legend below them.
@@ -62,21 +63,22 @@ def panels(
         The x label of the lowest panel of each column, and the y label of the first panel of each row.
     headers
         A line of text above each row, or no lines if empty.
-    height, gap
-        The height of a panel, and the horizontal gap between panels, in inches.
+    size, gap
+        The width and height of a panel, and the horizontal gap between panels, in inches.
     """
     rows, columns = (max(indices) + 1 for indices in zip(*positions, strict=True))
-    legend = LEGEND_ROW * -(-legend_entries // _legend_columns(columns)) + 0.15
+    width, height = size
     header = HEADER if headers else 0.0
-    step = (PANEL[0] + gap, height + GAP[1] + header)
+    step = (width + gap, height + GAP[1] + header)
     wide = LEFT + RIGHT + columns * step[0] - gap
+    legend = LEGEND_ROW * -(-legend_entries // _legend_columns(wide)) + 0.15
     high = TOP + BOTTOM + legend + header + rows * step[1] - GAP[1] - header
     figure = Picture(figsize=(wide, high), facecolor="none")
     lowest = {column: max(r for r, c in positions if c == column) for _, column in positions}
     axes = []
     for (row, column), title in zip(positions, titles, strict=True):
         x, y = LEFT + column * step[0], high - TOP - header - height - row * step[1]
-        ax = figure.add_axes((x / wide, y / high, PANEL[0] / wide, height / high))
+        ax = figure.add_axes((x / wide, y / high, width / wide, height / high))
         first = column == min(c for r, c in positions if r == row)
         _plain(ax, ticks=first)
         set_title(ax, title)
@@ -143,6 +145,9 @@ def draw_band(
 ) -> list[Artist]:
     """Draw the i-th line of a panel: the column `mean`, in a band from the column `low` to `high`.
 
+    If the column `count` says that no point has more than two seeds, thin lines are drawn instead of the band
+    (:func:`averages.with_both_seeds`).
+
     Parameters
     ----------
     quantity, at
@@ -153,25 +158,37 @@ def draw_band(
     within
         Limits to clip values to, because some renderers lose lines that go far beyond the axis.
 
+    A line has a gap where its mean is missing.
+
     Returns
     -------
     list
         The artists that were drawn, which the page highlights together. The caller can append others.
     """
+    known = line["mean"].notna().to_numpy()
     y, low, high = (line[column].to_numpy(float) for column in ("mean", "low", "high"))
-    values = {name: line[column].tolist() for name, column in at.items()} | {"mean": y.tolist()}
-    if ((low != y) | (high != y)).any():
-        values |= {"low": low.tolist(), "high": high.tolist()}
+    values = {name: line.loc[known, column].tolist() for name, column in at.items()}
+    values["mean"] = y[known].tolist()
+    if ((low != y) | (high != y))[known].any():
+        values |= {"low": low[known].tolist(), "high": high[known].tolist()}
     if within is not None:
         y, low, high = (np.clip(values, *within) for values in (y, low, high))
     step = 1 if bars else max(1, len(x) // 8)
     artists: list[Artist] = [*ax.plot(x, y, **STROKE | style._asdict(), markevery=(i % step, step))]
     if bars or len(x) == 1:
         artists.append(ax.vlines(x, low, high, color=style.color, linewidth=1))
+    elif "count" in line and (line["count"] <= averages.TWO).all():
+        seeds: dict[str, Any] = {"color": style.color, "linewidth": 0.8, "alpha": 0.7, "markersize": 3}
+        for each in (low, high) if (high > low).any() else ():
+            artists += ax.plot(x, each, marker="." if len(x) <= FEW else "", **seeds)
     elif (high > low).any():
         artists.append(ax.fill_between(x, low, high, color=style.color, alpha=0.15, linewidth=0))
-    mark(ax, artists, options_of(line), quantity, x.tolist(), y.tolist(), values)
+    mark(ax, artists, options_of(line), quantity, x[known].tolist(), y[known].tolist(), values)
     return artists
+
+
+FEW = 12
+"""A line with at most so many points has a mark at each result of two seeds."""
 
 
 def options_of(rows: pd.DataFrame) -> dict[str, str]:
@@ -189,9 +206,7 @@ def legend_lines(styles: dict[str, Style]) -> dict[str, Line2D]:
 
 def add_legend(figure: Picture, entries: dict[str, Any], columns: int | None = None) -> None:
     """Add one legend for all panels below them."""
-    columns = columns or _legend_columns(
-        round((figure.get_figwidth() - LEFT - RIGHT + GAP[0]) / (PANEL[0] + GAP[0]))
-    )
+    columns = columns or _legend_columns(figure.get_figwidth())
     columns = -(-len(entries) // -(-len(entries) // columns))  # fewer columns, if they need no more rows
     style: dict[str, Any] = {
         "frameon": False,
@@ -205,5 +220,6 @@ def add_legend(figure: Picture, entries: dict[str, Any], columns: int | None = N
         text.set_parse_math(False)
 
 
-def _legend_columns(columns: int) -> int:
-    return 2 * columns if columns > 1 else 2
+def _legend_columns(wide: float) -> int:
+    """Return how many entries of a legend fit side by side: two for each panel of the usual width."""
+    return 2 * max(round((wide - LEFT - RIGHT + GAP[0]) / (PANEL[0] + GAP[0])), 1)

@@ -45,8 +45,8 @@ MOST_NUMBERED = 15
 MOST_POINTS = 1000
 """With more points than this, a panel draws them as an image; as shapes they would be megabytes of SVG."""
 
-SMALL = 4.0
-"""The smallest side of a square, in typographic points."""
+SMALL, LARGE = 4.0, 14.0
+"""The smallest and the largest side of a square, in typographic points."""
 
 DOT: dict[str, Any] = {"marker": "s", "markersize": 7, "linestyle": ""}
 RING: dict[str, Any] = DOT | {"fillstyle": "none", "color": BEST, "markeredgewidth": 2}
@@ -79,11 +79,12 @@ def lines(rows: pd.DataFrame, metric: str, axis: str) -> Picture | None:
     Returns
     -------
     Picture or None
-        Means over the finished seeds with their 95% intervals. A circle is around the best value of a line; a
-        cross at the bottom of a panel a value at which trials diverged. None if no trial finished.
+        Means over the finished seeds with their 95% intervals, or with both seeds. A circle is around the
+        best value of a line; a cross at the bottom of a panel a value at which trials diverged. None if no
+        trial finished.
     """
     at, best = f"at {axis}", f"best {axis}"
-    points = averages.of_values(rows, metric, [at, best])
+    points = averages.with_both_seeds(averages.of_values(rows, metric, [at, best]))
     if points["mean"].isna().all():
         return None
     drawn = styles_in(points["init"])
@@ -99,6 +100,9 @@ def lines(rows: pd.DataFrame, metric: str, axis: str) -> Picture | None:
         for i, (name, style) in enumerate(drawn.items()):
             _draw_line(ax, panel[panel["init"] == name].sort_values(at), style, i, axis, metric)
     add_legend(figure, legend_lines(drawn) | extra)
+    figure.notes += averages.about_spread(points, "Bands", "Thin lines are")
+    if "diverged" in extra:
+        figure.notes.append("A cross at the bottom is a value at which trials diverged.")
     return figure
 
 
@@ -203,10 +207,14 @@ def plane(
         return None
     scale = scale or (float(points["mean"].min()), float(points["mean"].max()))
     varied = [axis for axis in AXES if len({*points[axis]}) > 1]
-    parts = [part for _, part in points.groupby(list(AXES), observed=True)][:MOST_MAPS]
+    every = [part for _, part in points.groupby(list(AXES), observed=True)]
+    parts = every[:MOST_MAPS]
     titles = [" · ".join(str(part[axis].iloc[0]) for axis in varied) for part in parts]
     few = max(points[f"at {axis}"].nunique() for axis in (x, y)) <= MOST_NUMBERED
-    return (_cells if few else _scatter)(parts, titles, x, y, metric, scale)
+    figure = (_cells if few else _scatter)(parts, titles, x, y, metric, scale)
+    if len(every) > MOST_MAPS:
+        figure.notes.append(f"The first {MOST_MAPS} of {len(every)} panels are drawn.")
+    return figure
 
 
 def of_plane(rows: pd.DataFrame, metric: str, x: str, y: str) -> pd.DataFrame:
@@ -259,7 +267,7 @@ def _scatter(
         across, up = part[f"at {x}"], part[f"at {y}"]
         size = max(72 * side / len({*values}) for side, values in zip(PANEL, (across, up), strict=True))
         many = len(part) > MOST_POINTS
-        area = max(size, SMALL) ** 2
+        area = float(np.clip(size, SMALL, LARGE)) ** 2
         points = ax.scatter(across, up, s=area, c=colours, marker="s", linewidths=0, rasterized=many)
         values = {x: across.tolist(), y: up.tolist(), "mean": part["mean"].tolist()}
         mark(ax, [points], options_of(part), metric, across.tolist(), up.tolist(), values)

@@ -59,11 +59,14 @@ class Picture(Figure):
     ----------
     drawn
         What :func:`mark` recorded.
+    notes
+        Sentences for its caption on what only some figures of the kind show.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.drawn: list[Drawn] = []
+        self.notes: list[str] = []
 
     def _ipython_display_(self) -> None:
         """Show the figure. IPython calls this method instead of using the formats that pyplot registers."""
@@ -90,7 +93,7 @@ def block(
     name, number
         The name of the files, and a number to tell figures with the same name apart.
     caption, heading, media
-        As for :class:`fnnexp.reporting.document.blocks.Figure`.
+        As for :class:`fnnexp.reporting.document.blocks.Figure`; the notes of the figure follow the caption.
     label
         The text for screen readers; by default the name and the heading.
     about
@@ -103,6 +106,7 @@ def block(
     text, image = svg(figure, label), png(figure)
     marks = [_placed(figure, each, options.index({**each.options})) for each in drawn]
     options = [{**about, **each} for each in options]
+    caption = " ".join([caption, *getattr(figure, "notes", [])])
     return blocks.Figure(file, caption, text, image, heading, media, options, marks)
 
 

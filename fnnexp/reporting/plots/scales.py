@@ -130,13 +130,13 @@ def share_value_axis(axes: Sequence[Axes], values: Sequence[float], which: Liter
     ends = scale.transform(x[[0, -1]])
     ends = ends + np.array([-1, 1]) * (0.04 * (ends[1] - ends[0]) or 0.05)
     first, last = float(x[0]), float(x[-1])
-    many = MaxNLocator(6).tick_values(first, last)
+    many = [tick for tick in MaxNLocator(6).tick_values(first, last) if first <= tick <= last]
     if log or zero:
         many = [*[0.0] * zero, *_powers_between(float(x[x > 0][0]), last)]
     names = [len(as_text(value)) for value in x]
     shown = x if len(x) <= FEW and max(names) <= LONGEST else many
     room = ROOM_UP if which == "y" else max(ROOM_UP, LETTER * min(LONGEST, max(names)))
-    ticks = _apart(shown, ends, scale, room)
+    ticks = _apart(shown, ends, scale, room) or _apart(x, ends, scale, room)
     for ax in axes:
         (ax.set_xscale if which == "x" else ax.set_yscale)(scale.name, **functions)
         ax.set(**{f"{which}lim": scale.back(ends)})

@@ -36,12 +36,15 @@ def section(runs: pd.DataFrame, curves: pd.DataFrame, ranking: Ranking | None = 
         note = Text(ONE_EPOCH.format(epoch) if epoch else UNTRAINED, quiet=True)
         return Section(TITLE, [note, _table(points, metrics)], {"one_epoch": points})
 
+    copies = "identical_to" in runs and runs["identical_to"].notna().any()
+    identical = " The lines of numerically identical configurations coincide." if copies else ""
+
     def drawing(quantity: str) -> Drawing:
         metric = f"{split}_{quantity}"
         of_metric = curves[curves["metric"] == metric]
         return Drawing(
             metric,
-            _caption(metric) + after_stopping(runs),
+            f"{metric} by epoch: mean over the seeds of finished trials.{identical}{after_stopping(runs)}",
             lambda trials: draw_curves(trials, of_metric, metric),
         )
 
@@ -108,18 +111,7 @@ UNTRAINED = (
 )
 
 
-def _caption(metric: str) -> str:
-    start = f"{metric} by epoch: mean over the seeds of finished trials, with its 95% interval (Student's t)."
-    axis = "The axis is stretched towards 100% (logit), where improvements are hardest."
-    if metric.endswith("loss"):
-        axis = (
-            "The axis is cut where a few lines would flatten the others; lines that end above it are listed."
-        )
-    return f"{start} {axis} The lines of numerically identical configurations coincide."
-
-
 AGAINST_TIME = (
-    "Mean accuracy over seeds with its 95% interval (Student's t), against the training time of one trial in"
-    " its stack (the trials that train together), measured while the sweep ran. The marker shows the"
-    " initializer, its fill the batching mode. The accuracy axis is stretched towards 100% (logit)."
+    "Mean accuracy over seeds against the training time of one trial in its stack (the trials that train"
+    " together), measured while the sweep ran. The accuracy axis is stretched towards 100% (logit)."
 )

@@ -20,6 +20,7 @@ from fnnexp.reporting.plots import picture
 from fnnexp.results import filters, numeric
 from fnnexp.results.factors import AXES, as_text, group_numbers, groups, labels_of, others
 from fnnexp.results.networks.histograms import averaged
+from fnnexp.results.ranking import ranking_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
@@ -46,6 +47,9 @@ LAYERS = 3
 
 MOST_COMBINATIONS = 4
 """The largest number of combinations of other factors that are drawn; diagnostics.csv has the rest."""
+
+MOST_ARCHS = 4
+"""The largest number of architectures that are drawn: those with the best trials."""
 
 IDLE = ("dead", "saturated")
 """The quantities that are shares of units with almost no gradient."""
@@ -86,18 +90,36 @@ def section(
         _table("Before training, from the first layer to the last", start, SHOWN[:3]),
         _table("After training, from the first layer to the last", end, SHOWN),
     ]
-    drawn, notes, data = ([], [], {}) if read is None else histograms(runs, read)
+    archs, omitted = best_archs(runs, ranking)
+    drawn_runs = runs[labels_of(runs, "arch").isin(archs)]
+    drawn, notes, data = ([], [], {}) if read is None else histograms(drawn_runs, read)
     start_and_end = pd.concat([start.assign(when="start"), end.assign(when="end")], ignore_index=True)
     return Section(
         TITLE,
         [
-            *map(Text, [*sentences, *notes]),
-            *figures(runs, points, start),
+            *map(Text, [*sentences, *notes, *omitted]),
+            *figures(drawn_runs, *(part[part["arch"].isin(archs)] for part in (points, start))),
             *drawn,
             *(table for table in tables if table.rows),
         ],
         {"diagnostics": diagnostics, "why": start_and_end, **data},
     )
+
+
+def best_archs(runs: pd.DataFrame, ranking: Ranking | None = None) -> tuple[list[str], list[str]]:
+    """Return the architectures to draw, and a sentence if others are left out."""
+    labels = labels_of(runs, "arch")
+    archs = [str(name) for name in labels.cat.categories if (labels == name).any()]
+    if len(archs) <= MOST_ARCHS:
+        return archs, []
+    ranking = ranking or ranking_of(runs)
+    finished = runs["status"] == "finished"
+    goodness = ranking.goodness(runs[ranking.metric]).where(finished)
+    best = goodness.groupby(labels, observed=True).max().sort_values(ascending=False, kind="stable")
+    return [str(name) for name in best.index[:MOST_ARCHS]], [
+        f"The figures show the {MOST_ARCHS} of {len(archs)} architectures with the best trials. The tables "
+        "have all, and a report on others (arch=NAME) draws them."
+    ]
 
 
 # The tables
@@ -257,24 +279,34 @@ def _table(title: str, values: pd.DataFrame, columns: Sequence[tuple[str, tuple[
 def figures(runs: pd.DataFrame, points: pd.DataFrame, start: pd.DataFrame) -> Iterator[Figure]:
     """Yield the figures of the untrained networks, and the figures by epoch of the finished trials."""
     by = [column for column in start.columns if column not in (*POINT, "layer", "quantity", "arch", "init")]
-    drawing = Drawing("at_start", AT_START, plots.at_start)
+    drawing = Drawing("at_start", _at_start_caption(start), plots.at_start)
     yield from for_each(_idle_in_percent(start), by, [drawing], most=MOST_COMBINATIONS)
     factors = others(runs)
-    finished = _idle_in_percent(points[points["status"] == "finished"])
+    finished = points[points["status"] == "finished"]
+    idle = " ".join(
+        [IDLE_BY_EPOCH, *_idle_units(finished), "The axis ends at the largest share, rounded up."]
+    )
+    finished = _idle_in_percent(finished)
     line = [*factors, "arch", "layer", "batching", "init", "quantity"]
     drawn = finished[_drawn_layers(finished)]
     drawn = averages.carried_forward(drawn, runs, line, ["trial", "layer", "quantity"])
     means = _over_seeds(drawn, [*line, "epoch"])
+    ratio = " ".join([UPDATE_RATIO_BY_EPOCH, *_about_zeros(means, ("update_ratio",))])
     note = after_stopping(runs)
+
+    def caption(text: str, quantity: str) -> str:
+        parts = (part[part["quantity"] == quantity] for part in (drawn, means, finished))
+        return _by_epoch_caption(text, *parts) + note
+
     drawings = [
         Drawing(
             "idle_by_epoch",
-            IDLE_BY_EPOCH + note,
+            caption(idle, "idle"),
             lambda part: _by_epoch(part, "idle", "dead or saturated %"),
         ),
         Drawing(
             "update_ratio_by_epoch",
-            UPDATE_RATIO_BY_EPOCH + note,
+            caption(ratio, "update_ratio"),
             lambda part: _by_epoch(part, "update_ratio", "update ratio", log=True),
         ),
     ]
@@ -334,7 +366,9 @@ def histograms(
             if figure is not None:
                 number = i if len(shown) > 1 else None
                 file = f"histograms_of_{name}"
-                drawn.append(picture.block(figure, file, caption, heading, number=number, about=about))
+                most = max(each.shares.shape[1] for each in options.values()) - (quantity == "a")
+                text = f"{caption} {HIDDEN_LAYERS}" if most > plots.MOST_LAYERS else caption
+                drawn.append(picture.block(figure, file, text, heading, number=number, about=about))
     rows = [
         _shares_frame(each, {**dict(zip(factors, values, strict=True)), "init": init})
         for values, options in shown
@@ -371,32 +405,71 @@ def _shares_frame(shares: Shares, about: Mapping[str, Any]) -> pd.DataFrame:
     return pd.DataFrame({**about, **columns})
 
 
-AT_START = (
-    "The untrained networks, layer by layer; the last layer computes the logits. Pre-activations and"
-    " gradients: standard deviation over all units and a fixed sample of training rows; the gradients are"
-    " those of each row's loss with respect to the pre-activations. Dead or saturated: the share of hidden"
-    " ReLU units that are 0 for every row, or of hidden activations beyond ±0.99 (tanh, softsign), below"
-    " 0.01 or above 0.99 (sigmoid), or within 1% of their lower bound (elu, selu). The"
-    " axis of these shares ends at the largest, rounded up. Points are means over seeds, bars their range."
-    " Compare Glorot & Bengio (2010)."
-)
-IDLE_BY_EPOCH = (
-    "Share of dead (ReLU) or saturated (tanh, sigmoid, …) hidden units by epoch; epoch 0 is the untrained"
-    " network. Mean and range over the seeds of finished trials. The axis ends at the"
-    " largest share, rounded up. If there are more than three layers, the plot shows only the first, the"
-    " middle and the last."
-)
+def _at_start_caption(start: pd.DataFrame) -> str:
+    """Return the caption of the figure of untrained networks. A handout shows its first sentences."""
+    idle = _idle_units(start)
+    return " ".join([
+        "The untrained networks, layer by layer; the last layer computes the logits.",
+        *idle,
+        "Pre-activations and gradients: standard deviation over all units and a fixed sample of training"
+        " rows; the gradients are those of each row's loss with respect to the pre-activations.",
+        *_about_zeros(start, ("z_std", "dz_std")),
+        *(["Points are means over seeds, bars their range."] if start["seeds"].max() > 1 else []),
+        *(["The axis of dead or saturated units ends at the largest share, rounded up."] if idle else []),
+        "Compare Glorot & Bengio (2010).",
+    ])  # fmt: skip
+
+
+def _by_epoch_caption(start: str, drawn: pd.DataFrame, means: pd.DataFrame, finished: pd.DataFrame) -> str:
+    """Return the caption of a figure by epoch.
+
+    `drawn` are the points of single trials, and `means` their means, of one quantity; `finished` are the
+    points of all its layers.
+    """
+    over = "Mean and range over the seeds of finished trials." if means["seeds"].max() > 1 else ""
+    left_out = {*finished["layer"]} - {*drawn["layer"]}
+    layers = (
+        "Of more than three layers, only the first, the middle and the last are drawn." if left_out else ""
+    )
+    return " ".join(filter(None, [start, over, layers]))
+
+
+IDLE_UNITS = {
+    "dead": "A dead unit is a ReLU that is 0 for every row.",
+    "saturated": (
+        "An output is saturated where its activation is almost flat: beyond ±0.99 (tanh, softsign), below"
+        " 0.01 or above 0.99 (sigmoid), within 1% of its lower bound (elu, selu)."
+    ),
+}
+"""What captions say about the units of :data:`IDLE`."""
+
+
+def _idle_units(points: pd.DataFrame) -> list[str]:
+    """Return what dead and saturated units are, as far as these points are shares of them."""
+    return [text for quantity, text in IDLE_UNITS.items() if (points["quantity"] == quantity).any()]
+
+
+def _about_zeros(points: pd.DataFrame, quantities: Sequence[str]) -> list[str]:
+    """Return a sentence on the logarithmic axis of some quantities, if there are zeros."""
+    own = points[points["quantity"].isin(quantities)]
+    return [ZEROS] if (own["low"] <= 0).any() else []
+
+
+ZEROS = "A logarithmic axis cannot show zeros: lines end there, and a range down to 0 ends at the mean."
+
+IDLE_BY_EPOCH = "Share of dead or saturated hidden units by epoch; epoch 0 is the untrained network."
 UPDATE_RATIO_BY_EPOCH = (
     "Relative change of a layer's weights in one epoch: ‖W − W₀‖ / ‖W₀‖, where W₀ are the weights before the"
-    " epoch. Mean and range over the seeds of finished trials. A logarithmic axis cannot show zeros."
+    " epoch."
 )
 HISTOGRAM = (
     " From left to right: epochs, where 0 is the untrained network. The stronger the colour, the more of the"
     " values of all units, for a fixed sample of training rows; it is fullest from a fifth of the values on."
-    " Means over the seeds of finished trials. If there are more than six"
-    " layers, some are left out. histograms.csv has the shares, and fnnexp.histograms() every count. On the"
-    " page, the pointer shows the values below which a tenth, a half and nine tenths are (interpolated)."
+    " Means over the seeds of finished trials. histograms.csv has the shares, and fnnexp.histograms() every"
+    " count. On the page, the pointer shows the values below which a tenth, a half and nine tenths are"
+    " (interpolated)."
 )
+HIDDEN_LAYERS = "Of more than six layers, some are left out."
 OUTPUTS = (
     "How the outputs of the hidden layers are distributed. Saturated units are at the ends: ±1 for tanh, 0"
     " and 1 for sigmoid. The row at 0 of a logarithmic axis has the outputs that are exactly 0, as those of"

@@ -217,7 +217,7 @@ GALLERY = (4, 7)
 NAME, SHORT = 12, 3
 """Characters of the name of a class above an image; longer names than this need two lines."""
 
-MOST_UNITS, UNITS_ACROSS = 100, 10
+MOST_UNITS, UNITS_ACROSS = 40, 10
 """The largest number of hidden units that are drawn, and the number of units in a row."""
 
 
@@ -289,10 +289,13 @@ def _gallery_caption(evaluation: Evaluation) -> str:
 
 def _weights_caption(evaluation: Evaluation) -> str:
     n = evaluation.W1.shape[1]
-    which = f"the {plural(n, 'hidden unit')}" if n <= MOST_UNITS else f"{MOST_UNITS} of the {n} hidden units"
+    which, rest = f"the {plural(n, 'hidden unit')}", ""
+    if n > MOST_UNITS:
+        which = f"{MOST_UNITS} of the {n} hidden units"
+        rest = " fnnexp.load returns the network with all of them."
     return (
         f"The weights of {which} in the first layer, one image per unit, the largest norm first. Dark is "
         f"negative, light positive; the common scale ends at the {plots.CLIP}th percentile of the absolute "
         "weights. Pixels that are 0 in all training images have no gradient, so their weights keep their "
-        "initial values."
+        f"initial values.{rest}"
     )

@@ -207,7 +207,8 @@ def basis(runs: pd.DataFrame, ranking: Ranking | None = None) -> str:
     elif metric == "val_accuracy":
         why = ", on rows held out of training"
     last = "at the last epoch of" if metric in METRICS else "of"
-    mean = f"the mean over seeds {last} finished trials. ± is the standard deviation"
+    spread = ". ± is the standard deviation" if len({*runs["seed"]}) > 1 else ""
+    mean = f"the mean over seeds {last} finished trials{spread}"
     numbers = ""
     if metric != default and numeric.axes_of(runs):
         numbers = f"Only a report by {default} has the sections on numeric factors."

@@ -22,22 +22,43 @@ if TYPE_CHECKING:
     from fnnexp.results.comparisons import Findings
     from fnnexp.results.ranking import Ranking
 
-NOTE = (
-    "Each row is the mean difference between two options with the same seeds{unit}. P(better): the"
-    " probability that a new seed of the better option beats a new seed of the other. p: Student's paired t"
-    " test; with three or more options and at most five seeds, the pairs of a question share their spread."
-    " If an option failed to learn in some seeds only (less than twice the accuracy of guessing; with"
-    " fewer than ten classes, less than a ninth of the way from guessing to 100%), it is a sign-flip test,"
-    " marked ±. If seeds were added after a report had been read, it is a test that"
-    " stays valid at repeated looks, marked *. Signs: p of the sign-flip test, which assumes nothing about"
-    " the shape of the distribution; with fewer than six seeds it cannot reach 5%. Pairs: the number of pairs"
-    " that Holm p is corrected for: all pairs of a factor's options, of configurations, or of the"
-    " initializers in one combination. The interval is of its pair alone, so a pair can be open although its"
-    " interval excludes 0. The rows of a factor average over the combinations of the other"
-    " factors; within one combination, the order can differ. {margin} Seeds needed: roughly the number of"
-    " seeds that tell the two apart in four of five experiments, at this difference and spread and with one"
-    " more look; ? means unknown or more than 1,000."
-)
+HOW_TO_READ = "How to read these tables"
+
+NOTE = {
+    "row": "Each row is the mean difference between two options with the same seeds{unit}.",
+    "interval": (
+        "95% interval: of its pair alone, so a pair can be open although its interval excludes 0."
+    ),
+    "probability": (
+        "P(better): the probability that a new seed of the better option beats a new seed of the other."
+    ),
+    "p": "p: Student's paired t test{shared}.",
+    "signs of failed": (
+        "±: a sign-flip test instead, because an option failed to learn in some seeds only (less than twice"
+        " the accuracy of guessing; with fewer than ten classes, less than a ninth of the way from guessing"
+        " to 100%)."
+    ),
+    "looks": (
+        "*: a test that stays valid at repeated looks, because seeds were added after a report had been read."
+    ),
+    "signs": (
+        "Signs: p of the sign-flip test, which assumes nothing about the shape of the distribution{few}."
+    ),
+    "family": (
+        "Pairs: the number of pairs that Holm p is corrected for: all pairs of a factor's options, of"
+        " configurations, or of the initializers in one combination."
+    ),
+    "margin": "{margin}",
+    "average": (
+        "The rows of a factor average over the combinations of the other factors; within one combination, the"
+        " order can differ."
+    ),
+    "needed": (
+        "Seeds needed: roughly the number of seeds that tell the two apart in four of five experiments, at"
+        " this difference and spread and with one more look{unknown}."
+    ),
+}  # fmt: skip
+"""What the columns and marks of the tables of pairs mean; see :func:`note`."""
 
 HEAD = (
     "verdict", "95% interval", "ahead in", "P(better)", "p", "signs", "pairs", "Holm p",
@@ -165,9 +186,10 @@ def section(runs: pd.DataFrame, findings: Findings) -> Section:
     at_best = [Text(f"Each option is compared at its own best {' and '.join(axes)}.")] if axes else []
     weaker = map(Text, weaker_pairs(runs))
     cells = map(Text, too_many_cells(runs, findings))
+    how_to_read = [Text(note(findings), quiet=True, under=HOW_TO_READ)] if tables else []
     return Section(
         "Pairs",
-        [*at_best, *weaker, *cells, Text(note(findings.ranking), quiet=True), *tables],
+        [*at_best, *weaker, *cells, *how_to_read, *tables],
         {"options": findings.of_options, "cells": findings.in_each_cell, "leader": findings.with_leader},
     )
 
@@ -200,14 +222,41 @@ def too_many_cells(runs: pd.DataFrame, findings: Findings) -> list[str]:
     ]
 
 
-def note(ranking: Ranking) -> str:
-    """Return the explanation of the columns of the tables of pairs."""
-    unit = {"points": ", in percentage points", "s": ", in seconds"}.get(ranking.unit, "")
+def note(findings: Findings) -> str:
+    """Return what the columns of the tables of pairs mean, and those of the marks that they have."""
+    ranking = findings.ranking
+    pairs = pd.concat([findings.of_options, findings.with_leader, findings.in_each_cell])
+    open_pairs = pairs[pairs["verdict"] == "open"]
     margin = "No pair is called equivalent, because no margin was given."
     if ranking.margin is not None:
         within = f"±{ranking.margin:g} {ranking.unit}".rstrip()
         margin = f"Equivalent: both the interval and two one-sided tests put the difference within {within}."
-    return NOTE.format(unit=unit, margin=margin)
+    texts = {
+        "unit": {"points": ", in percentage points", "s": ", in seconds"}.get(ranking.unit, ""),
+        "shared": (
+            ", whose pairs share their spread (three or more options and at most five seeds)"
+            if pairs["test"].eq("shared t").any()
+            else ""
+        ),
+        "few": "; with fewer than six seeds it cannot reach 5%"
+        if (pairs["seeds"] < SIGNS_FROM).any()
+        else "",
+        "margin": margin,
+        "unknown": (
+            "; ? means unknown or more than 1,000" if open_pairs["seeds_needed"].isna().any() else ""
+        ),
+    }
+    absent = {
+        "signs of failed": not pairs["test"].isin(comparisons.SIGNS).any(),
+        "looks": not (pairs["looks"] > 1).any(),
+        "needed": open_pairs.empty,
+        "average": all(len(each.levels) < 2 for each in findings.configurations),
+    }
+    return "\n".join(text.format(**texts) for name, text in NOTE.items() if not absent.get(name, False))
+
+
+SIGNS_FROM = 6
+"""With fewer seeds than this, no sign-flip test has a p of 5% or less: its least p is 2 / 2 ** seeds."""
 
 
 def leader(findings: Findings) -> Table:

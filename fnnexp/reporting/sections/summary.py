@@ -17,7 +17,8 @@ from fnnexp.reporting import tuned as tunings
 from fnnexp.reporting.document.blocks import EVERYWHERE, FILES, TERMINAL, Section, Text
 from fnnexp.reporting.document.markdown import escaped
 from fnnexp.reporting.document.wording import between, listed, number, percent, points, rows_of, value
-from fnnexp.reporting.plots import from_leader, picture
+from fnnexp.reporting.plots import picture
+from fnnexp.reporting.plots.from_leader import from_leader
 from fnnexp.reporting.sections import overview
 from fnnexp.reporting.sections.by_factor.asked import ALL, REST
 from fnnexp.reporting.sections.pairs import weaker_pairs
@@ -121,8 +122,8 @@ def section(
     not show the evidence.
     """
     answered = asked is not None and asked.covers(findings.configurations)
-    figure = None if _only_seeds(findings.configurations) else from_leader.from_leader(findings)
-    figures = [picture.block(figure, "answer", from_leader.caption(findings.with_leader))] if figure else []
+    drawn = None if _only_seeds(findings.configurations) else from_leader(findings)
+    figures = [picture.block(drawn.figure, "answer", drawn.caption)] if drawn else []
     factors = {} if asked is not None or tuned else _by_factor(runs, findings)
     shared = [Text(text, EVERYWHERE) for text in _shared(runs, findings)]
     answers = headlines(runs, findings, factors, answered=answered, tuned=tuned)

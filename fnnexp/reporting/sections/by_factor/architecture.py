@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -34,24 +35,28 @@ def section(runs: pd.DataFrame, ranking: Ranking | None = None) -> Section:
 
     If the ranking metric is a loss or a time, the heat map shows an accuracy.
 
-    If other factors vary and these three do not, each table would have one cell, and the leaderboard has all
-    of them. Then the section has no blocks.
+    If only other factors vary, each table would have one cell, and the leaderboard has all of them. Then the
+    section has no blocks.
     """
     ranking, runs = ranking or ranking_of(runs), averaged(runs)
     metric, cells = matching_accuracy(runs, ranking), table(runs, ranking)
     best = numeric.at_best(runs, ranking)
     data = {"table": cells.reset_index()}
-    if others(best) and not set(comparisons.levels(best)) & set(AXES):
+    if (others(best) or best is not runs) and not set(comparisons.levels(best)) & set(AXES):
         return Section(TITLE, [], data)
     caption = f"{metric} in percent, mean over seeds. {SHADES}"
     finished = best[best["status"] == "finished"]
     scale = shared_scale(finished, others(best), lambda trials: averages.of_ends(trials, metric)["mean"])
     drawing = Drawing("heat_map", caption, lambda trials: heat_map(trials, metric, scale=scale))
     unit = " in percent" * ranking.is_accuracy
-    note = f"{ranking.metric}{unit}: mean ± standard deviation over seeds. (2/3): 2 of 3 trials finished."
+    shown_cells = table(best, ranking)
+    texts = " ".join(map(str, shown_cells.to_numpy().ravel()))
+    note = f"{ranking.metric}{unit}: mean{' ± standard deviation over seeds' * ('±' in texts)}."
+    if found := re.search(r"\((\d+)/(\d+)\)", texts):
+        note += f" {found[0]}: {found[1]} of {found[2]} trials finished."
     if best is not runs:
         note += " Each cell is at its best values of the numeric factors, which follow the word 'at'."
-    shown = [*of_finished_trials(runs, [drawing], ranking), *tables(best, table(best, ranking))]
+    shown = [*of_finished_trials(runs, [drawing], ranking), *tables(best, shown_cells)]
     return Section(TITLE, [Text(note, quiet=True), *shown], data)
 
 

@@ -15,7 +15,7 @@ from fnnexp.reporting.document.blocks import TERMINAL, Cell, Section, Table, Tex
 from fnnexp.reporting.document.wording import between, mean_and_spread
 from fnnexp.reporting.figures import Drawing, for_each, of_the_best, shared_scale
 from fnnexp.reporting.plots.heat_map import SHADES
-from fnnexp.reporting.plots.over_values import MOST_MAPS, dots, lines, of_plane, plane
+from fnnexp.reporting.plots.over_values import dots, lines, of_plane, plane
 from fnnexp.results import numeric
 from fnnexp.results.factors import as_text, others
 from fnnexp.results.frames import ranking
@@ -265,7 +265,10 @@ def _table(axis: str, metric: str, optima: Sequence[Optimum]) -> list[Block]:
     head = [*names, f"best {axis}", *HEAD[:1], f"{metric} %", *HEAD[1:]]
     more = len(optima) - MOST_ROWS
     rest = [Text(f"optima.csv lists {more} more.", quiet=True)] if more > 0 else []
-    return [Table(f"The best {axis}", head, rows, len(names)), *rest, Text(NOTE, quiet=True)]
+    table = Table(f"The best {axis}", head, rows, len(names))
+    noted = any(row[-1].text for row in rows)
+    note = NOTE.format(DIVERGED if any(each.diverged for each in optima) else "")
+    return [table if noted else table.without("note"), *rest, Text(note, quiet=True)]
 
 
 def _frame(optima: dict[str, list[Optimum]]) -> pd.DataFrame:
@@ -290,9 +293,8 @@ def _frame(optima: dict[str, list[Optimum]]) -> pd.DataFrame:
 HEAD = ("may be as good", "95% interval", "seeds", "diverged", "note")
 
 LINES = (
-    ": mean over the finished seeds, with its 95% interval (Student's t). A circle is around the best value"
-    " of a line; a cross at the bottom is a value at which trials diverged. The accuracy axis is stretched"
-    " towards 100% (logit)."
+    ": mean over the finished seeds. A circle is around the best value of a line. The accuracy axis is"
+    " stretched towards 100% (logit)."
 )
 DOTS = (
     ": a point for each configuration, its mean over the finished seeds, with its own values of the other"
@@ -301,15 +303,12 @@ DOTS = (
 )
 OTHERS_AT_BEST = " The other numeric factors have the values that are best for each line."
 ZERO = " The axis of the factor is logarithmic, with a linear part between 0 and the smallest value above it."
-MAP = (
-    f": mean over the finished seeds. {SHADES} The best value of each panel is framed. At most {MOST_MAPS}"
-    " panels are drawn."
-)
+MAP = f": mean over the finished seeds. {SHADES} The best value of each panel is framed."
 NOTE = (
-    "The best value has the highest mean over its finished seeds. A value at which a trial diverged is the"
-    " best only if there is no other. May be as good: the values that a paired test over seeds cannot tell"
-    " apart from the best, except those at which no seed learned. The test is corrected for all pairs of"
-    " values (Holm) because the best was chosen by its result. For the same reason, its mean is a little too"
-    " high. 95% interval: of this mean, by Student's t; from six seeds on the leaderboard has another, by a"
-    " bootstrap."
+    "The best value has the highest mean over its finished seeds.{} May be as good: the values that a paired"
+    " test over seeds cannot tell apart from the best, except those at which no seed learned. The test is"
+    " corrected for all pairs of values (Holm) because the best was chosen by its result. For the same"
+    " reason, its mean is a little too high. 95% interval: of this mean, by Student's t; from six seeds on"
+    " the leaderboard has another, by a bootstrap."
 )
+DIVERGED = " A value at which a trial diverged is the best only if there is no other."

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from fnnexp.reporting.document.blocks import Cell, Section, Table, Text
+from fnnexp.reporting.document.wording import listed
 from fnnexp.reporting.sections import overview
 from fnnexp.reporting.sections.by_factor import importance
 from fnnexp.results import comparisons, filters
@@ -21,21 +22,33 @@ if TYPE_CHECKING:
     from fnnexp.results.comparisons import Findings
     from fnnexp.results.ranking import Ranking
 
+MOST_NAMED = 5
+"""A sentence that holds within more batching modes than this is left out."""
+
 TITLE, SHARE = "How much each factor matters", "share of variance %"
 
 
 def section(runs: pd.DataFrame, findings: Findings) -> Section:
-    """Return the section on how much each factor (a setting that varies) and each interaction matters."""
+    """Return the section on how much each factor (a setting that varies) and each interaction matters.
+
+    It has no blocks if nothing varies.
+    """
     modes, about = within_batching(runs, findings.ranking)
     if findings.shares.empty or overview.has_drawn_numbers(runs):
         importances, about_importances = importance.of(runs, findings.ranking)
     else:
         importances, about_importances = pd.DataFrame(), ""
+    if findings.about_shares == comparisons.NOTHING_VARIES:
+        return Section(TITLE, [], {"shares": findings.shares})
+    alike: dict[str, list[str]] = {}
+    for mode, text in about.items():
+        if text not in (findings.about_shares, comparisons.NOTHING_VARIES):
+            alike.setdefault(text, []).append(mode)
     blocks: list[Block] = [
         Text(findings.about_shares),
         *([Text(about_importances)] if about_importances else []),
         *([importance.table(importances)] if len(importances) else []),
-        *(Text(f"Within {mode}: {text}") for mode, text in about.items() if text != findings.about_shares),
+        *(Text(f"Within {listed(of)}: {text}") for text, of in alike.items() if len(of) <= MOST_NAMED),
     ]
     blocks += [shown for shown in (table(findings), of_modes(modes)) if shown.rows]
     data = {"shares": findings.shares} | ({"importance": importances} if len(importances) else {})

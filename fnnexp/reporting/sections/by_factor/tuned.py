@@ -58,7 +58,8 @@ def section(found: Sequence[Comparison], ranking: Ranking, omitted: int = 0) -> 
             blocks.append(Text(heading, EVERYWHERE))
         blocks += [Text(sentence, EVERYWHERE) for sentence in tuned.sentences(comparison, pairs)]
         blocks += [Text(sentence) for sentence in (_cost(comparison), *_ends(comparison))]
-        blocks += [Text(NOTE, quiet=True), _chosen(comparison), *_pairs(pairs, ranking)]
+        blocks += [_chosen(comparison), *_pairs(pairs, ranking)]
+        blocks.append(Text(NOTE, quiet=True, under="How options are tuned and compared"))
         if len(curve):
             compared = comparison.asked.compare
             figure = best_found(curve, ranking.metric, compared[0] if len(compared) == 1 else "")
