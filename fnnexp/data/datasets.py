@@ -64,7 +64,8 @@ class Prepared:
     does not depend on the file format. `brightest` is the largest pixel. Every class is among the first
     `all_classes` training rows, and among the last `last_classes`. `real` says whether inputs are real
     numbers instead of bytes. `notes` are the decisions made while reading. `class_names` has the name of each
-    class, for people to read; it is empty if classes are only numbers, and no part of the identity.
+    class, for people to read; it is empty if classes are only numbers, and no part of the identity. The same
+    is true of `input_names`.
     """
 
     name: str
@@ -80,6 +81,7 @@ class Prepared:
     real: bool = False
     notes: tuple[str, ...] = ()
     class_names: tuple[str, ...] = ()
+    input_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -301,7 +303,7 @@ def _made(name: str, make: Callable[[], Any]) -> Labelled:
 
     unchecked = labelled(Raw(first, fault), DEFAULT_READING, where)
     data = checked(unchecked.arrays, where)
-    return replace(data, notes=(*unchecked.notes, *data.notes), class_names=unchecked.class_names)
+    return replace(unchecked, arrays=data.arrays, notes=(*unchecked.notes, *data.notes))
 
 
 def _four_arrays(name: str, make: Callable[[], Any]) -> dict[str, Numbers]:
@@ -386,4 +388,5 @@ def _prepared(name: str, folder: Path, description: cache.Description) -> Prepar
         real=real,
         notes=tuple(description.notes),
         class_names=tuple(description.class_names),
+        input_names=tuple(description.input_names),
     )

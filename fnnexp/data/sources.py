@@ -116,8 +116,9 @@ class Source:
     def content(self) -> str:
         """What decides, besides the content of the files, what is read."""
         folders = [(folder.parent.name, folder.name, count) for folder, count in self.folders]
-        # "named", because folders were once read without the names of their classes.
-        return f"{self.format} {self.reading}" + (f" {folders} {self.notes} named" if folders else "")
+        # "named", because folders and tables were once read without the names of their classes and inputs.
+        more = f" {folders} {self.notes}" if folders else ""
+        return f"{self.format} {self.reading}{more}" + " named" * (self.format in ("images", "csv"))
 
 
 def find(path: Path, test_path: Path | None = None, reading: Reading = DEFAULT_READING) -> Source:
