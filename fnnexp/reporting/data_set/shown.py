@@ -122,7 +122,7 @@ class DataSet:
         width = round(96 * self.figure.get_figwidth())
         return (
             f"<div><b>{escape(printable(self.title))}</b><table>{rows}</table>"
-            f"<img alt='rows of {escape(printable(self.name))}' width='{width}' "
+            f"<img alt='rows of {escape(printable(self.name))}' width='{width}' style='max-width:100%' "
             f"src='data:image/png;base64,{image}'></div>"
         )
 

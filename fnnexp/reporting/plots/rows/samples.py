@@ -40,6 +40,9 @@ MOST_TICKS = 20
 ABOVE, BELOW, FEW = 16, 12, 3
 """Characters of the name of a class above an image, and below its bar; so many names are not turned."""
 
+CHARACTERS = 13
+"""How many characters of the name of an input fit above an inch of its histogram."""
+
 LONG = 40
 """Characters of the name of an input beside an axis."""
 
@@ -90,14 +93,16 @@ def of_inputs(
     figure = _bars(counts, names)
     shown = min(x.shape[1], MOST_INPUTS)
     across = int(np.ceil(np.sqrt(shown)))
-    above = titles(input_names[:shown], shown, ABOVE, "input ", first=1)
+    most = int(CHARACTERS * ROWS[2] / across)
+    above = titles(input_names[:shown], shown, most, "input ", first=1)
     for i in range(shown):
-        ax = _panel(figure, i, across, -(-shown // across), gap=(0.16, 0.42))
+        ax = _panel(figure, i, across, -(-shown // across), gap=(0.32, 0.42))
         heights, edges = np.histogram(np.asarray(x[:, i], np.float64), BINS)
         ax.stairs(heights, edges, fill=True, color=COLOURS[0])
         plain(ax)
         ax.set_yticks([])
         ax.xaxis.set_major_locator(MaxNLocator(2))
+        ax.xaxis.set_major_formatter(lambda x, _: f"{x:g}".replace("-", "−"))
         ax.set_title(above[i], color=INK, fontsize=SMALLEST, pad=1.5, parse_math=False)
     return figure
 
