@@ -358,8 +358,9 @@ def reproduce(
         console,
         experiment=presets.EXPERIMENT,
         tracking_uri=uri,
-        left_out=f"{presets.LEFT_OUT} `{full}{store.option(uri)}` runs all." if quick else "",
+        left_out=presets.left_out(shares) if quick else "",
         command=command + store.option(uri),
+        full=full + store.option(uri),
     )
     if failed:
         raise TrialsFailedError(f"{plural(len(failed), 'trial')} failed; the page shows the others")

@@ -35,7 +35,8 @@ class Description:
     `checksum` is the SHA-256 over the names, shapes, dtypes (uint8 is omitted) and bytes of the four arrays.
     `sha256` maps an array's name to the SHA-256 of its bytes. `notes` tell the user what was decided while
     reading, such as which column has the labels. `inputs` is the dtype of the inputs: uint8, or float32 for
-    real values. `class_names` are the names of the classes; none if they are numbers.
+    real values. `class_names` are the names of the classes; none if they are numbers. `input_names` are those
+    of the inputs, if they have names.
     """
 
     checksum: str
@@ -47,6 +48,7 @@ class Description:
     notes: tuple[str, ...] = ()
     inputs: str = "uint8"
     class_names: tuple[str, ...] = ()
+    input_names: tuple[str, ...] = ()
 
 
 def cache_folder() -> Path:
@@ -209,6 +211,7 @@ def _describe(data: Labelled) -> Description:
         notes=data.notes,
         inputs=str(arrays["x_train"].dtype),
         class_names=data.class_names,
+        input_names=data.input_names,
     )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from fnnexp.data.labelled import Numbers, is_label, row_number_columns
+from fnnexp.data.labelled import Numbers, column_title, is_label, row_number_columns
 from fnnexp.data.sources import listed
 from fnnexp.errors import DataError, did_you_mean
 
@@ -55,11 +55,6 @@ def is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def column_title(names: Sequence[str] | None, index: int) -> str:
-    """Return how messages name a column: by its name in quotes or, without a header, its number from 1."""
-    return f"'{names[index]}'" if names else f"{index + 1}"
 
 
 def label_of(

@@ -67,7 +67,7 @@ class Prepared:
     `all_classes` training rows have every class, and so have the last `last_classes`. `real` says whether
     inputs are real numbers instead of bytes. `notes` tell the user what was decided while reading.
     `class_names` has the name of each class; it is empty if classes are only numbers, and not part of the
-    checksum.
+    checksum. The same is true of `input_names`.
     """
 
     name: str
@@ -83,6 +83,7 @@ class Prepared:
     real: bool = False
     notes: tuple[str, ...] = ()
     class_names: tuple[str, ...] = ()
+    input_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -310,7 +311,7 @@ def _made(name: str, make: Callable[[], Any]) -> Labelled:
 
     unchecked = labelled(Raw(first, fault), DEFAULT_READING, where)
     data = checked(unchecked.arrays, where)
-    return replace(data, notes=(*unchecked.notes, *data.notes), class_names=unchecked.class_names)
+    return replace(unchecked, arrays=data.arrays, notes=(*unchecked.notes, *data.notes))
 
 
 def _four_arrays(name: str, make: Callable[[], Any]) -> dict[str, Numbers]:
@@ -401,4 +402,5 @@ def _prepared(name: str, folder: Path, description: cache.Description) -> Prepar
         real=real,
         notes=tuple(description.notes),
         class_names=tuple(description.class_names),
+        input_names=tuple(description.input_names),
     )

@@ -65,7 +65,8 @@ class Raw:
 
     `arrays` has `x_train` and `y_train`, and may have `x_test` and `y_test`. Labels may be words. `notes`
     tell the user what was decided while reading. `class_names` are the names of the classes 0, 1, …, if
-    labels are numbers and the file has names for them.
+    labels are numbers and the file has names for them. `input_names` are the names of the inputs (D), if the
+    file has them.
 
     `fault(name, index)` describes a value that is not a byte. For a label, it returns an error message. For
     an input, which may be a real value, it returns a few words that a note quotes.
@@ -75,6 +76,7 @@ class Raw:
     fault: Callable[[str, tuple[int, ...]], str]
     notes: tuple[str, ...] = ()
     class_names: tuple[str, ...] = ()
+    input_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -82,12 +84,13 @@ class Labelled:
     """A data set in memory: the four arrays, notes for the user, and the names of the classes.
 
     Inputs are (n, D), uint8 or float32. Labels are (n,), uint8. All arrays are contiguous. `class_names` is
-    empty if the classes are only numbers.
+    empty if the classes are only numbers, and `input_names` if the inputs have no names.
     """
 
     arrays: dict[str, Numbers]
     notes: tuple[str, ...] = ()
     class_names: tuple[str, ...] = ()
+    input_names: tuple[str, ...] = ()
 
 
 def labelled(raw: Raw, reading: Reading, where: str) -> Labelled:
@@ -107,8 +110,9 @@ def labelled(raw: Raw, reading: Reading, where: str) -> Labelled:
     notes = list(raw.notes)
     arrays, note = _converted(raw, where)
     notes += [note] if note else []
+    inputs = () if reading.transpose else raw.input_names
     if is_real(arrays["x_train"]):
-        notes += [note] if (note := rounded_away(raw.arrays["x_train"])) else []
+        notes += [note] if (note := rounded_away(raw.arrays["x_train"], inputs)) else []
     flat = {
         name: _flat(array, reading.transpose, where) if name[0] == "x" else array.reshape(-1)
         for name, array in arrays.items()
@@ -126,10 +130,10 @@ def labelled(raw: Raw, reading: Reading, where: str) -> Labelled:
             "data.test_fraction."
         )
     names, note = _names_of(raw.class_names, int(flat["y_train"].max()) + 1)
-    return Labelled(flat, (*notes, note) if note else tuple(notes), names)
+    return Labelled(flat, (*notes, note) if note else tuple(notes), names, inputs)
 
 
-def checked(arrays: Mapping[str, Numbers], where: str) -> Labelled:
+def checked(arrays: Mapping[str, Numbers], where: str, input_names: Sequence[str] = ()) -> Labelled:
     """Check four arrays, and return them as a data set of contiguous arrays with inputs (n, D).
 
     Parameters
@@ -139,6 +143,8 @@ def checked(arrays: Mapping[str, Numbers], where: str) -> Labelled:
         uint8.
     where
         The source of the arrays, which starts every error message.
+    input_names
+        The names of the inputs for messages, or none.
 
     Raises
     ------
@@ -150,7 +156,7 @@ def checked(arrays: Mapping[str, Numbers], where: str) -> Labelled:
     flat = {name: np.ascontiguousarray(images.get(name, arrays[name])) for name in ARRAYS}
     _check_classes(flat["y_train"], flat["y_test"], where)
     for split in ("train", "test"):
-        _check_columns(flat[f"x_{split}"], flat[f"y_{split}"], f"{where}: x_{split}")
+        _check_columns(flat[f"x_{split}"], flat[f"y_{split}"], f"{where}: x_{split}", input_names)
     common, row = _count_common_rows(flat["x_train"], flat["x_test"], where), row_name(flat["x_test"])
     notes = [*_check_ranges(flat["x_train"], flat["x_test"], where)]
     if common >= NOTED_SHARE * len(flat["x_test"]):
@@ -186,6 +192,11 @@ def row_name(inputs: Numbers) -> str:
 def column_name(inputs: Numbers) -> str:
     """Return the word for a column of inputs in messages: "pixel" if rows are square images, else "input"."""
     return "input" if image_side(inputs) is None else "pixel"
+
+
+def column_title(names: Sequence[str] | None, index: int) -> str:
+    """Return the name of a column for a message: its name in quotes, or its number from 1."""
+    return f"'{names[index]}'" if names else f"{index + 1}"
 
 
 # --- shapes -------------------------------------------------------------------------------------------------
@@ -442,11 +453,11 @@ def check_finite(values: Numbers, what: str) -> None:
         )
 
 
-def rounded_away(values: Numbers) -> str:
+def rounded_away(values: Numbers, names: Sequence[str] = ()) -> str:
     """Return a note for the user if an input loses its differences as float32, else "".
 
     For example, times in seconds since 1970 that differ by a minute may be equal in float32. The note is
-    about the first such input.
+    about the first such input, by its name if `names` are given.
     """
     columns = values.reshape(len(values), -1)
     low, high = (end.astype(np.float64) for end in (columns.min(axis=0), columns.max(axis=0)))
@@ -457,8 +468,8 @@ def rounded_away(values: Numbers) -> str:
     i, others = int(coarse[0]), len(coarse) - 1
     more = f"; the same is true of {plural(others, 'more input')}" if others else ""
     return (
-        f"the values of input {i + 1} differ by at most {high[i] - low[i]:.3g}, and float32 rounds them "
-        f"to steps of {steps[i]:.3g}{more}: subtract the mean of such an input, or rescale it"
+        f"the values of input {column_title(names, i)} differ by at most {high[i] - low[i]:.3g}, and float32 "
+        f"rounds them to steps of {steps[i]:.3g}{more}: subtract the mean of such an input, or rescale it"
     )
 
 
@@ -513,19 +524,19 @@ def _check_classes(train: Bytes, test: Bytes, where: str) -> None:
         )
 
 
-def _check_columns(x: Numbers, y: Bytes, what: str) -> None:
+def _check_columns(x: Numbers, y: Bytes, what: str, names: Sequence[str]) -> None:
     """Raise if a column of the inputs contains the labels or the numbers of the rows, and so is no input."""
     column, rows, article = column_name(x), f"{row_name(x)}s", "a" if image_side(x) else "an"
     of_bytes = _byte_columns(x) if is_real(x) else np.arange(x.shape[1])
     for index in _label_columns(x[:, of_bytes].astype(np.uint8) if is_real(x) else x, y):
         raise DataError(
-            f"{what}: {column} {of_bytes[index] + 1} looks like a label: it contains class numbers, and they "
-            f"determine the label of every row; save the {rows} without it."
+            f"{what}: {column} {column_title(names, of_bytes[index])} looks like a label: it contains class "
+            f"numbers, and they determine the label of every row; save the {rows} without it."
         )
     for index in row_number_columns(x):
         raise DataError(
-            f"{what}: {column} {index + 1} numbers the rows, so it is not {article} {column}; save the "
-            f"{rows} without it."
+            f"{what}: {column} {column_title(names, index)} numbers the rows, so it is not {article} "
+            f"{column}; save the {rows} without it."
         )
 
 

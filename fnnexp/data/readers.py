@@ -22,7 +22,7 @@ from typing import IO, cast
 import numpy as np
 
 from fnnexp.data import npz
-from fnnexp.data.columns import LABEL, column_title, is_header, is_number, label_of
+from fnnexp.data.columns import LABEL, is_header, is_number, label_of
 from fnnexp.data.labelled import (
     ARRAYS,
     LARGEST_VALUE,
@@ -33,6 +33,7 @@ from fnnexp.data.labelled import (
     Raw,
     check_shapes,
     checked,
+    column_title,
     in_bytes,
     labelled,
 )
@@ -90,8 +91,8 @@ def read(source: Source) -> Labelled:
         If a file is damaged, or its arrays are not labelled images.
     """
     unchecked = labelled(READERS[source.format](source), source.reading, source.where)
-    data = checked(unchecked.arrays, source.where)
-    return replace(data, notes=(*unchecked.notes, *data.notes), class_names=unchecked.class_names)
+    data = checked(unchecked.arrays, source.where, unchecked.input_names)
+    return replace(unchecked, arrays=data.arrays, notes=(*unchecked.notes, *data.notes))
 
 
 @contextlib.contextmanager
@@ -372,7 +373,8 @@ def _read_csv(source: Source) -> Raw:
     for split, table in splits.items():
         if table.names is None and source.reading.header == "auto":
             _check_first_line(arrays[f"x_{split}"], table.path)
-    return Raw(arrays, fault, (note,) if note else ())
+    inputs = [name for column, name in enumerate(train.names or ()) if column != label]
+    return Raw(arrays, fault, (note,) if note else (), input_names=tuple(inputs))
 
 
 def _read_words(path: Path, header: str, label: str | int | None) -> _Table:

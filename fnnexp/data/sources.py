@@ -123,8 +123,9 @@ class Source:
         With other settings, the same files give other arrays, and so need a place of their own in the cache.
         """
         folders = [(folder.parent.name, folder.name, count) for folder, count in self.folders]
-        # The word "named" changes the key: at first, folders were read without the names of their classes.
-        return f"{self.format} {self.reading}" + (f" {folders} {self.notes} named" if folders else "")
+        # The word "named" changes the key: at first, the names of classes and inputs were not read.
+        more = f" {folders} {self.notes}" if folders else ""
+        return f"{self.format} {self.reading}{more}" + " named" * (self.format in ("images", "csv"))
 
 
 def find(path: Path, test_path: Path | None = None, reading: Reading = DEFAULT_READING) -> Source:

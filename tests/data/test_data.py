@@ -22,6 +22,7 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from files import IDX_NAMES, NAMES
 from hypothesis import HealthCheck, given, settings
@@ -1173,6 +1174,10 @@ def test_a_label_or_an_index_among_real_values_is_refused(column, words, tmp_pat
         y = rng.integers(0, 3, n)
         arrays |= {f"x_{split}": np.c_[rng.normal(size=(n, 2)), column(y)], f"y_{split}": y}
     assert words in refusal("files", str(write_npz(tmp_path / "a.npz", arrays)))
+    table = pd.DataFrame(arrays["x_train"], columns=["left", "right", "third"])
+    table.assign(label=arrays["y_train"]).to_csv(tmp_path / "a.csv", index=False)
+    assert words.partition(" 3 ")[2] in (message := refusal("files", str(tmp_path / "a.csv")))
+    assert "'third'" in message
 
 
 def test_the_default_scale_is_refused_for_real_values_with_the_reason(tmp_path, real, invoke):

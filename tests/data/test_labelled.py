@@ -124,6 +124,8 @@ def test_impossible_data_is_refused_in_every_format(what, format_, arrays, tmp_p
     assert str(tmp_path) in message
     if what == "an index as a pixel" and not format_.startswith("csv"):
         words = "x_train: pixel 13 numbers the rows"
+    if format_ == "csv with header":
+        words = words.replace("pixel 13", "pixel 'p12'")
     assert words in message
 
 

@@ -8,7 +8,7 @@ import re
 import numpy as np
 import pytest
 from boxes import assert_legible
-from sklearn.datasets import load_iris
+from sklearn.datasets import load_breast_cancer, load_iris
 
 import fnnexp
 from fnnexp import api
@@ -98,12 +98,30 @@ def test_real_numbers_are_shown_with_a_scale_that_fits_and_the_command_trains_wi
     text = str(shown)
     assert "150 rows of 4 inputs in 3 classes" in text
     assert "a sweep needs data.scale=standardize, as here, or data.scale=raw" in " ".join(text.split())
-    assert re.search(
-        rf"^1 +{shown.inputs['least'][1]:.4g} +{shown.inputs['mean'][1]:.4g} ", text, re.MULTILINE
-    )
+    titles = [ax.get_title() for ax in shown.figure.axes[1:]]
+    assert list(shown.inputs.index) == titles == ["a", "b", "c", "d"]
+    least, mean = shown.inputs.loc["b", ["least", "mean"]]
+    assert re.search(rf"^b +{least:.4g} +{mean:.4g} ", text, re.MULTILINE)
     # What the command says is not changed, and is refused as a sweep refuses it.
     words = ("data=files", "data.path=iris.csv", "data.label=species", "data.scale=unit")
     assert invoke("data", *words).err == invoke(*words).err != ""
+
+
+def test_inputs_are_shown_with_their_names_and_a_constant_one_is_named(own_folder):
+    rows = "".join(f"{k % 2},{k * k / 7},{-k / 3}\n" for k in range(1, 41))
+    (own_folder / "a.csv").write_text("kind,the length ($m$),depth\n" + rows, "utf-8")
+    shown = fnnexp.show_data("a.csv", **{"data.label": "kind"})
+    assert "across: the length ($m$), up: depth" in str(shown).splitlines()
+    ax = shown.figure.axes[1]
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("the length ($m$)", "depth")
+    load_breast_cancer(as_frame=True).frame.to_csv(own_folder / "cells.csv", index=False)
+    cells = fnnexp.show_data("cells.csv").figure
+    assert_legible(cells)
+    assert cells.axes[1].get_title() == "mean radius"
+    (own_folder / "b.csv").write_text("kind,x,same\n" + re.sub(",-.*", ",3", rows), "utf-8")
+    assert fnnexp.show_data("b.csv", **{"data.label": "kind"}).facts["constant"] == (
+        "1 of 2 inputs (same) has one value in all training rows"
+    )
 
 
 @pytest.mark.parametrize(

@@ -250,7 +250,8 @@ def test_the_page_of_the_classics_has_each_digits_recall_and_the_claims_of_gloro
     ]
     plan = (Share("nielsen_30", range(3), tiny), Share("nielsen_100_ce_l2", range(1), tiny), *networks)
     monkeypatch.setattr(presets, "FULL", plan)
-    ran = invoke("reproduce", "glorot_bengio", "nielsen_30")
+    monkeypatch.setattr(presets, "QUICK", plan)
+    ran = invoke("reproduce", "glorot_bengio", "nielsen_30", "--quick")
     assert ran.status == 0, ran.err
     assert re.findall(r"(\d+) trials finished", ran.out) == ["3", "5"]  # without and with diagnostics
     page = own_folder / "reports" / "reproduce"
@@ -272,6 +273,20 @@ def test_the_page_of_the_classics_has_each_digits_recall_and_the_claims_of_gloro
         "classics", "glorot_bengio_dz_std", "glorot_bengio_saturated", "glorot_bengio_start"
     ]  # fmt: skip
     assert not (page / "rows.csv").read_text().count("keras_mlp")
+    html = re.sub("<script.*?</script>", "", (page / "reproduce.html").read_text("utf-8"), flags=re.DOTALL)
+    assert "This runs all: <code>fnnexp reproduce glorot_bengio nielsen_30</code>" in html
+    assert "`" not in html
+
+
+def test_the_note_on_a_quick_run_names_what_it_ran_and_nothing_else():
+    for name in presets.experiments(presets.QUICK):
+        note = presets.left_out(presets.chosen([name], quick=True))
+        note = note.replace("Glorot & Bengio", "glorot_bengio")
+        named = {each for each in presets.experiments(presets.FULL) if re.search(rf"\b{each}\b", note)}
+        assert named == {name} & presets.QUICKER.keys()
+    assert presets.left_out(presets.QUICK).endswith(
+        "It leaves out nielsen_100, nielsen_100_ce_l2, nielsen_100_ce_l2_60 and keras_mlp."
+    )
 
 
 def layers_of(saturated, spreads):

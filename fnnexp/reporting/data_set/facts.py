@@ -30,10 +30,11 @@ def class_counts(splits: Mapping[str, Split], classes: int, names: Sequence[str]
     return pd.DataFrame(counts, class_index(classes, names, "class")).astype("int64")
 
 
-def input_ranges(x: Numbers) -> pd.DataFrame:
+def input_ranges(x: Numbers, names: Sequence[str] = ()) -> pd.DataFrame:
     """Return the columns `least`, `mean`, `deviation` and `most` (float64) of each input of rows x (n, D).
 
-    `deviation` is the standard deviation √(Σ (x − mean)² / n). The inputs are numbered from 1.
+    `deviation` is the standard deviation √(Σ (x − mean)² / n). The index has the names of the inputs, or
+    their numbers from 1.
     """
     total, squares = np.zeros((2, x.shape[1]))
     for rows in slices(len(x), ROWS_AT_ONCE):
@@ -47,7 +48,7 @@ def input_ranges(x: Numbers) -> pd.DataFrame:
         "deviation": np.sqrt(squares / len(x)),
         "most": x.max(axis=0),
     }
-    index = pd.RangeIndex(1, x.shape[1] + 1, name="input")
+    index = pd.Index(names or range(1, x.shape[1] + 1), name="input")
     return pd.DataFrame(columns, index).astype("float64")
 
 

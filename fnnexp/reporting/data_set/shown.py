@@ -60,7 +60,7 @@ class DataSet:
         has the names of the classes, in the order of their numbers; or the numbers, if there are no names.
     inputs
         The `least`, `mean`, `deviation` and `most` of each input in the training rows, before any scaling.
-        Inputs are numbered from 1.
+        The index has the names of the inputs if the file has a header, or else their numbers from 1.
     X, y
         The inputs (n, D) and labels (n,) of the training rows. Labels are the numbers of the classes.
     samples
@@ -77,8 +77,8 @@ class DataSet:
         What was decided while the files were read, and warnings.
     command
         The command that trains one trial on this data, from Python a call.
-    class_names
-        The names of the classes; () if they are only numbers.
+    class_names, input_names
+        The names of the classes and of the inputs; () if they are only numbers.
     """
 
     name: str
@@ -95,6 +95,7 @@ class DataSet:
     notes: tuple[str, ...]
     command: str
     class_names: tuple[str, ...] = ()
+    input_names: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         lines = [self.title, "", *_table(self.classes.rename(columns=SPLITS), self.class_names), ""]
@@ -121,7 +122,7 @@ class DataSet:
         width = round(96 * self.figure.get_figwidth())
         return (
             f"<div><b>{escape(printable(self.title))}</b><table>{rows}</table>"
-            f"<img alt='rows of {escape(printable(self.name))}' width='{width}' "
+            f"<img alt='rows of {escape(printable(self.name))}' width='{width}' style='max-width:100%' "
             f"src='data:image/png;base64,{image}'></div>"
         )
 
@@ -172,8 +173,9 @@ class DataSet:
             labels = self.y[self.samples].tolist()
             return samples.of_images(counts, self._images(), labels, self.class_names)
         if self.X.shape[1] == 2:
-            return samples.of_points(counts, np.asarray(self.X), np.asarray(self.y), self.class_names)
-        return samples.of_inputs(counts, self.X, self.class_names)
+            names, inputs = self.class_names, self.input_names
+            return samples.of_points(counts, np.asarray(self.X), np.asarray(self.y), names, inputs)
+        return samples.of_inputs(counts, self.X, self.class_names, self.input_names)
 
     def _guessing(self) -> str:
         frequent = int(self.classes["train"].to_numpy().argmax())
@@ -193,11 +195,15 @@ class DataSet:
             titles = [class_title(self.class_names, label) for label in self.y[self.samples].tolist()]
             return characters.images(self._images(), titles)
         if self.X.shape[1] == 2:
-            return characters.points(np.asarray(self.X), np.asarray(self.y))
+            names = [cut(name, MOST_TITLE) for name in self.input_names]
+            axes = ["across: {}, up: {}".format(*names)] if names else []
+            return [*characters.points(np.asarray(self.X), np.asarray(self.y)), *axes]
         shown = self.inputs.head(MOST_INPUTS)
-        lines = [f"{'input':<{MARGIN}}" + "".join(f"{name:>12}" for name in shown)]
-        for row in shown.itertuples():
-            lines.append(f"{row[0]:<{MARGIN}}" + "".join(f"{number(value, '.4g'):>12}" for value in row[1:]))
+        titles = [cut(str(name), MOST_TITLE) for name in shown.index]
+        margin = max(MARGIN, *map(len, titles))
+        lines = [f"{'input':<{margin}}" + "".join(f"{name:>12}" for name in shown)]
+        for title, row in zip(titles, shown.to_numpy().tolist(), strict=True):
+            lines.append(f"{title:<{margin}}" + "".join(f"{number(value, '.4g'):>12}" for value in row))
         rest = len(self.inputs) - len(shown)
         return [*lines, f"and {plural(rest, 'more input')}"] if rest else lines
 
@@ -226,7 +232,7 @@ def show(command: Command, notes: Sequence[str] = ()) -> DataSet:
     return DataSet(
         name=str(data["path"] or trial.params["data"]),
         classes=facts.class_counts(splits, trial.data.classes, trial.data.class_names),
-        inputs=facts.input_ranges(train.images),
+        inputs=facts.input_ranges(train.images, trial.data.input_names),
         X=train.images,
         y=labels,
         samples=facts.rows_of_each_class(labels, SAMPLES),
@@ -238,6 +244,7 @@ def show(command: Command, notes: Sequence[str] = ()) -> DataSet:
         notes=(*notes, *why, *sweep.notes),
         command=replace(command, overrides=tuple(words), multirun=len(sweep.trials) > 1).pasted(),
         class_names=trial.data.class_names,
+        input_names=trial.data.input_names,
     )
 
 
@@ -288,7 +295,7 @@ def _scaling(scale: str, *, real: bool) -> str:
     }[scale]
 
 
-def _constant(constant: list[int], size: int, column: str) -> str:
+def _constant(constant: list[int | str], size: int, column: str) -> str:
     if not constant:
         return f"none: every {column} varies in training"
     listed = f" ({', '.join(map(str, constant))})" if len(constant) <= MOST_LISTED else ""
@@ -301,7 +308,7 @@ def _duplicates(found: Duplicates, row: str) -> str:
         (found.train, "training", f"repeat{'s' * (found.train == 1)} an earlier one"),
         (found.val, "validation", _also(found.val, row)),
         (found.test, "test", _also(found.test, row)),
-        (found.contradicting, "training", "equal to one with another label"),
+        (found.contradicting, "training", "are equal to others with another label"),
     ]
     texts = [f"{n} {split} {row}{'s' * (n > 1)} {what}" for n, split, what in parts if n]
     return "; ".join(texts) or f"none within training, or between the training {row}s and others"

@@ -114,9 +114,10 @@ def never_learnt(ours: Ours, preset: str) -> str:
     which = listed([
         f"seed {seed} without {listed([str(each) for each in classes])}" for seed, classes in failed.items()
     ])  # fmt: skip
+    recognize = "recognizes" if len(failed) == 1 else "recognize"
     return (
-        f"After {epochs}, {len(failed)} of {seeds} of {preset} recognize fewer than {percent(LEARNT)} of the"
-        f" test images of a digit: {which}. The smallest share among all other digits and seeds is"
+        f"After {epochs}, {len(failed)} of {seeds} of {preset} {recognize} fewer than {percent(LEARNT)} of"
+        f" the test images of a digit: {which}. The smallest share among all other digits and seeds is"
         f" {percent(rest)}.{_others(ours, preset, list(failed))}"
     )
 

@@ -146,7 +146,7 @@ def verdicts(rows: pd.DataFrame) -> list[str]:
     return sentences
 
 
-def make(ours: Ours, left_out: str, facts: Sequence[str], command: str) -> Document:
+def make(ours: Ours, left_out: str, facts: Sequence[str], command: str, full: str) -> Document:
     """Return the page as data.
 
     Parameters
@@ -157,16 +157,18 @@ def make(ours: Ours, left_out: str, facts: Sequence[str], command: str) -> Docum
         A note on what a shorter run omits.
     facts
         The data and software of the trials.
-    command
-        The command that makes the page.
+    command, full
+        The commands that make the page, and the page of the full run.
     """
     tables = printed()
     tables = tables[[not ours.trials.keys().isdisjoint(PROGRAMS[name]) for name in tables["experiment"]]]
     counts = ", ".join(
         f"{preset} {len({trial.seed for trial in trials})}" for preset, trials in ours.trials.items()
     )
-    run = [f"Number of seeds of each preset: {counts}.", *([left_out] if left_out else []), *facts]
-    sections = [Section("What was run", [Text(each, EVERYWHERE) for each in run])]
+    run = [Text(f"Number of seeds of each preset: {counts}.", EVERYWHERE)]
+    if left_out:
+        run.append(Text(f"{left_out} This runs all:", EVERYWHERE, code=full))
+    sections = [Section("What was run", [*run, *(Text(each, EVERYWHERE) for each in facts)])]
     if len(tables):
         rows = compare(tables, ours.points)
         texts = [Text(each, EVERYWHERE) for each in (*verdicts(rows), READING)]
@@ -235,6 +237,7 @@ def write(
     tracking_uri: str | None = None,
     left_out: str = "",
     command: str,
+    full: str,
 ) -> Path:
     """Compare the published tables with the finished trials, and print, write and log the page.
 
@@ -250,8 +253,8 @@ def write(
         Where the trials are stored.
     left_out
         A note for the reader on what a shorter run omits.
-    command
-        The command that makes the page.
+    command, full
+        The commands that make the page, and the page of the full run.
 
     Raises
     ------
@@ -273,7 +276,7 @@ def write(
         with_recalls, dict(zip(runs["trial"], runs["run_id"], strict=True)), tracking_uri
     )
     ours = Ours(done, labelled(curves, presets), _layers(diagnostics, presets), recalled)
-    document = make(ours, left_out, facts, command)
+    document = make(ours, left_out, facts, command, full)
     files = write_files(document, folder, "reproduce")
     terminal.show(document, console)
     kept = [each for each in document.sections if each.title not in (EVERY_ROW_TITLE, AGAIN_TITLE)]

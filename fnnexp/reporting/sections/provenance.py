@@ -27,9 +27,14 @@ MOST_COMMANDS = 8
 VALIDATION = "data.validation"
 
 BY_FILE = (
-    "To run one trial: save its run's artifact config.yaml as config_of_mine.yaml in a folder, insert"
-    " `defaults: [config, _self_]` as its first line, and run `fnnexp -cd FOLDER -cn config_of_mine`."
+    Text(
+        "To run one trial, save its run's artifact config.yaml as config_of_mine.yaml in a folder, insert as"
+        " its first line",
+        code="defaults: [config, _self_]",
+    ),
+    Text("and run", code="fnnexp -cd FOLDER -cn config_of_mine"),
 )
+"""How to train a trial of which no command is recorded."""
 
 NOT_RECORDED = {"git_commit": "none; it ran outside a git repository"}
 
@@ -85,7 +90,7 @@ def _data_and_software(runs: pd.DataFrame) -> str:
 def _training(command: Callable[..., str], where: Sequence[str], runs: pd.DataFrame) -> list[Block]:
     """Return the commands that train these trials, and a note if the commands also train other trials."""
     if frames.CHECKSUM in factors_of(runs):
-        return [Text(_data_changed(command, runs))]
+        return _data_changed(command, runs)
     by_trial = commands(runs)
     distinct = list(dict.fromkeys(by_trial.dropna()))
     blocks: list[Block] = []
@@ -99,18 +104,21 @@ def _training(command: Callable[..., str], where: Sequence[str], runs: pd.DataFr
     if (more := len(distinct) - MOST_COMMANDS) > 0:
         blocks.append(Text(f"{plural(more, 'more command')} trained the rest."))
     if without := int(by_trial.isna().sum()):
-        blocks.append(Text(f"No command is recorded for {plural(without, 'trial')}. {BY_FILE}"))
+        blocks += [Text(f"No command is recorded for {plural(without, 'trial')}."), *BY_FILE]
     return blocks
 
 
-def _data_changed(command: Callable[..., str], runs: pd.DataFrame) -> str:
+def _data_changed(command: Callable[..., str], runs: pd.DataFrame) -> list[Block]:
     checksum = as_text(runs[frames.CHECKSUM].dropna().iloc[0])
     report = command([f"{frames.CHECKSUM}={checksum}"])
-    return (
-        "The data file changed between these trials, so no command trains all of them again. A report on the"
-        f" trials with one version of the data, as by `{report}`, has a command that trains them where that"
-        " version is available."
-    )
+    return [
+        Text(
+            "The data file changed between these trials, so no command trains all of them again. A report on"
+            " the trials with one version of the data has a command that trains them where that version is"
+            " available. For example:"
+        ),
+        Code(report),
+    ]
 
 
 def commands(runs: pd.DataFrame) -> pd.Series:

@@ -1,4 +1,4 @@
-"""What figures call classes: their names, if these fit and can be drawn, or else their numbers."""
+"""What figures call classes and inputs: their names, if these fit and can be drawn, or else their numbers."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-def titles(names: Sequence[str], classes: int, most: int, before: str = "") -> list[str]:
-    """Return a different text for each class, in the order of their numbers.
+def titles(names: Sequence[str], count: int, most: int, before: str = "", first: int = 0) -> list[str]:
+    """Return a different text for each class or input, in the order of their numbers.
 
     Names with characters that the font of figures lacks, such as Japanese ones, are replaced by the number.
     If two names are the same once they are cut, all begin with their number.
@@ -22,13 +22,15 @@ def titles(names: Sequence[str], classes: int, most: int, before: str = "") -> l
     Parameters
     ----------
     names
-        The names of the classes, or none.
-    classes
-        The number of classes.
+        The names, or none.
+    count
+        How many classes or inputs there are.
     most
         The largest number of characters.
     before
         What is written before a number that stands alone.
+    first
+        The number of the first.
 
     Examples
     --------
@@ -37,16 +39,19 @@ def titles(names: Sequence[str], classes: int, most: int, before: str = "") -> l
     >>> titles(["house martin", "house sparrow"], 2, 7)
     ['0 hous…', '1 hous…']
     """
-    numbers = [f"{before}{number}" for number in range(classes)]
+    numbers = [f"{before}{number}" for number in range(first, first + count)]
     if not names:
         return numbers
     texts = [
         cut(name, most) if _can_be_drawn(name) else number
         for name, number in zip(names, numbers, strict=True)
     ]
-    if len(set(texts)) == classes:
+    if len(set(texts)) == count:
         return texts
-    return [cut(f"{i} {name}", most) if _can_be_drawn(name) else numbers[i] for i, name in enumerate(names)]
+    return [
+        cut(f"{first + i} {name}", most) if _can_be_drawn(name) else numbers[i]
+        for i, name in enumerate(names)
+    ]
 
 
 def _can_be_drawn(text: str) -> bool:

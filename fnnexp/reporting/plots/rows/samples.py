@@ -40,6 +40,12 @@ MOST_TICKS = 20
 ABOVE, BELOW, FEW = 16, 12, 3
 """Characters of the name of a class above an image, and below its bar; so many names are not turned."""
 
+CHARACTERS = 13
+"""How many characters of the name of an input fit above an inch of its histogram."""
+
+LONG = 40
+"""Characters of the name of an input beside an axis."""
+
 MOST_INPUTS = 16
 """The largest number of inputs whose histograms are drawn."""
 
@@ -65,29 +71,43 @@ def of_images(
 
 
 def of_points(
-    counts: pd.DataFrame, points: NDArray[Any], labels: NDArray[np.uint8], names: Sequence[str] = ()
+    counts: pd.DataFrame,
+    points: NDArray[Any],
+    labels: NDArray[np.uint8],
+    names: Sequence[str] = (),
+    input_names: Sequence[str] = (),
 ) -> Picture:
     """Return a figure with bars of `counts` (rows by class and split), and points (n, 2) in the plane."""
     figure = _bars(counts, names)
     ax = _panel(figure, 0, 1, 1)
     draw_points(ax, points, labels)
     plain(ax)
+    if input_names:
+        across, up = titles(input_names, 2, LONG, "input ", first=1)
+        style: dict[str, Any] = {"color": INK, "fontsize": SMALLEST, "parse_math": False}
+        ax.set_xlabel(across, **style)
+        ax.set_ylabel(up, **style)
     return figure
 
 
-def of_inputs(counts: pd.DataFrame, x: NDArray[Any], names: Sequence[str] = ()) -> Picture:
+def of_inputs(
+    counts: pd.DataFrame, x: NDArray[Any], names: Sequence[str] = (), input_names: Sequence[str] = ()
+) -> Picture:
     """Return a figure of the rows by class and split, and a histogram of each input of the rows (n, D)."""
     figure = _bars(counts, names)
     shown = min(x.shape[1], MOST_INPUTS)
     across = int(np.ceil(np.sqrt(shown)))
+    most = int(CHARACTERS * ROWS[2] / across)
+    above = titles(input_names[:shown], shown, most, "input ", first=1)
     for i in range(shown):
-        ax = _panel(figure, i, across, -(-shown // across), gap=(0.16, 0.42))
+        ax = _panel(figure, i, across, -(-shown // across), gap=(0.32, 0.42))
         heights, edges = np.histogram(np.asarray(x[:, i], np.float64), BINS)
         ax.stairs(heights, edges, fill=True, color=COLOURS[0])
         plain(ax)
         ax.set_yticks([])
         ax.xaxis.set_major_locator(MaxNLocator(2))
-        ax.set_title(f"input {i + 1}", color=INK, fontsize=SMALLEST, pad=1.5)
+        ax.xaxis.set_major_formatter(lambda x, _: f"{x:g}".replace("-", "−"))
+        ax.set_title(above[i], color=INK, fontsize=SMALLEST, pad=1.5, parse_math=False)
     return figure
 
 
