@@ -9,7 +9,8 @@ a question are its family, and p is corrected only for them.
 The test is fixed before looking: Student's paired t test. With three or more options and at most five seeds,
 the pairs of a question share their variance in it (:func:`statistics.shared`). If an option failed to learn
 in some of its seeds but not in others (:func:`failed_to_learn`), differences are far from normal, and a
-sign-flip test replaces the t test. These tests are valid for seeds that are looked at once. If a report
+sign-flip test replaces the t test, unless so few seeds have too few patterns of signs for so many pairs
+(:func:`statistics.signs_can_settle`). These tests are valid for seeds that are looked at once. If a report
 showed some of a pair's seeds before its other seeds existed, :func:`statistics.safe_t_test` or
 :func:`statistics.safe_sign_test`, which are valid at every look, replace them.
 """
@@ -67,7 +68,7 @@ ERROR_RATE = 1 - statistics.LEVEL
 """The largest corrected p value that settles a pair."""
 
 SIGNS = ("sign flip", "safe signs")
-"""The tests for pairs in which an option failed to learn in some seeds but not in others."""
+"""The tests by signs, for pairs in which an option failed to learn in some seeds but not in others."""
 
 PAIR = (
     "seeds", "looks", "difference", "low", "high", "interval", "ahead", "probability", "failed", "test", "p",
@@ -344,13 +345,14 @@ class _Pair(NamedTuple):
         """By how much `a` is better in each seed; 0 where the difference is only rounding."""
         return _without_rounding(self.x - self.y)
 
-    @property
-    def test(self) -> str:
-        """The test that the rule in the module's docstring selects, a key of `INTERVALS`."""
-        looked_before = self.looks > 1
-        if self.mixed:
-            return "safe signs" if looked_before else "sign flip"
-        return "safe t" if looked_before else "t"
+    def test(self, family: int) -> str:
+        """Return the test that the rule in the module's docstring selects, a key of `INTERVALS`.
+
+        `family` is the number of pairs of the question.
+        """
+        if self.looks > 1:
+            return "safe signs" if self.mixed else "safe t"
+        return "sign flip" if self.mixed and statistics.signs_can_settle(len(self.x), family) else "t"
 
 
 TESTS = {
@@ -443,12 +445,12 @@ def best_against_others(names: Sequence[str], results: Results, ranking: Ranking
 def inseparable(pairs: pd.DataFrame) -> pd.Series:
     """Return which rows of a frame of pairs have too few seeds for any result to settle the pair.
 
-    Where a network failed to learn in some seeds, a test of signs compares the options. With n seeds the
-    least p of a sign-flip test is 2/2ⁿ, and that of a safe sign test is (n + 1)/2ⁿ.
+    These are pairs that were looked at before and in which an option failed to learn in some seeds: with n
+    seeds p of a safe sign test is at least (n + 1)/2ⁿ.
     """
     n = pairs["seeds"].astype("float64")
-    least = (n + 1).where(pairs["test"] == "safe signs", 2.0) / np.exp2(n) * pairs["family"]
-    return pairs["test"].isin(SIGNS) & (pairs["verdict"] == "open") & (n > 1) & (least > ERROR_RATE)
+    too_few = (n + 1) / np.exp2(n) * pairs["family"] > ERROR_RATE
+    return (pairs["test"] == "safe signs") & (pairs["verdict"] == "open") & (n > 1) & too_few
 
 
 def of_options(runs: pd.DataFrame, ranking: Ranking | None = None) -> pd.DataFrame:
@@ -621,13 +623,22 @@ def _shared_variance(
     pairs: Sequence[_Pair], differences: Sequence[NDArray[np.float64]]
 ) -> statistics.SharedVariance | None:
     """Return the variance that the pairs of a question share if they are tested by Student's t."""
-    tested = [i for i, pair in enumerate(pairs) if pair.test == "t"]
+    tested = [i for i, pair in enumerate(pairs) if _may_share(pair)]
     options = {name for i in tested for name in (pairs[i].a, pairs[i].b)}
     return statistics.shared([differences[i] for i in tested], len(options))
 
 
+def _may_share(pair: _Pair) -> bool:
+    """Return whether a pair lends its variance to the other pairs of its question, and borrows theirs."""
+    return pair.looks < 2 and not pair.mixed
+
+
 def _numbers(
-    pair: _Pair, d: NDArray[np.float64], ranking: Ranking, pool: statistics.SharedVariance | None
+    pair: _Pair,
+    test: str,
+    d: NDArray[np.float64],
+    ranking: Ranking,
+    pool: statistics.SharedVariance | None,
 ) -> dict[str, Any]:
     """Return the columns of a pair, except its p values and its verdict.
 
@@ -637,7 +648,7 @@ def _numbers(
     (difference,) = _without_rounding(np.array([statistics.mean(d)]))
     within = ranking.difference_bounds
     if pool is None:
-        interval = INTERVALS[pair.test](d, within=within)
+        interval = INTERVALS[test](d, within=within)
     else:
         interval = statistics.shared_t_interval(d, pool, within=within)
     return {
@@ -645,7 +656,7 @@ def _numbers(
         "difference": float(difference), "low": interval.low, "high": interval.high,
         "interval": interval.method, "ahead": int((d > 0).sum()),
         "probability": statistics.superiority(pair.x, pair.y) if len(d) > 1 else float("nan"),
-        "failed": pair.failed, "test": "shared t" if pool else pair.test,
+        "failed": pair.failed, "test": "shared t" if pool else test,
     }  # fmt: skip
 
 
@@ -680,22 +691,21 @@ def _verdicts(
     family = untested + sum(len(pair.x) > 0 for pair in tested)
     timed = ranking.is_time  # trials that train together share one measured time, so no test is valid
     differences = [pair.differences for pair in tested]
-    flipped = [
-        i for i, pair in enumerate(tested) if not timed and (i < len(pairs) or pair.test == "sign flip")
-    ]
+    tests = [pair.test(family) for pair in tested]
+    flipped = [i for i, test in enumerate(tests) if not timed and (i < len(pairs) or test == "sign flip")]
     p_sign_flip = np.full(len(tested), np.nan)
     p_sign_flip[flipped] = statistics.sign_flip_tests([differences[i] for i in flipped])
     shared = _shared_variance(tested, differences)
     pools = [
-        shared if pair.test == "t" and 1 < len(d) <= statistics.SHARED_UP_TO else None
+        shared if _may_share(pair) and 1 < len(d) <= statistics.SHARED_UP_TO else None
         for pair, d in zip(tested, differences, strict=True)
     ]
     p_values = [
         math.nan if timed
-        else statistics.paired_t_test(d, pool) if pair.test == "t"
-        else TESTS[pair.test](d) if pair.test in TESTS
+        else statistics.paired_t_test(d, pool) if test == "t"
+        else TESTS[test](d) if test in TESTS
         else float(p)
-        for pair, d, p, pool in zip(tested, differences, p_sign_flip, pools, strict=True)
+        for test, d, p, pool in zip(tests, differences, p_sign_flip, pools, strict=True)
     ]  # fmt: skip
     corrected = statistics.holm(p_values, family)
     p_equivalent = statistics.holm(
@@ -707,7 +717,7 @@ def _verdicts(
     )
     limit, rows = ranking.limit, []
     for i, pair in enumerate(pairs):
-        row = _numbers(pair, differences[i], ranking, pools[i]) | {
+        row = _numbers(pair, tests[i], differences[i], ranking, pools[i]) | {
             "p": p_values[i],
             "p_sign_flip": float(p_sign_flip[i]),
             "family": family,

@@ -28,9 +28,10 @@ NOTE = (
     " test; with three or more options and at most five seeds, the pairs of a question share their spread."
     " If an option failed to learn in some seeds only (less than twice the accuracy of guessing; with"
     " fewer than ten classes, less than a ninth of the way from guessing to 100%), it is a sign-flip test,"
-    " marked ±. If seeds were added after a report had been read, it is a test that"
-    " stays valid at repeated looks, marked *. Signs: p of the sign-flip test, which assumes nothing about"
-    " the shape of the distribution; with fewer than six seeds it cannot reach 5%. Pairs: the number of pairs"
+    " marked ±, unless so few seeds have too few signs to settle any of so many pairs. If seeds were added"
+    " after a report had been read, it is a test that stays valid at repeated looks, marked *. Signs: p of"
+    " the sign-flip test, which assumes nothing about the shape of the distribution; with fewer than six"
+    " seeds it cannot reach 5%. Pairs: the number of pairs"
     " that Holm p is corrected for: all pairs of a factor's options, of configurations, or of the"
     " initializers in one combination. The interval is of its pair alone, so a pair can be open although its"
     " interval excludes 0. The rows of a factor average over the combinations of the other"
@@ -87,8 +88,9 @@ def compare(
         - `failed` (int64): in how many seeds a trial failed to learn (:func:`failed_to_learn`).
         - `test`: `t`, Student's paired t test; `shared t` with three or more options and at most five seeds,
           whose pairs share their variance; or `sign flip` if an option failed to learn in some seeds but
-          not in others; from the second look on `safe t` and `safe signs`. For times it is `none` and all
-          verdicts are open: trials that train together share one measured time, so times are not independent.
+          not in others, unless n seeds have too few signs for so many pairs (2/2ⁿ × `family` > 5%);
+          from the second look on `safe t` and `safe signs`. For times it is `none` and all verdicts are open:
+          trials that train together share one measured time, so times are not independent.
         - `p`, the p value of `test`; `p_sign_flip`, that of the sign-flip test for one look, which assumes
           only symmetric differences.
         - `family` (int64): the number of all pairs of options or configurations, also of pairs without a row,

@@ -386,15 +386,16 @@ def _best(
         first = _first(pairs.iloc[0], leader, "leads and is", findings.ranking)
         return f"{_begin(where, 'one seed settles nothing')}: of {among} {kind}, {first}."
     verdict = _answers(pairs, finished)
-    worse, equivalent, undecided, guessing = (
-        _against(pairs[verdict == name], leader) for name in ("better", "equivalent", "open", GUESS)
+    worse, equivalent, undecided, behind, guessing = (
+        _against(pairs[verdict == name], leader) for name in ("better", "equivalent", "open", BEHIND, GUESS)
     )
     equal = f"{_few([leader.name, *equivalent])} are equivalent (within {_margin(findings.ranking)})"
     if undecided:
         candidates = _candidates(leader, undecided, f"{among} {kind}", where)
         if len(undecided) == len(pairs):
             candidates = _begin(where, f"the {among} {kind} cannot be told apart")
-        rest = f"; {equal}" * bool(equivalent) + _are_worse(worse) + _did_not_learn(guessing)
+        rest = f"; {equal}" * bool(equivalent) + _are_behind(behind, pairs)
+        rest += _are_worse(worse) + _did_not_learn(guessing)
         nearest = pairs[(verdict == "open") & (pairs["seeds"] > 0)]
         if nearest.empty:
             return f"{candidates}{rest}."
@@ -420,10 +421,10 @@ def _in_brief(options: Sequence[Configuration], pairs: pd.DataFrame, ranking: Ra
     `options` are those of :func:`_options_of`, and `pairs` those of :func:`_pairs_of`.
     """
     leader, verdict = options[0], _answers(pairs, options)
-    worse, equivalent, undecided, guessing = (
-        _against(pairs[verdict == name], leader) for name in ("better", "equivalent", "open", GUESS)
+    worse, equivalent, undecided, behind, guessing = (
+        _against(pairs[verdict == name], leader) for name in ("better", "equivalent", "open", BEHIND, GUESS)
     )
-    rest = f"{_are_worse(worse)}{_did_not_learn(guessing)}"
+    rest = f"{_are_behind(behind, pairs)}{_are_worse(worse)}{_did_not_learn(guessing)}"
     candidates = [*equivalent, *undecided]
     if len(candidates) >= CLOSE:
         best = f"{leader.name} or one of {len(candidates)} others"
@@ -455,18 +456,33 @@ GUESS = "guess"
 """The answer on a pair that is open, but in which only the leader learned: no seed of the other did."""
 
 
-def _answers(pairs: pd.DataFrame, finished: Sequence[Configuration]) -> pd.Series:
-    """Return :func:`_verdict`, but :data:`GUESS` for open pairs in which only the leader learned.
+BEHIND = "behind"
+"""The answer on a pair that is open, but whose own interval shows that the leader is ahead. The others that
+are open cannot be told apart from the leader."""
 
-    The leader must have learned in all its seeds, and the other configuration in none of two or more. No test
-    is needed to say so.
+
+def _answers(pairs: pd.DataFrame, finished: Sequence[Configuration]) -> pd.Series:
+    """Return :func:`_verdict`, but :data:`GUESS` or :data:`BEHIND` for some of the open pairs.
+
+    It is a guess if the leader learned in all its seeds, and the other configuration in none of two or more.
+    No test is needed to say so. If all of the others are behind, they are open.
     """
     leader, verdict = finished[0], _verdict(pairs, finished[0])
-    if leader.failed.any():
-        return verdict
-    never = [each.name for each in finished if each.failed.all() and len(each.failed) > 1]
-    names = pd.Series(_against(pairs, leader), pairs.index, dtype="str")
-    return verdict.mask((verdict == "open") & names.isin(never), GUESS)
+    if not leader.failed.any():
+        never = [each.name for each in finished if each.failed.all() and len(each.failed) > 1]
+        names = pd.Series(_against(pairs, leader), pairs.index, dtype="str")
+        verdict = verdict.mask((verdict == "open") & names.isin(never), GUESS)
+    is_open = (verdict == "open") & (pairs["seeds"] > 0)
+    behind = is_open & (pairs["a"] == leader.name) & (pairs["low"] > 0)
+    behind &= pairs["p_corrected"] > comparisons.ERROR_RATE  # else the check of tuned options is lacking
+    return verdict.mask(behind, BEHIND) if (is_open & ~behind).any() else verdict
+
+
+def _are_behind(names: Sequence[str], pairs: pd.DataFrame) -> str:
+    if not names:
+        return ""
+    which = f"{_few(names) if len(names) < CLOSE else f'{len(names)} others'} {_are(names)} behind"
+    return f"; {which}, but {plural(int(pairs['seeds'].max()), 'seed')} are too few to be sure"
 
 
 def _did_not_learn(names: Sequence[str]) -> str:
@@ -723,7 +739,9 @@ def _not_learned(runs: pd.DataFrame, finished: Sequence[Configuration], findings
         texts.append(f"{len(never)} of {among} did not learn ({limit}): {_few(never)}.")
     if some:
         rule = "" if never else f" ({limit})"
-        tested = "" if findings.ranking.is_time else "; their pairs are tested by sign only"
+        tables = (findings.with_leader, findings.of_options, findings.in_each_cell)
+        by_sign = any(table["test"].isin(comparisons.SIGNS).any() for table in tables)
+        tested = "; their pairs are tested by sign only" if by_sign else ""
         texts.append(f"Some seeds did not learn{rule}: {_few(some)}{tested}.")
     return texts
 
@@ -990,4 +1008,5 @@ def _others(pairs: pd.DataFrame, finished: Sequence[Configuration], ranking: Ran
         sentence += f", and equivalent to {equivalent} (within {_margin(ranking)})"
     if undecided := _against(pairs[verdict == "open"], leader):
         sentence += f"; {_few(undecided)} cannot be told apart from it"
+    sentence += _are_behind(_against(pairs[verdict == BEHIND], leader), pairs)
     return f"{sentence}{_did_not_learn(_against(pairs[verdict == GUESS], leader))}."
