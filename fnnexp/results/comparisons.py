@@ -427,10 +427,13 @@ def results_of(runs: pd.DataFrame, ranking: Ranking) -> Results:
     )
 
 
-def best_against_others(names: Sequence[str], results: Results, ranking: Ranking) -> list[dict[str, Any]]:
+def best_against_others(
+    names: Sequence[str], results: Results, ranking: Ranking, *, best_only: bool = True
+) -> list[dict[str, Any]]:
     """Compare the best of some named options with every other, as :func:`with_leader` does.
 
-    All options have results, sorted by option. The pairs are returned as rows by column name.
+    All options have results, sorted by option. The pairs are returned as rows by column name. Without
+    `best_only`, the other pairs of at most :data:`MOST_OPTIONS` options have rows too.
     """
     ends = np.searchsorted(results.option, np.arange(len(names) + 1)).tolist()
     means = [statistics.mean(results.metric[slice(*pair)]) for pair in pairwise(ends)]
@@ -439,7 +442,8 @@ def best_against_others(names: Sequence[str], results: Results, ranking: Ranking
         results = results.at(np.isin(results.seed, results.seed[slice(*ends[best : best + 2])]))
     distinct, seed = np.unique(results.seed, return_inverse=True)
     place, one_cell = (results.option, seed, np.zeros_like(seed)), (len(distinct), 1)
-    return _question(_as_options(names, place, one_cell, results._asdict(), means), ranking, best_only=True)
+    options = _as_options(names, place, one_cell, results._asdict(), means)
+    return _question(options, ranking, best_only=best_only)
 
 
 def inseparable(pairs: pd.DataFrame) -> pd.Series:

@@ -96,6 +96,12 @@ def test_a_lead_that_is_not_significant_is_no_tie():
     assert f"Holm p {behind['p_corrected']:.2g}), but not significantly" in sentence
     assert "it is ahead of he (by" in sentence
     assert sentence.endswith("but cannot be told apart.")
+    metrics = dict.fromkeys(("test_accuracy", "train_accuracy", "train_loss", "val_loss", "test_loss"), 0.9)
+    compared = fnnexp.compare(rows.assign(**metrics, seconds_per_epoch=0.1), "init")
+    columns = ["a", "b", "difference", "p", "p_corrected", "verdict"]
+    in_order = [frame[columns].sort_values(["a", "b"], ignore_index=True) for frame in (table, compared)]
+    pd.testing.assert_frame_equal(*in_order)  # one family of all three pairs, one p of each
+    assert len(table) == 3
 
 
 def test_comparisons_that_differ_in_what_is_fixed_are_named_by_it():

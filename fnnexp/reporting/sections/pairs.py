@@ -101,8 +101,8 @@ def compare(
           difference and spread; missing if unknown or above 1,000.
         - `verdict`: `equivalent` if the interval is within ±`margin` and `p_equivalent` ≤ 5%; else `better`
           if `p_corrected` ≤ 5%; else `open`. Options that were tuned (`compare=init tune=optimizer.lr`) are
-          compared as in the report: with the values that tuning chose, and the best one is `better` than
-          another only if it also beats the other's good values. This needs the rows of the trials that tuned.
+          compared as in the report: with the values that tuning chose, and one is `better` than another only
+          if it also beats the other's good values. This needs the rows of the trials that tuned.
 
     Raises
     ------

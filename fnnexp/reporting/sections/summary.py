@@ -131,7 +131,9 @@ def section(
     if asked is None:
         return Section(TITLE, [*answers, *shared, *doubts, *figures, *evidence])
     rest = Text(ALL if answered else REST, EVERYWHERE)
-    blocks: list[Block] = [*asked.blocks, *shared, rest, *answers, *doubts, *figures, *evidence]
+    first = [Text(text, EVERYWHERE) for text in nothing_learned(runs, findings)]
+    answers = [] if first else answers
+    blocks: list[Block] = [*first, *asked.blocks, *shared, rest, *answers, *doubts, *figures, *evidence]
     return Section(TITLE, blocks, {"asked": asked.frame})
 
 
@@ -168,6 +170,8 @@ def headlines(
     finished = [configuration for configuration in findings.configurations if len(configuration.metric)]
     if not finished:
         return [Text("No trial has finished, so there is no answer yet.", EVERYWHERE)]
+    if all(each.failed.all() for each in finished):
+        return [] if answered else [Text(text, EVERYWHERE) for text in nothing_learned(runs, findings)]
     if _only_seeds(finished) and (spread := _spread(findings)):
         return [Text(text, EVERYWHERE) for text in spread]
     if answered:
@@ -732,9 +736,7 @@ def _not_learned(runs: pd.DataFrame, finished: Sequence[Configuration], findings
         f"{each.name} ({int(each.failed.sum())} of {plural(len(each.failed), 'seed')})" for each in partly
     ]
     limit, texts = _below(runs, findings.ranking) if never or some else "", []
-    if len(never) == len(finished):
-        texts.append(f"No network learned: all end {limit}.")
-    elif never:
+    if never and len(never) < len(finished):
         among = plural(len(findings.configurations), "configuration")
         texts.append(f"{len(never)} of {among} did not learn ({limit}): {_few(never)}.")
     if some:
@@ -744,6 +746,15 @@ def _not_learned(runs: pd.DataFrame, finished: Sequence[Configuration], findings
         tested = "; their pairs are tested by sign only" if by_sign else ""
         texts.append(f"Some seeds did not learn{rule}: {_few(some)}{tested}.")
     return texts
+
+
+def nothing_learned(runs: pd.DataFrame, findings: Findings) -> list[str]:
+    """Return a sentence, and what to try, if no seed of any configuration learned; else no sentence."""
+    finished = [configuration for configuration in findings.configurations if len(configuration.metric)]
+    if not finished or not all(each.failed.all() for each in finished):
+        return []
+    chance = " Their differences say nothing about which is best." if len(finished) > 1 else ""
+    return [f"No network learned: all end {_below(runs, findings.ranking)}.{chance} {tunings.TRY}"]
 
 
 def _below(runs: pd.DataFrame, ranking: Ranking) -> str:
@@ -798,7 +809,8 @@ def details(
         *_tested(runs, leader, by_test, findings),
         *_uncounted(runs),
     ]
-    if chosen and not findings.ranking.is_time and not answered:
+    learned = not nothing_learned(runs, findings)
+    if chosen and learned and not findings.ranking.is_time and not answered:
         texts += _nearest(finished, findings) if brief else []
         texts.append(_others(pairs, finished, findings.ranking))
     texts += _same(runs)
