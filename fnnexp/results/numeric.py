@@ -324,6 +324,7 @@ class Optimum(NamedTuple):
         return [(self.tried[i], self.tried[j]) for i, j in zip(starts, ends, strict=True)]
 
 
+@frames.remembered
 def optima(runs: pd.DataFrame, axis: str) -> list[Optimum]:
     """Return the best value of a numeric factor for each cell (combination of categorical factors).
 

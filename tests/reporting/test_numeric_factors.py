@@ -438,11 +438,16 @@ def test_the_sentences_say_that_one_seed_gives_no_interval():
 def test_a_best_value_at_the_end_of_the_range_comes_with_the_next_value_to_try():
     runs = sweep(values=(0.001, 0.01, 0.1))
     sentences = texts(numeric_factors.sections(runs)[0])
-    assert "max and he are best at the end of the tried range: try optimizer.lr=1." in sentences
+    try_next = "at the end of the tried range of optimizer.lr: try optimizer.lr=1."
+    assert f"max and he are best {try_next}" in sentences
+    assert f"max and he are best {try_next}" in summary.answer(runs)
     one_init = runs[runs["init"] == "he"].reset_index(drop=True)
     (section,) = numeric_factors.sections(one_init)
     assert section.sentences[0].startswith("The best value is optimizer.lr=0.1")
-    assert section.sentences[1] == "The network is best at the end of the tried range: try optimizer.lr=1."
+    assert section.sentences[1] == f"The network is best {try_next}"
+    noisy = sweep(values=(0.001, 0.01, 0.1), noise=0.5, seeds=2).query("init == 'he'").reset_index(drop=True)
+    noisy.loc[noisy["optimizer.lr"] == 0.1, "val_accuracy"] = 0.99
+    assert f"The network has its best mean {try_next}" in summary.answer(noisy)
     assert not [block for block in section.blocks if isinstance(block, Table)]  # the sentence is enough
 
 

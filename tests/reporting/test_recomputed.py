@@ -89,7 +89,8 @@ def report(request, tmp_path_factory):
     """Return the folder and figure of a report, its trials as read from there, and the recomputed tables."""
     trials, factors = REPORTS[request.param]
     drawn, no_section = {}, lambda *_: Section("Not checked", [])
-    nothing = SimpleNamespace(section=no_section, against_time=no_section, sections=lambda *_, **__: [])
+    none = dict.fromkeys(("sections", "wider_ranges"), lambda *_, **__: [])
+    nothing = SimpleNamespace(section=no_section, against_time=no_section, **none)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(picture, "svg", lambda figure, label: drawn.update({label: figure}) or "<svg></svg>")
         patch.setattr(picture, "png", lambda figure: b"")

@@ -20,6 +20,7 @@ from fnnexp.reporting.document.wording import between, listed, number, percent, 
 from fnnexp.reporting.plots import from_leader, picture
 from fnnexp.reporting.sections import overview
 from fnnexp.reporting.sections.by_factor.asked import ALL, REST
+from fnnexp.reporting.sections.by_factor.numeric_factors import wider_ranges
 from fnnexp.reporting.sections.pairs import weaker_pairs
 from fnnexp.results import comparisons, filters, frames, numeric, questions, statistics
 from fnnexp.results.arguments import validate_frames
@@ -99,7 +100,10 @@ def answer(runs: pd.DataFrame, *, metric: str | None = None, margin: float | Non
     compared, over_values = tunings.parts(rows, found)
     keys = tunings.keys(found) if over_values is not compared else []
     rows, findings = questions.rows_and_findings(compared.drop(columns=keys), ranking)
-    texts = [*tunings.answers(found), *sentences(rows, tunings.checked(findings, found), tuned=keys)]
+    ranks_values = over_values is compared and ranking.metric == frames.ranking(compared)
+    notes = wider_ranges(compared) if ranks_values else []
+    checked = tunings.checked(findings, found)
+    texts = [*tunings.answers(found), *sentences(rows, checked, notes, tuned=keys)]
     if kept is not runs:
         compares = 'fnnexp.compare(runs, "epochs") compares both'
         texts.append(f"{filters.about_longest(runs, kept).rstrip('.')}; {compares}.")
@@ -117,8 +121,8 @@ def section(
     """Return the section that answers the questions of `compare` or `until` and names the best configuration.
 
     `runs` and `findings` are those that :func:`questions.rows_and_findings` returns. `notes` say what is
-    compared. `tuned` are the keys that were tuned for each option, which these rows lack. The terminal does
-    not show the evidence.
+    compared, and which values to try. `tuned` are the keys that were tuned for each option, which these rows
+    lack. The terminal does not show the evidence.
     """
     answered = asked is not None and asked.covers(findings.configurations)
     figure = None if _only_seeds(findings.configurations) else from_leader.from_leader(findings)
@@ -137,15 +141,17 @@ def section(
     return Section(TITLE, blocks, {"asked": asked.frame})
 
 
-def sentences(runs: pd.DataFrame, findings: Findings, *, tuned: Sequence[str] = ()) -> list[str]:
+def sentences(
+    runs: pd.DataFrame, findings: Findings, notes: Sequence[str] = (), *, tuned: Sequence[str] = ()
+) -> list[str]:
     """Return the sentences that say which options are best, and the sentences with evidence.
 
-    `findings` is the result of :func:`fnnexp.results.comparisons.findings` for the same trials; `tuned` is as
-    for :func:`section`.
+    `findings` is the result of :func:`fnnexp.results.comparisons.findings` for the same trials; `notes` and
+    `tuned` are as for :func:`section`.
     """
     factors = {} if tuned else _by_factor(runs, findings)
     answers = [text.text for text in headlines(runs, findings, factors, tuned=tuned) if FILES & text.media]
-    texts = [*answers, *_shared(runs, findings), *caveats(runs, findings)]
+    texts = [*answers, *_shared(runs, findings), *caveats(runs, findings), *notes]
     return [*texts, *details(runs, findings, brief=bool(factors))]
 
 

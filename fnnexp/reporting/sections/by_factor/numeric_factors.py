@@ -150,21 +150,42 @@ def sentences(axis: str, optima: Sequence[Optimum]) -> list[str]:
     if all(each.seeds == 1 and len(each.tried) > 1 for each in optima):
         texts.append("With one seed there is no interval, so it is unknown which other values are as good.")
     texts += _too_few_seeds(axis, optima) if len(optima) <= MOST_NAMED else []
-    ends: dict[float, list[str]] = {}
-    for each in optima:
-        if each.at_end and each.learned:
-            ends.setdefault(each.beyond, []).append(_name(each.options))
-    for beyond, names in ends.items():
-        advice = "" if math.isnan(beyond) else f": try {numeric.setting(axis, beyond)}"
-        subject = " and ".join(names) if len(names) <= MOST_NAMED else f"{len(names)} of them"
-        verb = "is" if len(names) == 1 else "are"
-        texts.append(f"{subject or 'The network'} {verb} best at the end of the tried range{advice}.")
+    texts += _at_ends(axis, optima)
     diverged = sum((Counter(each.diverged) for each in optima), Counter())
     if diverged:
         texts.append(
             f"{plural(diverged.total(), 'trial')} diverged, at {axis} "
             f"{_range(min(diverged), max(diverged))}; the figure marks them, and no mean includes them."
         )
+    return texts
+
+
+def wider_ranges(runs: pd.DataFrame) -> list[str]:
+    """Return sentences on the numeric factors whose best values are at an end of the tried values."""
+    return [text for axis in numeric.axes_of(runs) for text in _at_ends(axis, numeric.optima(runs, axis))]
+
+
+def _at_ends(axis: str, optima: Sequence[Optimum]) -> list[str]:
+    """Return a sentence on the combinations that are best at an end of the tried values, with what to try.
+
+    It says whether they surely are, because no other value may be as good.
+    """
+    ends: dict[tuple[float, bool], list[str]] = {}
+    for each in optima:
+        if each.at_end and each.learned:
+            sure = each.near == [each.best] and not each.behind
+            ends.setdefault((each.beyond, sure), []).append(_name(each.options))
+    texts = []
+    for (beyond, sure), names in ends.items():
+        subject = (
+            " and ".join(names) if len(names) <= MOST_NAMED else f"{len(names)} of them"
+        ) or "The network"
+        best = "has its best mean" if len(names) == 1 else "have their best means"
+        if sure:
+            best = "is best" if len(names) == 1 else "are best"
+        where = f"at the end of the tried range of {axis}"
+        advice = "" if math.isnan(beyond) else f": try {numeric.setting(axis, beyond)}"
+        texts.append(f"{subject} {best} {where}{advice}.")
     return texts
 
 

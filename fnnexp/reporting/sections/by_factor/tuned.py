@@ -57,7 +57,8 @@ def section(found: Sequence[Comparison], ranking: Ranking, omitted: int = 0) -> 
         if heading:
             blocks.append(Text(heading, EVERYWHERE))
         blocks += [Text(sentence, EVERYWHERE) for sentence in tuned.sentences(comparison, pairs)]
-        blocks += [Text(sentence) for sentence in (_cost(comparison), *_ends(comparison))]
+        blocks += [Text(sentence, EVERYWHERE) for sentence in _ends(comparison)]
+        blocks.append(Text(_cost(comparison)))
         blocks += [Text(NOTE, quiet=True), _chosen(comparison), *_pairs(pairs, ranking)]
         if len(curve):
             compared = comparison.asked.compare
