@@ -429,6 +429,18 @@ def test_the_answer_names_the_best_value_of_each_factor():
     ]
 
 
+def test_configurations_with_the_same_best_value_are_named_together():
+    runs = sweep()
+    assert "The best optimizer.lr is 0.1 for he and 0.3 for max." in summary.answer(runs)
+    third = runs[runs["init"] == "he"].assign(init="xavier")
+    third["trial"] = "x" + third["trial"]
+    third["val_accuracy"] -= 0.01
+    three = pd.concat([runs, third], ignore_index=True).astype({"init": "category"})
+    assert "The best optimizer.lr is 0.1 for he and xavier; 0.3 for max." in summary.answer(three)
+    two = three[three["init"] != "max"].reset_index(drop=True)
+    assert "The best optimizer.lr is 0.1 for both." in summary.answer(two)
+
+
 def test_the_sentences_say_that_one_seed_gives_no_interval():
     best, note, *_ = texts(numeric_factors.sections(sweep(seeds=1))[0])
     assert best == "max is best at optimizer.lr=0.3. he is best at optimizer.lr=0.1."
@@ -445,8 +457,7 @@ def test_a_best_value_at_the_end_of_the_range_comes_with_the_next_value_to_try()
     (section,) = numeric_factors.sections(one_init)
     assert section.sentences[0].startswith("The best value is optimizer.lr=0.1")
     assert section.sentences[1] == f"The network is best {try_next}"
-    noisy = sweep(values=(0.001, 0.01, 0.1), noise=0.5, seeds=2).query("init == 'he'").reset_index(drop=True)
-    noisy.loc[noisy["optimizer.lr"] == 0.1, "val_accuracy"] = 0.99
+    noisy = one_init.assign(val_accuracy=[0.5, 0.8, 0.6, 0.9, 0.6, 0.7, 0.6, 0.9, 0.9])
     assert f"The network has its best mean {try_next}" in summary.answer(noisy)
     assert not [block for block in section.blocks if isinstance(block, Table)]  # the sentence is enough
 

@@ -55,6 +55,9 @@ BATCHES = {"full": "full batches", "mini": "mini-batches", "sample": "one row at
 CLOSE = 4
 """If there are more configurations than this, the first are named and the rest are counted."""
 
+GROUPED = 12
+"""The largest number of configurations that a sentence groups by their best values; the rest are counted."""
+
 MOST_SEEDS = 10
 """If there are more seeds than this, only the first and the last are listed."""
 
@@ -253,22 +256,28 @@ def _shared(runs: pd.DataFrame, findings: Findings) -> list[str]:
 
 def _at_best(runs: pd.DataFrame, finished: Sequence[Configuration]) -> list[str]:
     """Return the values of the numeric factors at which the options are best."""
-    axes, best_values = numeric.axes_at_best(runs), []
+    axes = numeric.axes_at_best(runs)
     if not axes:
         return []
-    for configuration in finished[:CLOSE]:  # the sentence names these and counts the rest
+    names: dict[str, list[str]] = {}  # by value
+    for configuration in finished[:GROUPED]:
         values = comparisons.finished_trials(runs, configuration).iloc[0]
         at = {axis: values[f"best {axis}"] for axis in axes if not pd.isna(values[f"best {axis}"])}
         if len(axes) == 1:
-            best_values.append(f"{as_text(values[f'best {axes[0]}'])} for {configuration.name}")
+            names.setdefault(as_text(values[f"best {axes[0]}"]), []).append(configuration.name)
         elif at:
             each = " and ".join(numeric.setting(axis, value) for axis, value in at.items())
-            best_values.append(f"{configuration.name} at {each}")
+            names.setdefault(each, []).append(configuration.name)
+    shown = dict([*names.items()][:CLOSE])
+    more = [f"{rest} more"] if (rest := len(finished) - sum(map(len, shown.values()))) else []
     if len(axes) > 1:
-        more = len(finished) - CLOSE
-        return [f"Best values: {'; '.join([*best_values, *[f'{more} more'] * (more > 0)])}."]
-    best_values += [configuration.name for configuration in finished[CLOSE:]]
-    return [f"The best {axes[0]} is {_few(best_values)}."]
+        return [f"Best values: {'; '.join([*(f'{_few(shown[each])} at {each}' for each in shown), *more])}."]
+    if len(shown) == 1 < len(finished) and not more:
+        (each,) = shown
+        return [f"The best {axes[0]} is {each} for {'both' if len(finished) == 2 else 'all'}."]
+    texts = [*(f"{each} for {_few(shown[each])}" for each in shown), *more]
+    is_list = any(len(named) > 1 for named in shown.values())
+    return [f"The best {axes[0]} is {'; '.join(texts) if is_list else listed(texts)}."]
 
 
 FACTORS = ("init", "batching", "arch")
