@@ -254,6 +254,16 @@ def parts(runs: pd.DataFrame, found: Sequence[Comparison]) -> tuple[pd.DataFrame
     return filters.part(compared, compared["trial"].isin(pd.concat(own))), filters.part(runs, tuning)
 
 
+def reported(runs: pd.DataFrame, ranking: Ranking) -> tuple[pd.DataFrame, list[str]]:
+    """Return the rows that a report on some trials compares, and the tuned keys, which are no factors there.
+
+    The rows are those of :func:`parts`. There are no such keys if the report does not compare tuned options.
+    """
+    found = all_of(runs, ranking)
+    compared, over_values = parts(runs, found)
+    return compared, keys(found) if over_values is not compared else []
+
+
 def keys(found: Sequence[Comparison]) -> list[str]:
     """Return the keys that were tuned. Among the chosen values they follow from the options."""
     return list(dict.fromkeys(key for comparison in found for key in comparison.keys))

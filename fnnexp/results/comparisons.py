@@ -26,7 +26,6 @@ import pandas as pd
 
 from fnnexp.config.schema import CHOICES
 from fnnexp.results import filters, statistics
-from fnnexp.results.arguments import validate_frames
 from fnnexp.results.factors import (
     AXES,
     as_text,
@@ -761,45 +760,8 @@ def _frame(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> pd.DataFr
     return frame.astype({name: dtype for name, dtype in types.items() if name in frame})
 
 
-@validate_frames
-def shares(runs: pd.DataFrame, *, metric: str | None = None) -> pd.DataFrame:
-    """Return how much each factor matters: the shares of factors and interactions in the metric's variance.
-
-    Parameters
-    ----------
-    runs
-        The frame of :func:`fnnexp.runs` or :func:`fnnexp.sweep`, or some of its rows.
-    metric
-        As for :func:`fnnexp.compare`.
-
-    Returns
-    -------
-    DataFrame
-        The largest share first:
-
-        - `effect` (str): `init`, `arch × init`, …; `seed` is the variance over seeds within a configuration.
-        - `share` (float64), a fraction; shares add up to 1.
-
-        Shares are defined only for a full grid. Otherwise there are no rows, and `.attrs["about"]` says what
-        is missing.
-
-    Raises
-    ------
-    FnnexpError
-        If the metric cannot rank these trials.
-
-    Examples
-    --------
-    >>> fnnexp.shares(runs).set_index("effect")  # doctest: +SKIP
-    """
-    runs = filters.reported(runs)
-    shares_of_effects, about = shares_by(runs, ranking_of(runs, metric))
-    shares_of_effects.attrs["about"] = about
-    return shares_of_effects
-
-
 def shares_by(runs: pd.DataFrame, ranking: Ranking | None = None) -> tuple[pd.DataFrame, str]:
-    """Return the shares as :func:`shares` does, for a ranking, and a sentence about them."""
+    """Return the shares as :func:`fnnexp.shares` does, for a ranking, and a sentence about them."""
     ranking = ranking or ranking_of(runs)
     runs = filters.once(runs)
     no_shares = pd.DataFrame({"effect": pd.Series(dtype="str"), "share": pd.Series(dtype="float64")})
