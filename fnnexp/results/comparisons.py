@@ -780,8 +780,8 @@ def shares_by(runs: pd.DataFrame, ranking: Ranking | None = None) -> tuple[pd.Da
         first = name_of({name: options[name].cat.categories[i] for name, i in zip(names, codes, strict=True)})
         examples, verb = (f"({first}, …)", "have") if missing > 1 else (f"({first})", "has")
         return no_shares, (
-            f"The grid is not full: {missing} of {math.prod(shape)} combinations {verb} no finished trial "
-            f"{examples}. So the factors' shares can't be separated."
+            f"The grid is not full: {missing:,} of {math.prod(shape):,} combinations {verb} no finished "
+            f"trial {examples}. So the factors' shares can't be separated."
         )
     everywhere = finished["seed"].value_counts() == len(cells)
     used = sorted(everywhere.index[everywhere])

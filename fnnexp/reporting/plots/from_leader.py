@@ -95,7 +95,7 @@ def from_leader(findings: Findings) -> Picture | None:
         mark(ax, artists, by_name[name].levels, about, [sign * row["difference"]], [y], values,
              names=labels[y : y + 1])  # fmt: skip
     omitted = [
-        f"{n} {text}"
+        f"{n:,} {text}"
         for n, text in (
             (len(pairs) - len(rows), "further from the leader"),
             (int(failed.sum()) * (not failed.all()), "that did not learn"),

@@ -295,7 +295,7 @@ def _gallery(evaluation: Evaluation, side: int) -> picture.Picture:
 def _gallery_caption(evaluation: Evaluation) -> str:
     n = min(len(evaluation.wrong), math.prod(GALLERY))
     complete = n == len(evaluation.wrong)
-    which = "All mistakes" if complete else f"The {n} mistakes with the highest loss"
+    which = "All mistakes" if complete else f"The {n:,} mistakes with the highest loss"
     file = "training" if evaluation.split == "validation" else "test"
     value = "probability" if evaluation.is_probability else "output"
     return (
@@ -306,7 +306,9 @@ def _gallery_caption(evaluation: Evaluation) -> str:
 
 def _weights_caption(evaluation: Evaluation) -> str:
     n = evaluation.W1.shape[1]
-    which = f"the {plural(n, 'hidden unit')}" if n <= MOST_UNITS else f"{MOST_UNITS} of the {n} hidden units"
+    which = (
+        f"the {plural(n, 'hidden unit')}" if n <= MOST_UNITS else f"{MOST_UNITS} of the {n:,} hidden units"
+    )
     return (
         f"The weights of {which} in the first layer, one image per unit, the largest norm first. Dark is "
         f"negative, light positive; the common scale ends at the {plots.CLIP}th percentile of the absolute "

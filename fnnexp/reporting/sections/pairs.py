@@ -128,7 +128,7 @@ def compare(
     compared = rows if factor in factors[0] else runs
     if factor not in factors[1] and factor not in factors[0]:
         problem = "does not vary in" if factor in frames.params_of(runs) else "is not a factor of"
-        these = "this trial" if len(runs) == 1 else f"these {len(runs)} trials"
+        these = "this trial" if len(runs) == 1 else f"these {len(runs):,} trials"
         raise FnnexpError(
             f"factor={factor!r} {problem} {these}; the factors that vary are "
             f"{', '.join(varied) or 'none'}.{did_you_mean(str(factor), varied)}"

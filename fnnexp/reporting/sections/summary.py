@@ -324,7 +324,7 @@ def _by_factor(runs: pd.DataFrame, findings: Findings) -> dict[str, OfFactor]:
         if factor != "init":  # which has an answer in every combination
             wins = _wins(ranked[0], runs, options, findings)
             count = "each" if wins == number else str(wins)
-            text += f" {ranked[0].name} has the best mean in {count} of {number} combinations."
+            text += f" {ranked[0].name} has the best mean in {count} of {number:,} combinations."
         answers[factor] = OfFactor(text, _in_brief(ranked, pairs, findings.ranking))
     return answers
 
@@ -594,8 +594,8 @@ def _first(pair: pd.Series, leader: Configuration, verb: str, ranking: Ranking) 
     interval = f"95% interval {between(pair.low, pair.high, ranking)}{_unsettled(pair)}"
     about = [] if math.isnan(pair.low) else [interval]
     if pair.seeds > 1:
-        ahead = f"{'ahead' if leads else 'behind'} in {pair.ahead} of {pair.seeds} seeds"
-        about.append(f"over {pair.seeds} seeds" if pair.difference == 0 else ahead)
+        ahead = f"{'ahead' if leads else 'behind'} in {pair.ahead:,} of {pair.seeds:,} seeds"
+        about.append(f"over {pair.seeds:,} seeds" if pair.difference == 0 else ahead)
     details = f" ({'; '.join(about)})" if about else ""
     if pair.difference == 0:
         return f"{leader.name} and {name} are level{details}"
@@ -655,7 +655,7 @@ def _needed(pair: pd.Series) -> str:
         return "; how many seeds would settle it cannot be estimated yet"
     if pd.isna(pair.seeds_needed):
         return "; it would take more than 1,000 seeds to settle it"
-    return f"; about {int(pair.seeds_needed)} seeds would settle it"
+    return f"; about {int(pair.seeds_needed):,} seeds would settle it"
 
 
 def _few(names: Sequence[str]) -> str:
@@ -729,7 +729,7 @@ def _pruned(findings: Findings) -> list[str]:
         return []
     among = plural(len(findings.configurations), "configuration")
     return [
-        f"A search pruned {count} of {among} early, so {'it has' if count == 1 else 'they have'} no result."
+        f"A search pruned {count:,} of {among} early, so {'it has' if count == 1 else 'they have'} no result."
     ]
 
 
@@ -740,7 +740,7 @@ def _not_finished(findings: Findings) -> list[str]:
         return []
     among = plural(len(findings.configurations), "configuration")
     done = "reached the level" if findings.ranking.is_time else "finished"
-    return [f"{len(without)} of {among} never {done}: {_few(without)}."]
+    return [f"{len(without):,} of {among} never {done}: {_few(without)}."]
 
 
 def _not_learned(runs: pd.DataFrame, finished: Sequence[Configuration], findings: Findings) -> list[str]:
@@ -753,7 +753,7 @@ def _not_learned(runs: pd.DataFrame, finished: Sequence[Configuration], findings
     limit, texts = _below(runs, findings.ranking) if never or some else "", []
     if never and len(never) < len(finished):
         among = plural(len(findings.configurations), "configuration")
-        texts.append(f"{len(never)} of {among} did not learn ({limit}): {_few(never)}.")
+        texts.append(f"{len(never):,} of {among} did not learn ({limit}): {_few(never)}.")
     if some:
         rule = "" if never else f" ({limit})"
         tables = (findings.with_leader, findings.of_options, findings.in_each_cell)
@@ -849,16 +849,16 @@ def _leader(leader: Configuration, ranking: Ranking, chosen: bool) -> str:
     if n == 1:
         sentence += " with one seed, which says nothing about other seeds"
     elif interval.method == "none":
-        sentence += f", the same in all {n} seeds"
+        sentence += f", the same in all {n:,} seeds"
     elif ranking.is_time:
-        sentence += f", the mean of {n} seeds"
+        sentence += f", the mean of {n:,} seeds"
     else:
         ends = between(interval.low, interval.high, ranking)
         many = " of many" if interval.method == "t" and n > statistics.BOOTSTRAP_UP_TO else ""
-        sentence += f" (95% interval {ends} over {n} seeds, {METHODS[interval.method + many]})"
+        sentence += f" (95% interval {ends} over {n:,} seeds, {METHODS[interval.method + many]})"
     if n < (tried := len(leader.tried)):
         never = " or never reached it" if ranking.is_time else ""
-        sentence += f"; {tried - n} of its {tried} trials did not finish{never}"
+        sentence += f"; {tried - n:,} of its {tried:,} trials did not finish{never}"
     return sentence + "."
 
 
