@@ -74,12 +74,14 @@ QUESTIONS = [
     (FAILING, FAILING, FAILING),
     ("tanh_16 sqrtmax", "relu_16 he", FAILING),
     ("tanh_16 sqrtmax", "relu_16 he", COLLAPSING),
+    (FAILING,) * 12,
+    ("relu_8_8 he_normal",) * 12,
 ]
 SEEDS = (3, 5, 6, 10, 20)
 EFFECTS = (0.0, 0.5, 1.0, 2.0)
 MARGINS = (0.5, 1.0, 2.0)
 LOOKS, TAU = np.arange(3, 41), statistics.PRIOR
-EXPERIMENTS = 5000
+EXPERIMENTS, OF_MANY = 5000, 1000
 ERRORS = 1 - statistics.LEVEL
 
 
@@ -131,11 +133,15 @@ def accuracies(trained: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw(accuracy: pd.DataFrame, names: tuple[str, ...], seeds: int) -> Experiments:
-    """Return experiments with options paired by seed. If all are the same option, each gets its own seeds."""
+    """Return experiments with options paired by seed. If all are the same option, each gets its own seeds.
+
+    There are :data:`EXPERIMENTS`, but :data:`OF_MANY` at most of more than three options.
+    """
     rng, options = np.random.default_rng(seeds), len(names)
     same = len(set(names)) == 1
     count = seeds * options if same else seeds
-    drawn = np.array([rng.choice(len(accuracy), count, replace=False) for _ in range(EXPERIMENTS)])
+    experiments = EXPERIMENTS if options < 4 else min(EXPERIMENTS, OF_MANY)
+    drawn = np.array([rng.choice(len(accuracy), count, replace=False) for _ in range(experiments)])
     draws = np.split(drawn, options, axis=1) if same else [drawn] * options
     values = np.stack([accuracy[name].to_numpy()[seed] for name, seed in zip(names, draws, strict=True)])
     means = accuracy[list(names)].mean().to_numpy()[:, None, None]
@@ -158,11 +164,15 @@ def population(accuracy: pd.DataFrame, names: tuple[str, ...]) -> Population:
     return Population(float((x - y).std()), float(stats.skew(x - y)), float(failed))
 
 
-def p_values(d: np.ndarray, mixed: np.ndarray) -> dict[str, np.ndarray]:
-    """Return the p value of each test for the differences (experiments, seeds) of each experiment."""
+def p_values(d: np.ndarray, mixed: np.ndarray, pairs: int = 1) -> dict[str, np.ndarray]:
+    """Return the p value of each test for the differences (experiments, seeds) of each experiment.
+
+    `pairs` is the number of pairs for which p will be corrected.
+    """
     by_t = np.array([statistics.paired_t_test(differences) for differences in d])
     by_signs = np.array([statistics.sign_flip_test(differences) for differences in d])
-    return {"rule": np.where(mixed, by_signs, by_t), "t": by_t, "sign flip": by_signs}
+    flipped = mixed & statistics.signs_can_settle(d.shape[1], pairs)
+    return {"rule": np.where(flipped, by_signs, by_t), "t": by_t, "sign flip": by_signs}
 
 
 def row(about: str, names: tuple[str, ...], **values: object) -> dict[str, object]:
@@ -188,17 +198,18 @@ def pair_rows(accuracy: pd.DataFrame) -> list[dict[str, object]]:
 
 
 def question_rows(accuracy: pd.DataFrame) -> list[dict[str, object]]:
-    """Return the share of experiments with a difference in any of three pairs, after Holm's correction."""
+    """Return the share of experiments with a difference in any pair of options, after Holm's correction."""
     rows = []
     for names in QUESTIONS:
         for n in SEEDS:
             drawn = draw(accuracy, names, n)
-            pairs = combinations(range(len(names)), 2)
-            p_by_pair = [p_values(drawn.differences(*pair), drawn.mixed(*pair)) for pair in pairs]
+            pairs = [*combinations(range(len(names)), 2)]
+            p_by_pair = [p_values(drawn.differences(*pair), drawn.mixed(*pair), len(pairs)) for pair in pairs]
             for test in p_by_pair[0]:
                 p = np.column_stack([p_by_test[test] for p_by_test in p_by_pair])
                 share = np.mean([statistics.holm(p_family).min() <= ERRORS for p_family in p])
                 rows.append(row("question", names, seeds=n, effect=0.0, test=test, share=share))
+        print(*names, sep=" / ", flush=True)
     return rows
 
 
@@ -330,7 +341,9 @@ def main() -> None:
     parts = (pair_rows, question_rows, margin_rows, look_rows)
     rows = [result for simulate in parts for result in simulate(accuracy)]
     table = pd.DataFrame(rows)
-    table["error"] = np.sqrt(table["share"] * (1 - table["share"]) / EXPERIMENTS)
+    many = table["options"].str.count(" / ") > 2
+    experiments = np.where(many, OF_MANY, EXPERIMENTS)
+    table["error"] = np.sqrt(table["share"] * (1 - table["share"]) / experiments)
     table.round(4).to_csv(RESULTS / "significance.csv", index=False, lineterminator="\n")
     draw_picture(table, RESULTS / "significance.png")
 

@@ -41,11 +41,11 @@ if TYPE_CHECKING:
     from fnnexp.reporting.at_equal import at_equal
     from fnnexp.reporting.plots.api import plot_boundary, plot_curves, plot_heat_map, plot_histograms
     from fnnexp.reporting.replication.published import published
+    from fnnexp.reporting.sections.by_factor.shares import shares
     from fnnexp.reporting.sections.leaderboard import leaderboard
     from fnnexp.reporting.sections.pairs import compare
     from fnnexp.reporting.sections.summary import answer
     from fnnexp.reporting.write import report
-    from fnnexp.results.comparisons import shares
     from fnnexp.results.frames import curves, diagnostics, experiments, runs
     from fnnexp.results.networks.classifier import Classifier
     from fnnexp.results.networks.histograms import histograms
@@ -123,7 +123,7 @@ _DEFINED_IN = {
     "report": "fnnexp.reporting.write",
     "runs": "fnnexp.results.frames",
     "seconds_to": "fnnexp.results.ranking",
-    "shares": "fnnexp.results.comparisons",
+    "shares": "fnnexp.reporting.sections.by_factor.shares",
     "show_data": "fnnexp.api",
     "sweep": "fnnexp.api",
     "verify": "fnnexp.results.networks.verifying",

@@ -67,10 +67,10 @@ def raised(error: BaseException, below: int = 1) -> str:
 def plural(n: int, noun: str) -> str:
     """Return a number with its noun, in the plural unless the number is 1.
 
-    >>> plural(1, "pair"), plural(2, "pair")
-    ('1 pair', '2 pairs')
+    >>> plural(1, "pair"), plural(2775, "pair")
+    ('1 pair', '2,775 pairs')
     """
-    return f"{n} {noun}" + ("" if n == 1 else "s")
+    return f"{n:,} {noun}" + ("" if n == 1 else "s")
 
 
 ELSEWHERE = {

@@ -730,7 +730,7 @@ def test_a_store_without_trials_is_refused_with_a_sweep_to_run(invoke, store, ow
 def test_an_experiment_of_ten_thousand_runs_is_listed(invoke, store, own_folder):
     assert invoke(*DIGITS).status == 0
     copy_run(own_folder, 10_000)
-    assert "10001 trials: all done" in invoke("report").out
+    assert "10,001 trials: all done" in invoke("report").out
 
 
 def test_the_examples_of_the_list_are_right():

@@ -92,7 +92,7 @@ def at_equal(runs: pd.DataFrame, curves: pd.DataFrame, unit: str) -> pd.DataFram
             f"{did_you_mean(str(unit), UNITS)}"
         )
     if not batching_varies(runs):
-        these = "this trial" if len(runs) == 1 else f"these {len(runs)} trials"
+        these = "this trial" if len(runs) == 1 else f"these {len(runs):,} trials"
         raise FnnexpError(
             f"batching does not vary in {these}, so at_equal has no modes to compare; pass trials of several "
             "batching modes, as from a sweep with batching=full,mini"

@@ -60,6 +60,10 @@ PHRASES = {
 """What the answer says of the best option and others, by the verdict or by a check that was not passed."""
 
 
+TRY = "Try other learning rates (fnnexp lr --help says how to find them) or more epochs."
+"""What to try if no network learned."""
+
+
 @dataclass(frozen=True)
 class Level:
     """An option that was tuned and is compared with others.
@@ -255,6 +259,16 @@ def parts(runs: pd.DataFrame, found: Sequence[Comparison]) -> tuple[pd.DataFrame
     return filters.part(compared, compared["trial"].isin(pd.concat(own))), filters.part(runs, tuning)
 
 
+def reported(runs: pd.DataFrame, ranking: Ranking) -> tuple[pd.DataFrame, list[str]]:
+    """Return the rows that a report on some trials compares, and the tuned keys, which are no factors there.
+
+    The rows are those of :func:`parts`. There are no such keys if the report does not compare tuned options.
+    """
+    found = all_of(runs, ranking)
+    compared, over_values = parts(runs, found)
+    return compared, keys(found) if over_values is not compared else []
+
+
 def keys(found: Sequence[Comparison]) -> list[str]:
     """Return the keys that were tuned in any of these comparisons.
 
@@ -284,19 +298,24 @@ def name_of(comparison: Comparison) -> str:
 
 
 def pairs(comparison: Comparison) -> pd.DataFrame:
-    """Compare the best tuned option (level) with every other.
+    """Compare the tuned options (levels) in pairs, those with the best option first.
+
+    With more than :data:`comparisons.MOST_OPTIONS` options, only the pairs with the best option have rows.
 
     Returns
     -------
     DataFrame
         The columns of :func:`fnnexp.compare`, and `check`: the result of the check (:class:`Check`) of a pair
         that the fresh seeds call better, "" for other pairs. The verdict is `better` only if the check is
-        passed too. The correction for several pairs is applied to the larger of both p values.
+        passed too: the larger of both p values, corrected for all pairs, is at most 5%. `p_corrected` is that
+        of the comparison alone, as in every other table of the same pairs.
     """
     ranking, groups = comparison.ranking, _groups(comparison)
     if len(groups) < 2:
         return pd.DataFrame(columns=["a", "b", *PAIR, "check"])
-    rows = _against_others({name: comparison.own(level) for name, level in groups.items()}, ranking)
+    own = {name: comparison.own(level) for name, level in groups.items()}
+    rows, leader = _compared(own, ranking, best_only=False), best(comparison)
+    rows.sort(key=lambda row: leader not in (row["a"], row["b"]))
     checks = [
         _check(comparison, groups[row["a"]], groups[row["b"]])
         if row["verdict"] == "better"
@@ -308,8 +327,7 @@ def pairs(comparison: Comparison) -> pd.DataFrame:
     for row, check, corrected in zip(rows, checks, statistics.holm(larger, family), strict=True):
         row["check"] = check.result
         if row["verdict"] == "better":
-            row["p_corrected"] = max(row["p_corrected"], float(corrected))
-            is_sure = check.result == PASSED and row["p_corrected"] <= ERROR_RATE
+            is_sure = check.result == PASSED and corrected <= ERROR_RATE
             row["check"] = FAILED if check.result == PASSED and not is_sure else check.result
             row["verdict"] = "better" if is_sure else "open"
     return pd.DataFrame(rows, columns=["a", "b", *PAIR, "check"])
@@ -352,9 +370,7 @@ def needed(comparison: Comparison) -> list[tuple[int, int]]:
     if len(groups) < 2:
         return []
     own = {name: comparison.own(level) for name, level in groups.items()}
-    losers = [
-        groups[row["b"]] for row in _against_others(own, comparison.ranking) if row["verdict"] == "better"
-    ]
+    losers = [groups[row["b"]] for row in _compared(own, comparison.ranking) if row["verdict"] == "better"]
     return [
         (loser, draw)
         for loser in losers
@@ -393,14 +409,16 @@ def _values(comparison: Comparison, rows: pd.DataFrame) -> np.ndarray:
     return rows.loc[rows["status"] == "finished", comparison.ranking.metric].dropna().to_numpy(np.float64)
 
 
-def _against_others(by_name: Mapping[str, pd.DataFrame], ranking: Ranking) -> list[dict[str, Any]]:
-    """Compare the best of some named options, each with its trials, with every other."""
+def _compared(
+    by_name: Mapping[str, pd.DataFrame], ranking: Ranking, *, best_only: bool = True
+) -> list[dict[str, Any]]:
+    """Compare the best of some named options, each with its trials, with every other, or all in pairs."""
     finished = [
         rows[(rows["status"] == "finished") & rows[ranking.metric].notna()] for rows in by_name.values()
     ]
     option = np.repeat(np.arange(len(finished)), [len(rows) for rows in finished])
     results = comparisons.results_of(pd.concat(finished, ignore_index=True), ranking)._replace(option=option)
-    return comparisons.best_against_others([*by_name], results, ranking)
+    return comparisons.best_against_others([*by_name], results, ranking, best_only=best_only)
 
 
 def _check(comparison: Comparison, winner: int, loser: int) -> Check:
@@ -413,7 +431,7 @@ def _check(comparison: Comparison, winner: int, loser: int) -> Check:
         if len(rows) < len(own):
             return Check(MISSING, 1.0)
         if (rows["status"] == "finished").sum() > 1:  # a draw that diverges on fresh seeds needs no test
-            (pair,) = _against_others({"winner": own, "loser": rows}, comparison.ranking)
+            (pair,) = _compared({"winner": own, "loser": rows}, comparison.ranking)
             p_values.append(float(pair["p"]) if pair["a"] == "winner" and pair["difference"] > 0 else 1.0)
     return Check(PASSED if max(p_values) <= ERROR_RATE else FAILED, max(p_values))
 
@@ -484,6 +502,10 @@ def sentences(comparison: Comparison, table: pd.DataFrame) -> list[str]:
     notes += _unequal(comparison)
     if leader is None or table.empty:
         return [f"{tuned_for}, no two options have results on fresh seeds yet.", *notes]
+    own = pd.concat([comparison.own(level) for level in _groups(comparison).values()])
+    own = own[(own["status"] == "finished") & own[ranking.metric].notna()]
+    if comparisons.failed_to_learn(own, ranking).all():
+        return [f"{tuned_for}, no network learned on fresh seeds. {TRY}", *notes]
     behind = table[table["a"] == leader]
     # If a verdict is open only because its check was not passed, the answer says so.
     answers = behind["verdict"].mask((behind["verdict"] == "open") & (behind["low"] > 0), UNSURE)
@@ -493,7 +515,7 @@ def sentences(comparison: Comparison, table: pd.DataFrame) -> list[str]:
         for answer, phrase in PHRASES.items()
         if len(part := behind[answers == answer])
     ]
-    ahead = [str(name) for name in table.loc[table["a"] != leader, "a"]]
+    ahead = [str(name) for name in table.loc[table["b"] == leader, "a"]]
     texts += [f"on the seeds that both finished, {name} is ahead of it" for name in ahead]
     seeds = plural(int(table["seeds"].max()), "fresh seed")
     answer = f"{tuned_for}, {leader} leads on {seeds}: {'; '.join(texts)}."

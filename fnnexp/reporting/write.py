@@ -426,6 +426,8 @@ def _sections(
     keys = tuned.keys(found) if shows_tuning else []
     rows, findings = questions.rows_and_findings(runs.drop(columns=keys), ranking)
     findings = tuned.checked(findings, found)
+    ranks_values = is_default and not shows_tuning
+    notes = [*notes, *(numeric_factors.wider_ranges(over_values) if ranks_values else [])]
     return everything, [
         tuned_options.section(found, ranking, len(filters.compared(everything)) - len(runs)),
         summary.section(rows, findings, answers, notes, tuned=keys),

@@ -9,7 +9,8 @@ a question are its family, and p is corrected only for them.
 The test is fixed before looking: Student's paired t test. With three or more options and at most five seeds,
 the pairs of a question share their variance in it (:func:`statistics.shared`). If an option failed to learn
 in some of its seeds but not in others (:func:`failed_to_learn`), differences are far from normal, and a
-sign-flip test replaces the t test. These tests are valid for seeds that are looked at once. If a report
+sign-flip test replaces the t test, unless so few seeds have too few patterns of signs for so many pairs
+(:func:`statistics.signs_can_settle`). These tests are valid for seeds that are looked at once. If a report
 showed some of a pair's seeds before its other seeds existed, :func:`statistics.safe_t_test` or
 :func:`statistics.safe_sign_test`, which are valid at every look, replace them.
 """
@@ -25,7 +26,6 @@ import pandas as pd
 
 from fnnexp.config.schema import CHOICES
 from fnnexp.results import filters, statistics
-from fnnexp.results.arguments import validate_frames
 from fnnexp.results.factors import (
     AXES,
     as_text,
@@ -69,7 +69,7 @@ ERROR_RATE = 1 - statistics.LEVEL
 NOTHING_VARIES = "No factor varies, so the variance has no shares."
 
 SIGNS = ("sign flip", "safe signs")
-"""The tests for pairs in which an option failed to learn in some seeds but not in others."""
+"""The tests by signs, for pairs in which an option failed to learn in some seeds but not in others."""
 
 PAIR = (
     "seeds", "looks", "difference", "low", "high", "interval", "ahead", "probability", "failed", "test", "p",
@@ -366,13 +366,14 @@ class _Pair(NamedTuple):
         """By how much `a` is better in each seed; 0 where the difference is only rounding."""
         return _without_rounding(self.x - self.y)
 
-    @property
-    def test(self) -> str:
-        """The test that the rule in the module's docstring selects, a key of `INTERVALS`."""
-        looked_before = self.looks > 1
-        if self.mixed:
-            return "safe signs" if looked_before else "sign flip"
-        return "safe t" if looked_before else "t"
+    def test(self, family: int) -> str:
+        """Return the test that the rule in the module's docstring selects, a key of `INTERVALS`.
+
+        `family` is the number of pairs of the question.
+        """
+        if self.looks > 1:
+            return "safe signs" if self.mixed else "safe t"
+        return "sign flip" if self.mixed and statistics.signs_can_settle(len(self.x), family) else "t"
 
 
 TESTS = {
@@ -450,10 +451,13 @@ def results_of(runs: pd.DataFrame, ranking: Ranking) -> Results:
     )
 
 
-def best_against_others(names: Sequence[str], results: Results, ranking: Ranking) -> list[dict[str, Any]]:
+def best_against_others(
+    names: Sequence[str], results: Results, ranking: Ranking, *, best_only: bool = True
+) -> list[dict[str, Any]]:
     """Compare the best of some named options with every other, as :func:`with_leader` does.
 
-    All options have results, sorted by option. The pairs are returned as rows by column name.
+    All options have results, sorted by option. The pairs are returned as rows by column name. Without
+    `best_only`, the other pairs of at most :data:`MOST_OPTIONS` options have rows too.
     """
     ends = np.searchsorted(results.option, np.arange(len(names) + 1)).tolist()
     means = [statistics.mean(results.metric[slice(*pair)]) for pair in pairwise(ends)]
@@ -462,18 +466,19 @@ def best_against_others(names: Sequence[str], results: Results, ranking: Ranking
         results = results.at(np.isin(results.seed, results.seed[slice(*ends[best : best + 2])]))
     distinct, seed = np.unique(results.seed, return_inverse=True)
     place, one_cell = (results.option, seed, np.zeros_like(seed)), (len(distinct), 1)
-    return _question(_as_options(names, place, one_cell, results._asdict(), means), ranking, best_only=True)
+    options = _as_options(names, place, one_cell, results._asdict(), means)
+    return _question(options, ranking, best_only=best_only)
 
 
 def inseparable(pairs: pd.DataFrame) -> pd.Series:
     """Return which rows of a frame of pairs have too few seeds for any result to settle the pair.
 
-    Where a network failed to learn in some seeds, a test of signs compares the options. With n seeds the
-    least p of a sign-flip test is 2/2ⁿ, and that of a safe sign test is (n + 1)/2ⁿ.
+    These are pairs that were looked at before and in which an option failed to learn in some seeds: with n
+    seeds p of a safe sign test is at least (n + 1)/2ⁿ.
     """
     n = pairs["seeds"].astype("float64")
-    least = (n + 1).where(pairs["test"] == "safe signs", 2.0) / np.exp2(n) * pairs["family"]
-    return pairs["test"].isin(SIGNS) & (pairs["verdict"] == "open") & (n > 1) & (least > ERROR_RATE)
+    too_few = (n + 1) / np.exp2(n) * pairs["family"] > ERROR_RATE
+    return (pairs["test"] == "safe signs") & (pairs["verdict"] == "open") & (n > 1) & too_few
 
 
 def of_options(runs: pd.DataFrame, ranking: Ranking | None = None) -> pd.DataFrame:
@@ -663,13 +668,22 @@ def _shared_variance(
     pairs: Sequence[_Pair], differences: Sequence[NDArray[np.float64]]
 ) -> statistics.SharedVariance | None:
     """Return the variance that the pairs of a question share if they are tested by Student's t."""
-    tested = [i for i, pair in enumerate(pairs) if pair.test == "t"]
+    tested = [i for i, pair in enumerate(pairs) if _may_share(pair)]
     options = {name for i in tested for name in (pairs[i].a, pairs[i].b)}
     return statistics.shared([differences[i] for i in tested], len(options))
 
 
+def _may_share(pair: _Pair) -> bool:
+    """Return whether a pair lends its variance to the other pairs of its question, and borrows theirs."""
+    return pair.looks < 2 and not pair.mixed
+
+
 def _numbers(
-    pair: _Pair, d: NDArray[np.float64], ranking: Ranking, pool: statistics.SharedVariance | None
+    pair: _Pair,
+    test: str,
+    d: NDArray[np.float64],
+    ranking: Ranking,
+    pool: statistics.SharedVariance | None,
 ) -> dict[str, Any]:
     """Return the columns of a pair, except its p values and its verdict.
 
@@ -679,7 +693,7 @@ def _numbers(
     (difference,) = _without_rounding(np.array([statistics.mean(d)]))
     within = ranking.difference_bounds
     if pool is None:
-        interval = INTERVALS[pair.test](d, within=within)
+        interval = INTERVALS[test](d, within=within)
     else:
         interval = statistics.shared_t_interval(d, pool, within=within)
     return {
@@ -687,7 +701,7 @@ def _numbers(
         "difference": float(difference), "low": interval.low, "high": interval.high,
         "interval": interval.method, "ahead": int((d > 0).sum()),
         "probability": statistics.superiority(pair.x, pair.y) if len(d) > 1 else float("nan"),
-        "failed": pair.failed, "test": "shared t" if pool else pair.test,
+        "failed": pair.failed, "test": "shared t" if pool else test,
     }  # fmt: skip
 
 
@@ -723,22 +737,21 @@ def _verdicts(
     family = untested + sum(len(pair.x) > 0 for pair in tested)
     timed = ranking.is_time  # trials that train together share one measured time, so no test is valid
     differences = [pair.differences for pair in tested]
-    flipped = [
-        i for i, pair in enumerate(tested) if not timed and (i < len(pairs) or pair.test == "sign flip")
-    ]
+    tests = [pair.test(family) for pair in tested]
+    flipped = [i for i, test in enumerate(tests) if not timed and (i < len(pairs) or test == "sign flip")]
     p_sign_flip = np.full(len(tested), np.nan)
     p_sign_flip[flipped] = statistics.sign_flip_tests([differences[i] for i in flipped])
     shared = _shared_variance(tested, differences)
     pools = [
-        shared if pair.test == "t" and 1 < len(d) <= statistics.SHARED_UP_TO else None
+        shared if _may_share(pair) and 1 < len(d) <= statistics.SHARED_UP_TO else None
         for pair, d in zip(tested, differences, strict=True)
     ]
     p_values = [
         math.nan if timed
-        else statistics.paired_t_test(d, pool) if pair.test == "t"
-        else TESTS[pair.test](d) if pair.test in TESTS
+        else statistics.paired_t_test(d, pool) if test == "t"
+        else TESTS[test](d) if test in TESTS
         else float(p)
-        for pair, d, p, pool in zip(tested, differences, p_sign_flip, pools, strict=True)
+        for test, d, p, pool in zip(tests, differences, p_sign_flip, pools, strict=True)
     ]  # fmt: skip
     corrected = statistics.holm(p_values, family)
     p_equivalent = statistics.holm(
@@ -750,7 +763,7 @@ def _verdicts(
     )
     limit, rows = ranking.limit, []
     for i, pair in enumerate(pairs):
-        row = _numbers(pair, differences[i], ranking, pools[i]) | {
+        row = _numbers(pair, tests[i], differences[i], ranking, pools[i]) | {
             "p": p_values[i],
             "p_sign_flip": float(p_sign_flip[i]),
             "family": family,
@@ -790,43 +803,6 @@ def _frame(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> pd.DataFr
     return frame.astype({name: dtype for name, dtype in types.items() if name in frame})
 
 
-@validate_frames
-def shares(runs: pd.DataFrame, *, metric: str | None = None) -> pd.DataFrame:
-    """Return how much each factor matters: the shares of factors and interactions in the metric's variance.
-
-    Parameters
-    ----------
-    runs
-        The frame of :func:`fnnexp.runs` or :func:`fnnexp.sweep`, or some of its rows.
-    metric
-        As for :func:`fnnexp.compare`.
-
-    Returns
-    -------
-    DataFrame
-        The largest share first:
-
-        - `effect` (str): `init`, `arch × init`, …; `seed` is the variance over seeds within a configuration.
-        - `share` (float64), a fraction; shares add up to 1.
-
-        Shares are defined only for a full grid. Otherwise there are no rows, and `.attrs["about"]` says what
-        is missing.
-
-    Raises
-    ------
-    FnnexpError
-        If the metric cannot rank these trials.
-
-    Examples
-    --------
-    >>> fnnexp.shares(runs).set_index("effect")  # doctest: +SKIP
-    """
-    runs = filters.reported(runs)
-    shares_of_effects, about = shares_by(runs, ranking_of(runs, metric))
-    shares_of_effects.attrs["about"] = about
-    return shares_of_effects
-
-
 def shares_by(runs: pd.DataFrame, ranking: Ranking | None = None) -> tuple[pd.DataFrame, str]:
     """Return the frame of :func:`shares` for a ranking, and a sentence that says how it was made.
 
@@ -850,8 +826,8 @@ def shares_by(runs: pd.DataFrame, ranking: Ranking | None = None) -> tuple[pd.Da
         first = name_of({name: options[name].cat.categories[i] for name, i in zip(names, codes, strict=True)})
         examples, verb = (f"({first}, …)", "have") if missing > 1 else (f"({first})", "has")
         return no_shares, (
-            f"The grid is not full: {missing} of {math.prod(shape)} combinations {verb} no finished trial "
-            f"{examples}. So the factors' shares can't be separated."
+            f"The grid is not full: {missing:,} of {math.prod(shape):,} combinations {verb} no finished "
+            f"trial {examples}. So the factors' shares can't be separated."
         )
     everywhere = finished["seed"].value_counts() == len(cells)
     used = sorted(everywhere.index[everywhere])

@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import dataclass, fields
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -36,7 +37,7 @@ from fnnexp.results.ranking import MARGIN, Ranking, ranking_of
 from fnnexp.tracking.run_format import DONE, PRUNED
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -278,8 +279,8 @@ class Optimum(NamedTuple):
     mean, low, high
         The ranking metric at the best value, and its 95% interval (Student's t; NaN with one seed).
     near
-        The best value and the values that the tests do not distinguish from it, ascending, without those at
-        which no seed learned; empty if no other value has two seeds in common with the best.
+        The best value and the values that cannot be told apart from it, ascending, without those at which no
+        seed learned; empty if no other value has two seeds in common with the best.
     diverged
         The number of diverged trials by value, without values at which no trial diverged.
     beyond
@@ -289,8 +290,13 @@ class Optimum(NamedTuple):
         Whether the best value is the smallest or the largest that the cell tried, with any values of the
         other numeric factors. Among drawn configurations, `tried` may be a small part of these values.
     inseparable, seeds_needed
-        How many values of `near` these seeds cannot separate from the best, whatever their results
+        How many values these seeds cannot separate from the best, whatever their results
         (:func:`fnnexp.results.comparisons.inseparable`), and how many seeds that takes at the least.
+    behind
+        By how much the metric is lower at the values that are behind, but not significantly: the 95% interval
+        of the difference excludes 0, but p is too large after correction for all `pairs`.
+    settled_by
+        About how many seeds would settle the values of `behind`; 0 if that is unknown.
     """
 
     options: dict[str, str]
@@ -307,16 +313,19 @@ class Optimum(NamedTuple):
     at_end: bool
     inseparable: int = 0
     seeds_needed: int = 0
+    behind: Mapping[float, float] = MappingProxyType({})
+    settled_by: int = 0
+    pairs: int = 0
 
-    @property
-    def ranges(self) -> list[tuple[float, float]]:
-        """The first and last value of each run of adjacent values in `near`."""
-        positions = [self.tried.index(value) for value in self.near]
+    def ranges(self, values: Collection[float]) -> list[tuple[float, float]]:
+        """Return the first and last value of each run of adjacent values among some of the tried values."""
+        positions = [self.tried.index(value) for value in values]
         starts = [i for i in positions if i - 1 not in positions]
         ends = [i for i in positions if i + 1 not in positions]
         return [(self.tried[i], self.tried[j]) for i, j in zip(starts, ends, strict=True)]
 
 
+@frames.remembered
 def optima(runs: pd.DataFrame, axis: str) -> list[Optimum]:
     """Return the best value of a numeric factor in each cell (combination of categorical factors).
 
@@ -435,7 +444,7 @@ def _optimum(cell: _Trials, axis: str, options: dict[str, str], ends: tuple[floa
     interval = statistics.student_interval(cell.metric[of_best], within=statistics.ACCURACY)
     # A value at which a trial diverged ranks below the best, whatever its mean. So its mean is not compared.
     compared = cell if best in diverged else cell.at(~np.isin(cell.value, [*diverged]))
-    near, inseparable, seeds_needed = _near(compared, best)
+    others = _against_others(compared, best)
     return Optimum(
         options,
         tried,
@@ -445,17 +454,16 @@ def _optimum(cell: _Trials, axis: str, options: dict[str, str], ends: tuple[floa
         statistics.mean(cell.metric[of_best]),
         interval.low,
         interval.high,
-        near,
+        others.pop("near"),
         dict(diverged),
         _beyond(tried, best, axis) if best in ends else float("nan"),
         best in ends,
-        inseparable,
-        seeds_needed,
+        **others,
     )
 
 
-def _near(cell: _Trials, best: float) -> tuple[list[float], int, int]:
-    """Return the fields `near`, `inseparable` and `seeds_needed` of the :class:`Optimum` of these trials."""
+def _against_others(cell: _Trials, best: float) -> dict[str, Any]:
+    """Return the fields of the :class:`Optimum` of these trials that say how other values compare."""
     metric = "val_accuracy" if len(cell.held_out) and cell.held_out.all() else "test_accuracy"
     results, values = cell.by_metric[metric], np.unique(cell.value[cell.has_result])
     joined: dict[frozenset[tuple[int, int]], list[float]] = {}  # values that train identically
@@ -470,13 +478,28 @@ def _near(cell: _Trials, best: float) -> tuple[list[float], int, int]:
     names = [str(i) for i in range(len(joined))]
     pairs = comparisons.best_against_others(names, results, Ranking(metric, MARGIN)) if len(names) > 1 else []
     if not any(pair["seeds"] > 1 for pair in pairs):
-        return [], 0, 0
+        return {"near": []}
     equals = [*joined.values()]
     worse = [value for pair in pairs if pair["verdict"] == "better" for value in equals[int(pair["b"])]]
     worse += _guessing(cell, values, best)
-    near = [value for value in values.tolist() if value == best or value not in worse]
-    count = int(comparisons.inseparable(pd.DataFrame(pairs)).sum())
-    return near, count, statistics.fewest_for_signs(int(pairs[0]["family"]))
+    ahead = [pair for pair in pairs if pair["verdict"] == "open" and pair["low"] > 0]
+    behind = {
+        value: float(pair["difference"])
+        for pair in ahead
+        if best in equals[int(pair["a"])]
+        for value in equals[int(pair["b"])]
+        if value not in worse
+    }
+    needed = [pair["seeds_needed"] for pair in ahead if not behind.keys().isdisjoint(equals[int(pair["b"])])]
+    family = int(pairs[0]["family"])
+    return {
+        "near": [value for value in values.tolist() if value == best or value not in {*worse, *behind}],
+        "inseparable": int(comparisons.inseparable(pd.DataFrame(pairs)).sum()),
+        "seeds_needed": statistics.fewest_for_signs(family),
+        "behind": {value: behind[value] for value in sorted(behind)},
+        "settled_by": 0 if None in needed else max(needed, default=0),
+        "pairs": family,
+    }
 
 
 def _guessing(cell: _Trials, values: NDArray[np.float64], best: float) -> list[float]:

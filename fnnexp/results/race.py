@@ -446,7 +446,7 @@ def answer(question: Question, ranking: Ranking) -> str:
     if question.verdict == OUT_OF_REACH:
         if question.seeds == 1:
             return f"{a} or {b} cannot be settled: only 1 seed finished for both"
-        needed = "more than 10,000" if question.needed is None else f"about {question.needed}"
+        needed = "more than 10,000" if question.needed is None else f"about {question.needed:,}"
         return f"{a} or {b} cannot be settled: {so_far}, and it would take {needed} seeds"
     return f"{a} or {b}: open; {so_far}"
 

@@ -427,6 +427,15 @@ def sign_flip_tests(many: Sequence[ArrayLike]) -> NDArray[np.float64]:
     return p
 
 
+def signs_can_settle(seeds: int, pairs: int = 1, *, level: float = LEVEL) -> bool:
+    """Return whether a sign-flip test of one of these pairs can reach the level: p is at least 2/2ⁿ.
+
+    >>> [signs_can_settle(6, pairs) for pairs in (1, 3)], signs_can_settle(12, 66)
+    ([True, False], True)
+    """
+    return pairs * math.ldexp(2.0, -seeds) <= 1 - level
+
+
 def _over_all_patterns(d: NDArray[np.float64]) -> float:
     """Return the fraction of all sign patterns whose sum Σ ±d is as far from 0 as the observed sum Σd."""
     least = _least(d)

@@ -94,7 +94,8 @@ def question(runs, column, others=()):
         rows = runs[runs[column] == option].sort_values(by)
         n = rows["seed"].nunique()
         tables[option] = [rows[name].to_numpy().reshape(n, -1) for name in (METRIC, "look")]
-    pairs = shared([pair(*two) for two in itertools.combinations(tables.items(), 2)])
+    two_by_two = [*itertools.combinations(tables.items(), 2)]
+    pairs = shared([pair(*two, len(two_by_two)) for two in two_by_two])
     table, family = pd.DataFrame(pairs).assign(family=len(pairs)), len(pairs)
     table["p_corrected"], table["p_equivalent"] = holm(table["p"]), holm(table["p_equivalent"])
     inside = (table["low"] >= -MARGIN) & (table["high"] <= MARGIN) & (table["p_equivalent"] <= ALPHA)
@@ -102,14 +103,16 @@ def question(runs, column, others=()):
         inside, "equivalent", np.where(table["p_corrected"] <= ALPHA, "better", "open")
     )
     needed = [
-        seeds_needed(row["d"], row["test"], family) if row["verdict"] == "open" else math.nan
+        seeds_needed(row["d"], row["mixed"], family) if row["verdict"] == "open" else math.nan
         for row in table.to_dict("records")
     ]
     return table.assign(seeds_needed=pd.Series(needed, dtype="float64"))
 
 
-def pair(a, b):
+def pair(a, b, family):
     """Return the comparison of two options, each a name with its arrays, before correction for other pairs.
+
+    Where some seeds failed, signs are tested if the signs of so many seeds can settle a pair of the family.
 
     The accuracy of a seed is the mean over the combinations. Its look is the first that saw all its trials.
     """
@@ -119,7 +122,8 @@ def pair(a, b):
     bad = np.hstack([x, y]) < 2 / CLASSES
     mixed = (bad.any(axis=0) & ~bad.all(axis=0)).any()
     looks = len(np.unique(np.hstack([x_looks, y_looks]).max(axis=1)))
-    test = ("safe signs" if mixed else "safe t") if looks > 1 else ("sign flip" if mixed else "t")
+    can = 2 / 2 ** len(x) * family <= ALPHA
+    test = ("safe signs" if mixed else "safe t") if looks > 1 else ("sign flip" if mixed and can else "t")
     d = ((x * IMAGES).round() - (y * IMAGES).round()).mean(axis=1) / IMAGES
     x, y = x.mean(axis=1), y.mean(axis=1)
     low, high = interval(test, d)
@@ -127,7 +131,7 @@ def pair(a, b):
             "ahead": (d > 0).sum(), "failed": bad.any(axis=1).sum(),
             "probability": stats.mannwhitneyu(x, y).statistic / len(d) ** 2 if len(d) > 1 else math.nan,
             "low": low, "high": high, "test": test, "p": p_value(test, d), "p_sign_flip": sign_flips(d),
-            "p_equivalent": math.nan if mixed else p_equivalent(test, d), "d": d}  # fmt: skip
+            "p_equivalent": math.nan if mixed else p_equivalent(test, d), "d": d, "mixed": mixed}  # fmt: skip
 
 
 def shared(pairs):
@@ -135,8 +139,8 @@ def shared(pairs):
 
     This needs three options, and differences that vary; it is for at most five seeds.
     """
-    tested = [row for row in pairs if row["test"] == "t" and row["seeds"] > 1]
-    options = {row[side] for row in pairs if row["test"] == "t" for side in "ab"}
+    tested = [row for row in pairs if row["test"] == "t" and row["seeds"] > 1 and not row["mixed"]]
+    options = {row[side] for row in pairs if row["test"] == "t" and not row["mixed"] for side in "ab"}
     variances = np.array([row["d"].var(ddof=1) for row in tested])
     if len(options) < 3 or len(tested) < 3 or np.median(variances) < 1e-20:
         return pairs
@@ -242,14 +246,14 @@ def critical(n, alpha):
     return optimize.brentq(lambda t: log_bayes_factor(t, n) + math.log(alpha), 0, most, xtol=1e-10)
 
 
-def seeds_needed(d, test, family):
+def seeds_needed(d, mixed, family):
     """Return the smallest number of seeds with a power of 80% at a second look, NaN if it exceeds 1,000."""
     if len(d) < 2 or not d.mean():
         return math.nan
     alpha, varies = ALPHA / family, np.ptp(d) > 0
 
     def enough(n):
-        signs = (test in ("t", "shared t", "safe t") and varies) or safe_signs(np.ones(n)) <= alpha
+        signs = (varies and not mixed) or safe_signs(np.ones(n)) <= alpha
         return bool(signs and (not varies or power(abs(d.mean()) / d.std(ddof=1), n, alpha) >= 0.8))
 
     least = 2 + bisect.bisect_left(range(2, 1001), True, key=enough)

@@ -402,6 +402,23 @@ def test_inputs_that_are_not_square_and_too_many_classes_are_reported_and_not_dr
     assert "it gets none wrong." in mistakes.sentence(random_evaluation(wrong=0))
 
 
+@pytest.mark.parametrize(
+    ("pairs", "expected"),
+    [
+        ([(1, 9)] * 9 + [(8, 3)], "Its most frequent mistake is to predict 9 for class 1 (9 times)."),
+        ([(1, 9)] * 5 + [(8, 3)] * 4, "No mistake is clearly the most frequent; most often it predicts 9 for "
+                                      "class 1 (5 times) and 3 for class 8 (4 times)."),
+        ([(1, 9), (8, 3)], "No mistake occurs twice."),
+        ([(1, 9)] * 2, "All its mistakes are to predict 9 for class 1 (2 times)."),
+    ],
+)  # fmt: skip
+def test_the_most_frequent_mistake_is_named_if_it_stands_out(pairs, expected):
+    real, predicted = np.array([*pairs, *((0, 0),) * 20]).T
+    evaluation = random_evaluation(inputs=4, n=len(real))._replace(real=real)
+    evaluation = evaluation._replace(predictions=replace(evaluation.predictions, predicted=predicted))
+    assert f" {expected}" in mistakes.sentence(evaluation)
+
+
 def test_the_gallery_shows_the_worst_errors_first_and_titles_do_not_overlap():
     evaluation = random_evaluation()
     figure = mistakes._gallery(evaluation, 28)

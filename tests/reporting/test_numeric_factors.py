@@ -339,7 +339,7 @@ def test_the_sentences_name_best_values_and_values_that_may_be_as_good():
         ["max", "0.3", "0.3"],
         ["he", "0.1", "0.1"],
     ]
-    noisy = sweep(seeds=2, noise=0.1)
+    noisy = sweep(seeds=3, noise=0.2)
     optima = numeric.optima(noisy, "optimizer.lr")
     assert all(len(each.near) > 1 for each in optima)
     (section,) = numeric_factors.sections(noisy)
@@ -353,8 +353,9 @@ def test_the_sentences_name_best_values_and_values_that_may_be_as_good():
 
 
 def test_seeds_that_can_not_separate_any_values_are_said_to_be_too_few():
-    """Of 20 values 190 pairs are tested: ten signs have p of at least 2/2^10, which is 0.37 in all."""
+    """Of 20 values 190 pairs are tested, by signs at the second look, whose p is at least 11/2^10."""
     runs = sweep(np.geomspace(0.01, 1, 20).round(5), seeds=10)
+    runs["look"] = (runs["seed"] < 5).map({True: 1, False: pd.NA}).astype("Int64")
     runs.loc[(runs["init"] == "max") & (runs["seed"] == 3), "val_accuracy"] = 0.1
     (section,) = numeric_factors.sections(runs)
     needed = next(n for n in itertools.count(1) if 190 * (n + 1) / 2**n <= 0.05)
@@ -368,6 +369,34 @@ def test_seeds_that_can_not_separate_any_values_are_said_to_be_too_few():
     assert table.rows[0][2].text == "too few seeds"
     alone = summary.answer(runs[runs["init"] == "max"])
     assert f"by 10 seeds: where a network fails to learn in some seeds, at least {needed} are needed" in alone
+
+
+def test_a_value_that_is_behind_is_not_among_those_that_cannot_be_told_apart():
+    """At 0.3 no difference is seen; 0.03 and 1.0 are behind, at 1.0 because two seeds hardly learn."""
+    noise = np.array([0.002, -0.001, 0.003, -0.002, 0.001, -0.003])
+    results = {
+        0.1: 0.93 + noise,
+        0.3: 0.929 - noise,
+        0.03: 0.93 + noise - np.array([0.01, 0.04, 0.02, 0.01, 0.05, 0.02]),
+        1.0: np.array([0.7, 0.15, 0.6, 0.7, 0.15, 0.5]),
+        0.01: 0.5 - 2 * noise,
+        **{lr: 0.4 - noise**2 * lr for lr in (2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0)},
+    }
+    runs = sweep(tuple(results), seeds=6).query("init == 'he'").reset_index(drop=True)
+    runs["val_accuracy"] = [results[lr][s] for lr, s in zip(runs["optimizer.lr"], runs["seed"], strict=True)]
+    pairs = {lr: stats.ttest_rel(results[0.1], results[lr]).pvalue for lr in results if lr != 0.1}
+    assert 0.05 / 66 < max(pairs[0.03], pairs[1.0]) < 0.05 < pairs[0.3]
+    (optimum,) = numeric.optima(runs, "optimizer.lr")
+    assert (optimum.near, [*optimum.behind]) == ([0.1, 0.3], [0.03, 1.0])
+    gaps = [100 * (results[0.1] - results[lr]).mean() for lr in (0.03, 1.0)]
+    behind = "6 seeds are too few to be sure"
+    (text, *_) = numeric_factors.sentences("optimizer.lr", [optimum])
+    assert (
+        f"(0.1 to 0.3 cannot be told apart; 0.03 and 1 are {gaps[0]:.2f} and {gaps[1]:.2f} points behind"
+        in text
+    )
+    assert f", but {behind} after correction for 66 pairs; about {optimum.settled_by} would do)." in text
+    assert f"optimizer.lr=0.03 and optimizer.lr=1 are behind, but {behind}; " in summary.answer(runs)
 
 
 def test_values_at_which_no_seed_learned_may_not_be_as_good():
@@ -400,6 +429,18 @@ def test_the_answer_names_the_best_value_of_each_factor():
     ]
 
 
+def test_configurations_with_the_same_best_value_are_named_together():
+    runs = sweep()
+    assert "The best optimizer.lr is 0.1 for he and 0.3 for max." in summary.answer(runs)
+    third = runs[runs["init"] == "he"].assign(init="xavier")
+    third["trial"] = "x" + third["trial"]
+    third["val_accuracy"] -= 0.01
+    three = pd.concat([runs, third], ignore_index=True).astype({"init": "category"})
+    assert "The best optimizer.lr is 0.1 for he and xavier; 0.3 for max." in summary.answer(three)
+    two = three[three["init"] != "max"].reset_index(drop=True)
+    assert "The best optimizer.lr is 0.1 for both." in summary.answer(two)
+
+
 def test_the_sentences_say_that_one_seed_gives_no_interval():
     best, note, *_ = texts(numeric_factors.sections(sweep(seeds=1))[0])
     assert best == "max is best at optimizer.lr=0.3. he is best at optimizer.lr=0.1."
@@ -409,11 +450,15 @@ def test_the_sentences_say_that_one_seed_gives_no_interval():
 def test_a_best_value_at_the_end_of_the_range_comes_with_the_next_value_to_try():
     runs = sweep(values=(0.001, 0.01, 0.1))
     sentences = texts(numeric_factors.sections(runs)[0])
-    assert "max and he are best at the end of the tried range: try optimizer.lr=1." in sentences
+    try_next = "at the end of the tried range of optimizer.lr: try optimizer.lr=1."
+    assert f"max and he are best {try_next}" in sentences
+    assert f"max and he are best {try_next}" in summary.answer(runs)
     one_init = runs[runs["init"] == "he"].reset_index(drop=True)
     (section,) = numeric_factors.sections(one_init)
     assert section.sentences[0].startswith("The best value is optimizer.lr=0.1")
-    assert section.sentences[1] == "The network is best at the end of the tried range: try optimizer.lr=1."
+    assert section.sentences[1] == f"The network is best {try_next}"
+    noisy = one_init.assign(val_accuracy=[0.5, 0.8, 0.6, 0.9, 0.6, 0.7, 0.6, 0.9, 0.9])
+    assert f"The network has its best mean {try_next}" in summary.answer(noisy)
     assert not [block for block in section.blocks if isinstance(block, Table)]  # the sentence is enough
 
 

@@ -96,6 +96,12 @@ def test_a_lead_that_is_not_significant_is_no_tie():
     assert f"Holm p {behind['p_corrected']:.2g}), but not significantly" in sentence
     assert "it is ahead of he (by" in sentence
     assert sentence.endswith("but cannot be told apart.")
+    metrics = dict.fromkeys(("test_accuracy", "train_accuracy", "train_loss", "val_loss", "test_loss"), 0.9)
+    compared = fnnexp.compare(rows.assign(**metrics, seconds_per_epoch=0.1), "init")
+    columns = ["a", "b", "difference", "p", "p_corrected", "verdict"]
+    in_order = [frame[columns].sort_values(["a", "b"], ignore_index=True) for frame in (table, compared)]
+    pd.testing.assert_frame_equal(*in_order)  # one family of all three pairs, one p of each
+    assert len(table) == 3
 
 
 def test_comparisons_that_differ_in_what_is_fixed_are_named_by_it():
@@ -132,6 +138,23 @@ def test_the_name_of_a_comparison_can_be_read():
     for asked in (ASKED, Tuned(("init", "arch"), ("optimizer.lr", "optimizer.momentum"))):
         assert parsed(str(asked)) == asked
     assert parsed("a user's text") is None
+
+
+def test_shares_and_leaderboard_of_a_tuned_sweep_have_the_rows_of_the_report():
+    """`he` has trials with fresh seeds at a rate that tuning tried but did not choose."""
+    he = {0.1: (0.95, 0.95), 0.2: (0.90, 0.90), 0.3: (0.80, None)}
+    other = {0.1: (0.70, None), 0.2: (0.90, 0.91), 0.3: (0.80, None)}
+    metrics = dict.fromkeys(("test_accuracy", "train_accuracy", "train_loss", "val_loss", "test_loss"), 0.9)
+    runs = frame({"he": he, "max": other}).assign(**metrics, seconds_per_epoch=0.1)
+    board = fnnexp.leaderboard(runs)
+    assert board["init"].tolist() == ["he", "max"]
+    assert board["optimizer.lr"].tolist() == [0.1, 0.2]
+    shares = fnnexp.shares(runs)
+    assert {*shares["effect"]} == {"init", "seed"}
+    (comparison,) = tuned.all_of(runs, RANKING)
+    values = np.array([comparison.own(level)["val_accuracy"].to_numpy(float) for level in (0, 1)])
+    between = 6 * ((values.mean(axis=1) - values.mean()) ** 2).sum() / ((values - values.mean()) ** 2).sum()
+    assert shares.set_index("effect")["share"]["init"] == pytest.approx(between)
 
 
 def test_the_answer_of_a_tuned_sweep_is_that_of_the_report():

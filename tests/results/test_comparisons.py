@@ -862,7 +862,9 @@ def test_an_open_pair_whose_interval_excludes_0_says_why():
     )
     assert expected in fnnexp.answer(more)
     failing = one_factor({"a": [0.9, 0.91, 0.9], "b": [0.1, 0.21, 0.1]})
-    assert ", but p = 0.25 by a sign-flip test; ahead in 3 of 3 seeds)" in fnnexp.answer(failing)
+    assert fnnexp.compare(failing)["test"].item() == "t"  # three signs are too few
+    failing = one_factor({"a": [0.9] * 6, "b": [0.1, 0.89, 0.89, 0.89, 0.89, 0.91]})
+    assert "by a sign-flip test" not in fnnexp.answer(failing)  # the interval includes 0
 
 
 def test_three_seeds_settle_what_is_plain_in_a_question_of_many_options():
@@ -919,3 +921,13 @@ def test_a_combination_without_a_pair_has_no_best_option():
     runs = runs[runs["init"] != "xavier"].astype({"init": "str"}).assign(identical_to=None)
     runs.loc[runs["init"] == "he", "seed"] += 10
     assert "est initializer" not in fnnexp.answer(runs.astype({"init": "category"}))
+
+
+def test_if_no_network_learned_the_answer_opens_with_that():
+    runs = one_factor({"a": [0.11, 0.12, 0.1], "b": [0.1, 0.09, 0.13]})
+    first, *rest = str(fnnexp.answer(runs)).splitlines()
+    assert first.startswith("No network learned: all end below 20%, twice the accuracy of guessing. ")
+    assert "Try other learning rates" in first
+    assert not any("told apart" in text for text in (first, *rest))
+    one_learned = fnnexp.answer(one_factor({"a": [0.11, 0.12, 0.1], "b": [0.9, 0.91, 0.92]}))
+    assert "No network learned" not in one_learned

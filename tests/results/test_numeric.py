@@ -217,7 +217,10 @@ def test_the_optimum_and_the_values_near_it_agree_with_scipy(noise):
         assert optimum.best == best
         assert optimum.tried == list(table.columns)
         most, least = distinguished(table, best)
-        assert least <= {*table.columns} - {*optimum.near} <= most
+        assert least <= {*table.columns} - {*optimum.near, *optimum.behind} <= most
+        p = {value: stats.ttest_rel(table[best], table[value]).pvalue for value in table if value != best}
+        assert all(p[value] <= 0.05 for value in optimum.behind)
+        assert all(p[value] > 0.05 for value in {*optimum.near} - {best})
         at_best = table[best]
         interval = stats.t.interval(0.95, 5, at_best.mean(), stats.sem(at_best))
         assert (optimum.seeds, optimum.mean) == (6, pytest.approx(at_best.mean()))
@@ -227,13 +230,13 @@ def test_the_optimum_and_the_values_near_it_agree_with_scipy(noise):
 def test_adjacent_values_near_the_best_form_ranges():
     tried = [1, 2, 3, 4, 5, 6]
     optimum = numeric.Optimum({}, tried, 2, 3, True, 0.9, 0.8, 1.0, [1, 2, 4, 5], {}, math.nan, False)
-    assert optimum.ranges == [(1, 2), (4, 5)]
+    assert optimum.ranges(optimum.near) == [(1, 2), (4, 5)]
 
 
 def test_one_seed_has_a_best_value_and_no_interval():
     for optimum in numeric.optima(rates(seeds=1, noise=0.0), "optimizer.lr"):
         assert optimum.best == PEAKS[optimum.options["init"]]
-        assert optimum.near == optimum.ranges == []
+        assert optimum.near == []
         assert math.isnan(optimum.low)
 
 
@@ -366,7 +369,12 @@ def test_values_near_the_best_are_those_that_comparing_configurations_does_not_d
             pairs = comparisons.with_leader(cell[~lr.isin([*optimum.diverged])])
             worse = pairs.loc[pairs["verdict"] == "better", "b"].str.removeprefix("optimizer.lr=").tolist()
             named = {value: f"{value:g}" for value in optimum.tried if value not in optimum.diverged}
-            assert optimum.near == [value for value, name in named.items() if name not in worse]
+            ahead = pairs[(pairs["verdict"] == "open") & (pairs["low"] > 0)].set_index("b")["difference"]
+            behind = {value: ahead[f"optimizer.lr={name}"] for value, name in named.items()
+                      if f"optimizer.lr={name}" in ahead}  # fmt: skip
+            assert optimum.behind == pytest.approx(behind)
+            assert optimum.near == [value for value, name in named.items()
+                                    if name not in worse and value not in behind]  # fmt: skip
 
 
 @pytest.mark.parametrize(

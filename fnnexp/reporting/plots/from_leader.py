@@ -114,7 +114,7 @@ def from_leader(findings: Findings) -> FromLeader | None:
         if edge.row is not None:
             _mark_pair(ax, [written], by_name[name].levels, edge.row, edge.sign, y, ranking, labels)
     omitted = [
-        f"{n} {text}"
+        f"{n:,} {text}"
         for n, text in (
             (len(pairs) - int(failed.sum()) - len(rows), "further from the leader"),
             (len(at_edge) - len(drawn_at_edge), "that did not learn or have no result"),

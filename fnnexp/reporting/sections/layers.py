@@ -85,7 +85,9 @@ def section(
     with_diagnostics = points["trial"].nunique()
     if with_diagnostics < len(runs):
         verb = "was" if with_diagnostics == 1 else "were"
-        sentences.append(f"Only {with_diagnostics} of {len(runs)} trials {verb} trained with diagnostics.")
+        sentences.append(
+            f"Only {with_diagnostics:,} of {len(runs):,} trials {verb} trained with diagnostics."
+        )
     tables = [
         _table("Before training, from the first layer to the last", start, SHOWN[:3]),
         _table("After training, from the first layer to the last", end, SHOWN),

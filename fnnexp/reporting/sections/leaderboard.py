@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from fnnexp.config.schema import CHOICES
+from fnnexp.reporting import tuned
 from fnnexp.reporting.document.blocks import EVERYWHERE, Cell, Section, Table, Text
 from fnnexp.reporting.document.wording import between, mean_and_spread, plain
 from fnnexp.results import filters, statistics
@@ -18,6 +19,7 @@ from fnnexp.results.factors import (
     AXES,
     as_text,
     as_texts,
+    by_version,
     factors_of,
     group_numbers,
     labels_of,
@@ -100,8 +102,10 @@ def leaderboard(runs: pd.DataFrame, *, metric: str | None = None) -> pd.DataFram
 
         Configurations without a finished trial come last.
     """
-    runs = filters.reported(runs)
-    return _board(runs, ranking_of(runs, metric))
+    runs = by_version(filters.longest(runs))
+    ranking = ranking_of(runs, metric)
+    rows, _ = tuned.reported(runs, ranking)
+    return _board(rows, ranking)
 
 
 def _board(runs: pd.DataFrame, ranking: Ranking) -> pd.DataFrame:

@@ -182,16 +182,7 @@ def sentence(evaluation: Evaluation) -> str:
     if not wrong:
         text += f"none wrong. {remark}"
     else:
-        matrix = confusion(evaluation).to_numpy(copy=True)
-        np.fill_diagonal(matrix, 0)
-        real, predicted = np.unravel_index(matrix.argmax(), matrix.shape)
-        times = plural(int(matrix.max()), "time")
-        names = evaluation.class_names or tuple(map(str, range(evaluation.classes)))
-        for_ = class_title(evaluation.class_names, int(real))
-        text += (
-            f"{wrong:,} wrong ({percent(wrong / n)}). {remark} "
-            f"Its most frequent mistake is to predict {names[predicted]} for {for_} ({times})."
-        )
+        text += f"{wrong:,} wrong ({percent(wrong / n)}). {remark} {_most_frequent(evaluation)}"
     logged = round(evaluation.logged * n) if math.isfinite(evaluation.logged) else None
     if logged != n - wrong:
         logged_text = "no accuracy" if logged is None else f"{logged:,} right"
@@ -201,6 +192,32 @@ def sentence(evaluation: Evaluation) -> str:
             "changed, these are not the weights of the run."
         )
     return text
+
+
+def _most_frequent(evaluation: Evaluation) -> str:
+    """Return the most frequent mistake, or the two most frequent if their counts differ by no more than luck.
+
+    If both were equally likely, their difference would exceed twice the square root of their sum in 5 of 100
+    samples.
+    """
+    matrix = confusion(evaluation).to_numpy(copy=True)
+    np.fill_diagonal(matrix, 0)
+    names = evaluation.class_names or tuple(map(str, range(evaluation.classes)))
+    texts, counts_of = [], []
+    for place in np.argsort(-matrix, axis=None, kind="stable")[:2]:
+        real, predicted = np.unravel_index(place, matrix.shape)
+        count = int(matrix[real, predicted])
+        counts_of.append(count)
+        for_ = class_title(evaluation.class_names, int(real))
+        texts.append(f"{names[predicted]} for {for_} ({plural(count, 'time')})")
+    first, second = counts_of
+    if not second:
+        return f"All its mistakes are to predict {texts[0]}."
+    if first == 1:
+        return "No mistake occurs twice."
+    if first - second < 2 * math.sqrt(first + second):
+        return f"No mistake is clearly the most frequent; most often it predicts {' and '.join(texts)}."
+    return f"Its most frequent mistake is to predict {texts[0]}."
 
 
 REMARKS = {
@@ -278,7 +295,7 @@ def _gallery(evaluation: Evaluation, side: int) -> picture.Picture:
 def _gallery_caption(evaluation: Evaluation) -> str:
     n = min(len(evaluation.wrong), math.prod(GALLERY))
     complete = n == len(evaluation.wrong)
-    which = "All mistakes" if complete else f"The {n} mistakes with the highest loss"
+    which = "All mistakes" if complete else f"The {n:,} mistakes with the highest loss"
     file = "training" if evaluation.split == "validation" else "test"
     value = "probability" if evaluation.is_probability else "output"
     return (
@@ -291,7 +308,7 @@ def _weights_caption(evaluation: Evaluation) -> str:
     n = evaluation.W1.shape[1]
     which, rest = f"the {plural(n, 'hidden unit')}", ""
     if n > MOST_UNITS:
-        which = f"{MOST_UNITS} of the {n} hidden units"
+        which = f"{MOST_UNITS} of the {n:,} hidden units"
         rest = " fnnexp.load returns the network with all of them."
     return (
         f"The weights of {which} in the first layer, one image per unit, the largest norm first. Dark is "

@@ -85,7 +85,9 @@ def counts(runs: pd.DataFrame) -> str:
     said = bool((patient & (runs["status"] == "finished")).any())
     note = {"finished": f" ({early or 'none'} stopped early)" if said else ""}
     counted = ", ".join(
-        f"{n} {status}{note.get(status, '')}" for status, n in number.items() if n or status in ALWAYS_COUNTED
+        f"{n:,} {status}{note.get(status, '')}"
+        for status, n in number.items()
+        if n or status in ALWAYS_COUNTED
     )
     return f"{plural(len(runs), 'trial')} of {plural(configurations, 'configuration')}: {counted}."
 
@@ -319,4 +321,4 @@ def seeds(runs: pd.DataFrame) -> str:
     each = sorted(runs["seed"].dropna().unique())
     if len(each) <= MOST_SEEDS:
         return ",".join(map(str, each))
-    return f"{each[0]}…{each[-1]} ({len(each)} seeds)"
+    return f"{each[0]}…{each[-1]} ({len(each):,} seeds)"

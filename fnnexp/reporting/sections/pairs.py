@@ -108,8 +108,9 @@ def compare(
         - `failed` (int64): in how many seeds a trial failed to learn (:func:`failed_to_learn`).
         - `test`: `t`, Student's paired t test; `shared t` with three or more options and at most five seeds,
           whose pairs share their variance; or `sign flip` if an option failed to learn in some seeds but
-          not in others; from the second look on `safe t` and `safe signs`. For times it is `none` and all
-          verdicts are open: trials that train together share one measured time, so times are not independent.
+          not in others, unless n seeds have too few signs for so many pairs (2/2ⁿ × `family` > 5%);
+          from the second look on `safe t` and `safe signs`. For times it is `none` and all verdicts are open:
+          trials that train together share one measured time, so times are not independent.
         - `p`, the p value of `test`; `p_sign_flip`, that of the sign-flip test for one look, which assumes
           only symmetric differences.
         - `family` (int64): the number of all pairs of options or configurations, also of pairs without a row,
@@ -120,8 +121,8 @@ def compare(
           difference and spread; missing if unknown or above 1,000.
         - `verdict`: `equivalent` if the interval is within ±`margin` and `p_equivalent` ≤ 5%; else `better`
           if `p_corrected` ≤ 5%; else `open`. Options that were tuned (`compare=init tune=optimizer.lr`) are
-          compared as in the report: with the values that tuning chose, and the best one is `better` than
-          another only if it also beats the other's good values. This needs the rows of the trials that tuned.
+          compared as in the report: with the values that tuning chose, and one is `better` than another only
+          if it also beats the other's good values. This needs the rows of the trials that tuned.
 
     Raises
     ------
@@ -147,7 +148,7 @@ def compare(
     compared = rows if factor in factors[0] else runs
     if factor not in factors[1] and factor not in factors[0]:
         problem = "does not vary in" if factor in frames.params_of(runs) else "is not a factor of"
-        these = "this trial" if len(runs) == 1 else f"these {len(runs)} trials"
+        these = "this trial" if len(runs) == 1 else f"these {len(runs):,} trials"
         raise FnnexpError(
             f"factor={factor!r} {problem} {these}; the factors that vary are "
             f"{', '.join(varied) or 'none'}.{did_you_mean(str(factor), varied)}"

@@ -21,6 +21,7 @@ from fnnexp.reporting.plots import picture
 from fnnexp.reporting.plots.from_leader import from_leader
 from fnnexp.reporting.sections import overview
 from fnnexp.reporting.sections.by_factor.asked import ALL, REST
+from fnnexp.reporting.sections.by_factor.numeric_factors import wider_ranges
 from fnnexp.reporting.sections.pairs import weaker_pairs
 from fnnexp.results import comparisons, filters, frames, numeric, questions, statistics
 from fnnexp.results.arguments import validate_frames
@@ -54,6 +55,9 @@ BATCHES = {"full": "full batches", "mini": "mini-batches", "sample": "one row at
 
 CLOSE = 4
 """If there are more configurations than this, the first are named and the rest are counted."""
+
+GROUPED = 12
+"""The largest number of configurations that a sentence groups by their best values; the rest are counted."""
 
 MOST_SEEDS = 10
 """If there are more seeds than this, only the first and the last are listed."""
@@ -100,7 +104,10 @@ def answer(runs: pd.DataFrame, *, metric: str | None = None, margin: float | Non
     compared, over_values = tunings.parts(rows, found)
     keys = tunings.keys(found) if over_values is not compared else []
     rows, findings = questions.rows_and_findings(compared.drop(columns=keys), ranking)
-    texts = [*tunings.answers(found), *sentences(rows, tunings.checked(findings, found), tuned=keys)]
+    ranks_values = over_values is compared and ranking.metric == frames.ranking(compared)
+    notes = wider_ranges(compared) if ranks_values else []
+    checked = tunings.checked(findings, found)
+    texts = [*tunings.answers(found), *sentences(rows, checked, notes, tuned=keys)]
     if kept is not runs:
         compares = 'fnnexp.compare(runs, "epochs") compares both'
         texts.append(f"{filters.about_longest(runs, kept).rstrip('.')}; {compares}.")
@@ -118,8 +125,8 @@ def section(
     """Return the section that answers the questions of `compare` or `until` and names the best configuration.
 
     `runs` and `findings` are those that :func:`questions.rows_and_findings` returns. `notes` say what is
-    compared. `tuned` are the keys that were tuned for each option, which these rows lack. The terminal does
-    not show the evidence.
+    compared, and which values to try. `tuned` are the keys that were tuned for each option, which these rows
+    lack. The terminal does not show the evidence.
     """
     answered = asked is not None and asked.covers(findings.configurations)
     drawn = None if _only_seeds(findings.configurations) else from_leader(findings)
@@ -132,19 +139,23 @@ def section(
     if asked is None:
         return Section(TITLE, [*answers, *shared, *doubts, *figures, *evidence])
     rest = Text(ALL if answered else REST, EVERYWHERE)
-    blocks: list[Block] = [*asked.blocks, *shared, rest, *answers, *doubts, *figures, *evidence]
+    first = [Text(text, EVERYWHERE) for text in nothing_learned(runs, findings)]
+    answers = [] if first else answers
+    blocks: list[Block] = [*first, *asked.blocks, *shared, rest, *answers, *doubts, *figures, *evidence]
     return Section(TITLE, blocks, {"asked": asked.frame})
 
 
-def sentences(runs: pd.DataFrame, findings: Findings, *, tuned: Sequence[str] = ()) -> list[str]:
+def sentences(
+    runs: pd.DataFrame, findings: Findings, notes: Sequence[str] = (), *, tuned: Sequence[str] = ()
+) -> list[str]:
     """Return the sentences that say which options are best, and the sentences with evidence.
 
-    `findings` is the result of :func:`fnnexp.results.comparisons.findings` for the same trials; `tuned` is as
-    for :func:`section`.
+    `findings` is the result of :func:`fnnexp.results.comparisons.findings` for the same trials; `notes` and
+    `tuned` are as for :func:`section`.
     """
     factors = {} if tuned else _by_factor(runs, findings)
     answers = [text.text for text in headlines(runs, findings, factors, tuned=tuned) if FILES & text.media]
-    texts = [*answers, *_shared(runs, findings), *caveats(runs, findings)]
+    texts = [*answers, *_shared(runs, findings), *caveats(runs, findings), *notes]
     return [*texts, *details(runs, findings, brief=bool(factors))]
 
 
@@ -169,6 +180,8 @@ def headlines(
     finished = [configuration for configuration in findings.configurations if len(configuration.metric)]
     if not finished:
         return [Text("No trial has finished, so there is no answer yet.", EVERYWHERE)]
+    if all(each.failed.all() for each in finished):
+        return [] if answered else [Text(text, EVERYWHERE) for text in nothing_learned(runs, findings)]
     if _only_seeds(finished) and (spread := _spread(findings)):
         return [Text(text, EVERYWHERE) for text in spread]
     if answered:
@@ -244,22 +257,28 @@ def _shared(runs: pd.DataFrame, findings: Findings) -> list[str]:
 
 def _at_best(runs: pd.DataFrame, finished: Sequence[Configuration]) -> list[str]:
     """Return a sentence with the values of the numeric factors at which the first configurations are best."""
-    axes, best_values = numeric.axes_at_best(runs), []
+    axes = numeric.axes_at_best(runs)
     if not axes:
         return []
-    for configuration in finished[:CLOSE]:  # the sentence names these and counts the rest
+    names: dict[str, list[str]] = {}  # by value
+    for configuration in finished[:GROUPED]:
         values = comparisons.finished_trials(runs, configuration).iloc[0]
         at = {axis: values[f"best {axis}"] for axis in axes if not pd.isna(values[f"best {axis}"])}
         if len(axes) == 1:
-            best_values.append(f"{as_text(values[f'best {axes[0]}'])} for {configuration.name}")
+            names.setdefault(as_text(values[f"best {axes[0]}"]), []).append(configuration.name)
         elif at:
             each = " and ".join(numeric.setting(axis, value) for axis, value in at.items())
-            best_values.append(f"{configuration.name} at {each}")
+            names.setdefault(each, []).append(configuration.name)
+    shown = dict([*names.items()][:CLOSE])
+    more = [f"{rest} more"] if (rest := len(finished) - sum(map(len, shown.values()))) else []
     if len(axes) > 1:
-        more = len(finished) - CLOSE
-        return [f"Best values: {'; '.join([*best_values, *[f'{more} more'] * (more > 0)])}."]
-    best_values += [configuration.name for configuration in finished[CLOSE:]]
-    return [f"The best {axes[0]} is {_few(best_values)}."]
+        return [f"Best values: {'; '.join([*(f'{_few(shown[each])} at {each}' for each in shown), *more])}."]
+    if len(shown) == 1 < len(finished) and not more:
+        (each,) = shown
+        return [f"The best {axes[0]} is {each} for {'both' if len(finished) == 2 else 'all'}."]
+    texts = [*(f"{each} for {_few(shown[each])}" for each in shown), *more]
+    is_list = any(len(named) > 1 for named in shown.values())
+    return [f"The best {axes[0]} is {'; '.join(texts) if is_list else listed(texts)}."]
 
 
 FACTORS = ("init", "batching", "arch")
@@ -306,7 +325,7 @@ def _by_factor(runs: pd.DataFrame, findings: Findings) -> dict[str, OfFactor]:
         if factor != "init":  # init has an answer for each combination, made by _by_cell
             wins = _wins(ranked[0], runs, options, findings)
             count = "each" if wins == number else str(wins)
-            text += f" {ranked[0].name} has the best mean in {count} of {number} combinations."
+            text += f" {ranked[0].name} has the best mean in {count} of {number:,} combinations."
         answers[factor] = OfFactor(text, _in_brief(ranked, pairs, findings.ranking))
     return answers
 
@@ -394,15 +413,16 @@ def _best(
         first = _first(pairs.iloc[0], leader, "leads and is", findings.ranking)
         return f"{_begin(where, 'one seed settles nothing')}: of {among} {kind}, {first}."
     verdict = _answers(pairs, finished)
-    worse, equivalent, undecided, guessing = (
-        _against(pairs[verdict == name], leader) for name in ("better", "equivalent", "open", GUESS)
+    worse, equivalent, undecided, behind, guessing = (
+        _against(pairs[verdict == name], leader) for name in ("better", "equivalent", "open", BEHIND, GUESS)
     )
     equal = f"{_few([leader.name, *equivalent])} are equivalent (within {_margin(findings.ranking)})"
     if undecided:
         candidates = _candidates(leader, undecided, f"{among} {kind}", where)
         if len(undecided) == len(pairs):
             candidates = _begin(where, f"the {among} {kind} cannot be told apart")
-        rest = f"; {equal}" * bool(equivalent) + _are_worse(worse) + _did_not_learn(guessing)
+        rest = f"; {equal}" * bool(equivalent) + _are_behind(behind, pairs)
+        rest += _are_worse(worse) + _did_not_learn(guessing)
         nearest = pairs[(verdict == "open") & (pairs["seeds"] > 0)]
         if nearest.empty:
             return f"{candidates}{rest}."
@@ -428,10 +448,10 @@ def _in_brief(options: Sequence[Configuration], pairs: pd.DataFrame, ranking: Ra
     `options` are those of :func:`_options_of`, and `pairs` those of :func:`_pairs_of`.
     """
     leader, verdict = options[0], _answers(pairs, options)
-    worse, equivalent, undecided, guessing = (
-        _against(pairs[verdict == name], leader) for name in ("better", "equivalent", "open", GUESS)
+    worse, equivalent, undecided, behind, guessing = (
+        _against(pairs[verdict == name], leader) for name in ("better", "equivalent", "open", BEHIND, GUESS)
     )
-    rest = f"{_are_worse(worse)}{_did_not_learn(guessing)}"
+    rest = f"{_are_behind(behind, pairs)}{_are_worse(worse)}{_did_not_learn(guessing)}"
     candidates = [*equivalent, *undecided]
     if len(candidates) >= CLOSE:
         best = f"{leader.name} or one of {len(candidates)} others"
@@ -463,18 +483,33 @@ GUESS = "guess"
 """The answer on a pair that is open, but in which only the leader learned: no seed of the other did."""
 
 
-def _answers(pairs: pd.DataFrame, finished: Sequence[Configuration]) -> pd.Series:
-    """Return :func:`_verdict`, but :data:`GUESS` for open pairs in which only the leader learned.
+BEHIND = "behind"
+"""The answer on a pair that is open, but whose own interval shows that the leader is ahead. The others that
+are open cannot be told apart from the leader."""
 
-    The leader must have learned in all its seeds, and the other configuration in none of two or more. No test
-    is needed to say so.
+
+def _answers(pairs: pd.DataFrame, finished: Sequence[Configuration]) -> pd.Series:
+    """Return :func:`_verdict`, but :data:`GUESS` or :data:`BEHIND` for some of the open pairs.
+
+    It is a guess if the leader learned in all its seeds, and the other configuration in none of two or more.
+    No test is needed to say so. If all of the others are behind, they are open.
     """
     leader, verdict = finished[0], _verdict(pairs, finished[0])
-    if leader.failed.any():
-        return verdict
-    never = [each.name for each in finished if each.failed.all() and len(each.failed) > 1]
-    names = pd.Series(_against(pairs, leader), pairs.index, dtype="str")
-    return verdict.mask((verdict == "open") & names.isin(never), GUESS)
+    if not leader.failed.any():
+        never = [each.name for each in finished if each.failed.all() and len(each.failed) > 1]
+        names = pd.Series(_against(pairs, leader), pairs.index, dtype="str")
+        verdict = verdict.mask((verdict == "open") & names.isin(never), GUESS)
+    is_open = (verdict == "open") & (pairs["seeds"] > 0)
+    behind = is_open & (pairs["a"] == leader.name) & (pairs["low"] > 0)
+    behind &= pairs["p_corrected"] > comparisons.ERROR_RATE  # else the check of tuned options is lacking
+    return verdict.mask(behind, BEHIND) if (is_open & ~behind).any() else verdict
+
+
+def _are_behind(names: Sequence[str], pairs: pd.DataFrame) -> str:
+    if not names:
+        return ""
+    which = f"{_few(names) if len(names) < CLOSE else f'{len(names)} others'} {_are(names)} behind"
+    return f"; {which}, but {plural(int(pairs['seeds'].max()), 'seed')} are too few to be sure"
 
 
 def _did_not_learn(names: Sequence[str]) -> str:
@@ -573,8 +608,8 @@ def _first(pair: pd.Series, leader: Configuration, verb: str, ranking: Ranking) 
     interval = f"95% interval {between(pair.low, pair.high, ranking)}{_unsettled(pair)}"
     about = [] if math.isnan(pair.low) else [interval]
     if pair.seeds > 1:
-        ahead = f"{'ahead' if leads else 'behind'} in {pair.ahead} of {pair.seeds} seeds"
-        about.append(f"over {pair.seeds} seeds" if pair.difference == 0 else ahead)
+        ahead = f"{'ahead' if leads else 'behind'} in {pair.ahead:,} of {pair.seeds:,} seeds"
+        about.append(f"over {pair.seeds:,} seeds" if pair.difference == 0 else ahead)
     details = f" ({'; '.join(about)})" if about else ""
     if pair.difference == 0:
         return f"{leader.name} and {name} are level{details}"
@@ -637,7 +672,7 @@ def _needed(pair: pd.Series) -> str:
         return "; how many seeds would settle it cannot be estimated yet"
     if pd.isna(pair.seeds_needed):
         return "; it would take more than 1,000 seeds to settle it"
-    return f"; about {int(pair.seeds_needed)} seeds would settle it"
+    return f"; about {int(pair.seeds_needed):,} seeds would settle it"
 
 
 def _few(names: Sequence[str]) -> str:
@@ -712,7 +747,7 @@ def _pruned(findings: Findings) -> list[str]:
         return []
     among = plural(len(findings.configurations), "configuration")
     return [
-        f"A search pruned {count} of {among} early, so {'it has' if count == 1 else 'they have'} no result."
+        f"A search pruned {count:,} of {among} early, so {'it has' if count == 1 else 'they have'} no result."
     ]
 
 
@@ -723,7 +758,7 @@ def _not_finished(findings: Findings) -> list[str]:
         return []
     among = plural(len(findings.configurations), "configuration")
     done = "reached the level" if findings.ranking.is_time else "finished"
-    return [f"{len(without)} of {among} never {done}: {_few(without)}."]
+    return [f"{len(without):,} of {among} never {done}: {_few(without)}."]
 
 
 def _not_learned(runs: pd.DataFrame, finished: Sequence[Configuration], findings: Findings) -> list[str]:
@@ -734,16 +769,25 @@ def _not_learned(runs: pd.DataFrame, finished: Sequence[Configuration], findings
         f"{each.name} ({int(each.failed.sum())} of {plural(len(each.failed), 'seed')})" for each in partly
     ]
     limit, texts = _below(runs, findings.ranking) if never or some else "", []
-    if len(never) == len(finished):
-        texts.append(f"No network learned: all end {limit}.")
-    elif never:
+    if never and len(never) < len(finished):
         among = plural(len(findings.configurations), "configuration")
-        texts.append(f"{len(never)} of {among} did not learn ({limit}): {_few(never)}.")
+        texts.append(f"{len(never):,} of {among} did not learn ({limit}): {_few(never)}.")
     if some:
         rule = "" if never else f" ({limit})"
-        tested = "" if findings.ranking.is_time else "; their pairs are tested by sign only"
+        tables = (findings.with_leader, findings.of_options, findings.in_each_cell)
+        by_sign = any(table["test"].isin(comparisons.SIGNS).any() for table in tables)
+        tested = "; their pairs are tested by sign only" if by_sign else ""
         texts.append(f"Some seeds did not learn{rule}: {_few(some)}{tested}.")
     return texts
+
+
+def nothing_learned(runs: pd.DataFrame, findings: Findings) -> list[str]:
+    """Return a sentence, and what to try, if no seed of any configuration learned; else no sentence."""
+    finished = [configuration for configuration in findings.configurations if len(configuration.metric)]
+    if not finished or not all(each.failed.all() for each in finished):
+        return []
+    chance = " Their differences say nothing about which is best." if len(finished) > 1 else ""
+    return [f"No network learned: all end {_below(runs, findings.ranking)}.{chance} {tunings.TRY}"]
 
 
 def _below(runs: pd.DataFrame, ranking: Ranking) -> str:
@@ -799,7 +843,8 @@ def details(
         *_tested(runs, leader, by_test, findings),
         *_uncounted(runs),
     ]
-    if chosen and not findings.ranking.is_time and not answered:
+    learned = not nothing_learned(runs, findings)
+    if chosen and learned and not findings.ranking.is_time and not answered:
         texts += _nearest(finished, findings) if brief else []
         texts.append(_others(pairs, finished, findings.ranking))
     texts += _same(runs)
@@ -823,16 +868,16 @@ def _leader(leader: Configuration, ranking: Ranking, chosen: bool) -> str:
     if n == 1:
         sentence += " with one seed, which says nothing about other seeds"
     elif interval.method == "none":
-        sentence += f", the same in all {n} seeds"
+        sentence += f", the same in all {n:,} seeds"
     elif ranking.is_time:
-        sentence += f", the mean of {n} seeds"
+        sentence += f", the mean of {n:,} seeds"
     else:
         ends = between(interval.low, interval.high, ranking)
         many = " of many" if interval.method == "t" and n > statistics.BOOTSTRAP_UP_TO else ""
-        sentence += f" (95% interval {ends} over {n} seeds, {METHODS[interval.method + many]})"
+        sentence += f" (95% interval {ends} over {n:,} seeds, {METHODS[interval.method + many]})"
     if n < (tried := len(leader.tried)):
         never = " or never reached it" if ranking.is_time else ""
-        sentence += f"; {tried - n} of its {tried} trials did not finish{never}"
+        sentence += f"; {tried - n:,} of its {tried:,} trials did not finish{never}"
     return sentence + "."
 
 
@@ -871,7 +916,8 @@ def _tested(runs: pd.DataFrame, leader: Configuration, by_test: bool, findings: 
         sentence += (
             f" The finite number of {things} alone gives a standard error of {' and '.join(errors)}{over}."
         )
-    return [sentence, *_apart(trials, values["validation"] - test, math.sqrt(variance))]
+    chose = findings.metric == BEST[0] or len(findings.configurations) > CLOSE
+    return [sentence, *_apart(trials, values["validation"] - test, math.sqrt(variance), chose=chose)]
 
 
 APART = "Validation accuracy is"
@@ -881,20 +927,29 @@ EXPLAINED = 1.96
 """So many standard errors explain a difference of two accuracies, in 95 of 100 pairs of finite sets."""
 
 
-def _apart(trials: pd.DataFrame, gap: float, error: float) -> list[str]:
+ALARMS_FROM = 3.0
+"""So many standard errors are a reason to doubt, where nothing is known against the test rows. Of 1,000
+reports on rows from one source, 3 would alarm for nothing."""
+
+
+def _apart(trials: pd.DataFrame, gap: float, error: float, *, chose: bool) -> list[str]:
     """Return a sentence if validation and test accuracy differ by more than chance in the rows explains.
 
     `trials` are those of one configuration, `gap` is the difference, and `error` its standard error, which
-    comes from the finite numbers of rows.
+    comes from the finite numbers of rows. `chose` says whether the validation rows chose among more than a
+    few configurations, or the best epoch.
     """
-    if math.isnan(error) or abs(gap) <= EXPLAINED * error:
-        return []
     data = trials["data"].iloc[0] if "data" in trials else ""
-    why = (
-        "the test rows may come from another source than the training rows, or the validation rows chose "
-        "what is reported, such as the best of many configurations or epochs"
-    )
-    if data in datasets.SHIFTED:
+    is_shifted = data in datasets.SHIFTED
+    if math.isnan(error) or abs(gap) <= (EXPLAINED if is_shifted else ALARMS_FROM) * error:
+        return []
+    why = "the test rows may come from another source than the training rows"
+    if chose and gap > 0:
+        why += (
+            ", or the validation rows chose what is reported, such as the best of many configurations or "
+            "epochs"
+        )
+    if is_shifted:
         why = datasets.SHIFTED[data]
     side = "above" if gap > 0 else "below"
     return [
@@ -1013,4 +1068,5 @@ def _others(pairs: pd.DataFrame, finished: Sequence[Configuration], ranking: Ran
         sentence += f", and equivalent to {equivalent} (within {_margin(ranking)})"
     if undecided := _against(pairs[verdict == "open"], leader):
         sentence += f"; {_few(undecided)} cannot be told apart from it"
+    sentence += _are_behind(_against(pairs[verdict == BEHIND], leader), pairs)
     return f"{sentence}{_did_not_learn(_against(pairs[verdict == GUESS], leader))}."

@@ -130,7 +130,7 @@ class Settling(Rounds):
         assert self.race is not None
         settled = sum(question.is_settled for question in self.race.questions)
         return (
-            f"round {self.race.rounds}: {settled} of {plural(len(self.race.questions), 'question')} settled"
+            f"round {self.race.rounds}: {settled:,} of {plural(len(self.race.questions), 'question')} settled"
         )
 
     def _show(self) -> None:
@@ -152,7 +152,7 @@ class Settling(Rounds):
             self._say(f"… and {plural(len(questions) - MOST_ROWS, 'more question')}")
         settled = sum(question.is_settled for question in questions)
         self._say(
-            f"until=settled: {settled} of {plural(len(questions), 'question')} settled after "
+            f"until=settled: {settled:,} of {plural(len(questions), 'question')} settled after "
             f"{plural(self.race.rounds, 'round')}, with {self.seeds_an_option:.1f} seeds an option on average"
         )
 

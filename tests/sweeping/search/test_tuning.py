@@ -115,7 +115,7 @@ def test_a_report_answers_from_the_fresh_seeds_alone(tuned, invoke, blank_figure
             by_option[init][seed] = accuracy
     with (folder / "out" / "tuned.csv").open(encoding="utf-8", newline="") as file:
         pairs = list(csv.DictReader(file))
-    assert len(pairs) == 2
+    assert len(pairs) == 3
     for pair in pairs:
         a, b = by_option[pair["a"]], by_option[pair["b"]]
         difference = statistics.mean(a[seed] - b[seed] for seed in FRESH)

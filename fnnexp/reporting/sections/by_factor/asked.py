@@ -117,12 +117,11 @@ def _headline(questions: Sequence[Question], compare: Sequence[str], ranking: Ra
         end = "is settled" if settled else "is not settled"
         return f"The question that was asked{by} {end}: {races.answer(questions[0], ranking)}."
     if settled in (0, n):
-        count = f"All {n}" if settled else f"None of the {n}"
+        count = f"All {n:,}" if settled else f"None of the {n:,}"
         count = f"{count} questions that were asked{by} {'are' if settled else 'is'} settled"
     else:
-        count = (
-            f"{settled} of the {n} questions that were asked{by} {'is' if settled == 1 else 'are'} settled"
-        )
+        verb = "is" if settled == 1 else "are"
+        count = f"{settled:,} of the {n:,} questions that were asked{by} {verb} settled"
     found = [text for factor, of in _by_factor(questions).items() for text in _winners(factor, of)]
     return f"{count}{': ' * bool(found)}{'; '.join(found)}."
 
@@ -177,12 +176,12 @@ def _unsettled(race: Race) -> list[str]:
     texts = []
     if guesses := len(race.questions) - len(verdicts):
         verb = "is" if guesses == 1 else "are"
-        texts.append(f"{guesses} {verb} answered by which options learned at all")
+        texts.append(f"{guesses:,} {verb} answered by which options learned at all")
     if out:
-        texts.append(f"{out} cannot be settled with {race.most_seeds} seeds an option")
+        texts.append(f"{out:,} cannot be settled with {race.most_seeds:,} seeds an option")
     if is_open:
-        texts.append(f"{is_open} {'is' if is_open == 1 else 'are'} open, which further seeds may settle")
-    return [f"Of {len(race.questions)} questions, {listed(texts)}."] if texts else []
+        texts.append(f"{is_open:,} {'is' if is_open == 1 else 'are'} open, which further seeds may settle")
+    return [f"Of {len(race.questions):,} questions, {listed(texts)}."] if texts else []
 
 
 def _table(race: Race, ranking: Ranking) -> Table:

@@ -12,7 +12,7 @@ import pandas as pd
 from fnnexp.config.schema import CHOICES
 from fnnexp.errors import plural
 from fnnexp.reporting.document.blocks import TERMINAL, Cell, Section, Table, Text
-from fnnexp.reporting.document.wording import between, mean_and_spread
+from fnnexp.reporting.document.wording import between, listed, mean_and_spread, plain
 from fnnexp.reporting.figures import Drawing, for_each, of_the_best, shared_scale
 from fnnexp.reporting.plots.heat_map import SHADES
 from fnnexp.reporting.plots.over_values import dots, lines, of_plane, plane
@@ -73,7 +73,7 @@ def sections(runs: pd.DataFrame, *, tested: bool = True) -> list[Section]:
 
 def _untested(optimum: Optimum) -> Optimum:
     """Return a best value without the values that may be as good."""
-    return optimum._replace(near=[], inseparable=0)
+    return optimum._replace(near=[], inseparable=0, behind={})
 
 
 TWO = "By two numeric factors"
@@ -157,15 +157,7 @@ def sentences(axis: str, optima: Sequence[Optimum]) -> list[str]:
     if all(each.seeds == 1 and len(each.tried) > 1 for each in optima):
         texts.append("With one seed there is no interval, so it is unknown which other values are as good.")
     texts += _too_few_seeds(axis, optima) if len(optima) <= MOST_NAMED else []
-    ends: dict[float, list[str]] = {}
-    for each in optima:
-        if each.at_end and each.learned:
-            ends.setdefault(each.beyond, []).append(_name(each.options))
-    for beyond, names in ends.items():
-        advice = "" if math.isnan(beyond) else f": try {numeric.setting(axis, beyond)}"
-        subject = " and ".join(names) if len(names) <= MOST_NAMED else f"{len(names)} of them"
-        verb = "is" if len(names) == 1 else "are"
-        texts.append(f"{subject or 'The network'} {verb} best at the end of the tried range{advice}.")
+    texts += _at_ends(axis, optima)
     diverged = sum((Counter(each.diverged) for each in optima), Counter())
     if diverged:
         texts.append(
@@ -175,20 +167,67 @@ def sentences(axis: str, optima: Sequence[Optimum]) -> list[str]:
     return texts
 
 
+def wider_ranges(runs: pd.DataFrame) -> list[str]:
+    """Return sentences on the numeric factors whose best values are at an end of the tried values."""
+    return [text for axis in numeric.axes_of(runs) for text in _at_ends(axis, numeric.optima(runs, axis))]
+
+
+def _at_ends(axis: str, optima: Sequence[Optimum]) -> list[str]:
+    """Return a sentence on the combinations that are best at an end of the tried values, with what to try.
+
+    It says whether they surely are, because no other value may be as good.
+    """
+    ends: dict[tuple[float, bool], list[str]] = {}
+    for each in optima:
+        if each.at_end and each.learned:
+            sure = each.near == [each.best] and not each.behind
+            ends.setdefault((each.beyond, sure), []).append(_name(each.options))
+    texts = []
+    for (beyond, sure), names in ends.items():
+        subject = (
+            " and ".join(names) if len(names) <= MOST_NAMED else f"{len(names)} of them"
+        ) or "The network"
+        best = "has its best mean" if len(names) == 1 else "have their best means"
+        if sure:
+            best = "is best" if len(names) == 1 else "are best"
+        where = f"at the end of the tried range of {axis}"
+        advice = "" if math.isnan(beyond) else f": try {numeric.setting(axis, beyond)}"
+        texts.append(f"{subject} {best} {where}{advice}.")
+    return texts
+
+
 def _as_good(axis: str, optima: Sequence[Optimum]) -> list[str]:
     """Return a short sentence for the terminal on the values that may be as good as the best."""
-    near = [each for each in optima if each.learned and len(each.near) > 1]
-    if not near or len(optima) > MOST_NAMED:
+    if len(optima) > MOST_NAMED:
         return []
-    known = [each for each in near if not _none_separable(each)]
+    near = [each for each in optima if each.learned]
+    known = [each for each in near if len(each.near) > 1 and not _none_separable(each)]
     texts = [" for ".join(filter(None, [_near(each), _name(each.options)])) for each in known]
     known_text = f"Values of {axis} that cannot be told apart from the best: {'; '.join(texts)}."
-    return [*([known_text] if known else []), *_too_few_seeds(axis, near)]
+    unsure = [each for each in near if each.behind and not _none_separable(each)]
+    behind = [
+        f"{axis}: {_behind(each)}{' for ' * bool(each.options)}{_name(each.options)}." for each in unsure
+    ]
+    return [*([known_text] if known else []), *behind, *_too_few_seeds(axis, near)]
 
 
 def _none_separable(optimum: Optimum) -> bool:
     """Return whether the seeds are too few to separate any value from the best, whatever the results."""
-    return 0 < len(optimum.near) - 1 == optimum.inseparable
+    return 0 < len(optimum.near) + len(optimum.behind) - 1 == optimum.inseparable
+
+
+def _behind(optimum: Optimum) -> str:
+    """Return which values are behind the best but not significantly, and how many seeds would settle them."""
+    if len(optimum.behind) < MOST_NAMED:
+        values, gap = listed([*map(as_text, optimum.behind)]), listed([*map(plain, optimum.behind.values())])
+    else:
+        values = listed([_range(*ends) for ends in optimum.ranges(optimum.behind)])
+        gap = f"{plain(min(optimum.behind.values()))} to {plain(max(optimum.behind.values()))}"
+    are = "is" if len(optimum.behind) == 1 else "are"
+    corrected = f" after correction for {optimum.pairs} pairs" if optimum.pairs > 1 else ""
+    few = f"but {plural(optimum.seeds, 'seed')} are too few to be sure{corrected}"
+    enough = f"; about {optimum.settled_by} would do" if optimum.settled_by else ""
+    return f"{values} {are} {gap} points behind, {few}{enough}"
 
 
 def _too_few_seeds(axis: str, optima: Sequence[Optimum]) -> list[str]:
@@ -220,11 +259,13 @@ def _best(axis: str, optimum: Optimum) -> str:
     others = len(optimum.tried) - 1
     if not optimum.near:
         return f"{start}."
-    if optimum.near == [optimum.best]:
+    if optimum.near == [optimum.best] and not optimum.behind:
         return f"{start} (significantly better than the {plural(others, 'other value')})."
     if _none_separable(optimum):
-        return f"{start} ({plural(optimum.seeds, 'seed')} cannot separate the {len(optimum.near)} values)."
-    return f"{start} ({_near(optimum)} cannot be told apart)."
+        count = optimum.inseparable + 1
+        return f"{start} ({plural(optimum.seeds, 'seed')} cannot separate the {count} values)."
+    apart = [f"{_near(optimum)} cannot be told apart"] if len(optimum.near) > 1 else []
+    return f"{start} ({'; '.join([*apart, *([_behind(optimum)] if optimum.behind else [])])})."
 
 
 def _name(options: Mapping[str, str]) -> str:
@@ -237,7 +278,7 @@ def _name(options: Mapping[str, str]) -> str:
 
 
 def _near(optimum: Optimum) -> str:
-    return ", ".join(_range(*ends) for ends in optimum.ranges)
+    return ", ".join(_range(*ends) for ends in optimum.ranges(optimum.near))
 
 
 def _range(low: float, high: float) -> str:
@@ -249,11 +290,13 @@ def _table(axis: str, metric: str, optima: Sequence[Optimum]) -> list[Block]:
     if len(optima) < 2:
         return []
     names = list(optima[0].options)
+    unsure = [*HEAD[1:2]] if any(each.behind for each in optima) else []
     rows = [
         [
             *map(Cell, each.options.values()),
             Cell(as_text(each.best), each.best),
             Cell("too few seeds" if _none_separable(each) else _near(each) or "?"),
+            *[Cell(", ".join(_range(*ends) for ends in each.ranges(each.behind)))] * len(unsure),
             Cell(mean_and_spread(each.mean, math.nan), each.mean),
             Cell(between(each.low, each.high)),
             Cell(str(each.seeds), float(each.seeds)),
@@ -262,12 +305,14 @@ def _table(axis: str, metric: str, optima: Sequence[Optimum]) -> list[Block]:
         ]
         for each in optima[:MOST_ROWS]
     ]
-    head = [*names, f"best {axis}", *HEAD[:1], f"{metric} %", *HEAD[1:]]
+    head = [*names, f"best {axis}", *HEAD[:1], *unsure, f"{metric} %", *HEAD[2:]]
     more = len(optima) - MOST_ROWS
     rest = [Text(f"optima.csv lists {more} more.", quiet=True)] if more > 0 else []
     table = Table(f"The best {axis}", head, rows, len(names))
     noted = any(row[-1].text for row in rows)
-    note = NOTE.format(DIVERGED if any(each.diverged for each in optima) else "")
+    note = NOTE.format(
+        diverged=DIVERGED if any(each.diverged for each in optima) else "", behind=BEHIND if unsure else ""
+    )
     return [table if noted else table.without("note"), *rest, Text(note, quiet=True)]
 
 
@@ -279,6 +324,7 @@ def _frame(optima: dict[str, list[Optimum]]) -> pd.DataFrame:
             **each.options,
             **{name: getattr(each, name) for name in ("best", "seeds", "mean", "low", "high")},
             "not_told_apart": _near(each),
+            "behind_not_surely": ", ".join(_range(*ends) for ends in each.ranges(each.behind)),
             "values": len(each.tried),
             "diverged": sum(each.diverged.values()),
             "at_end": each.at_end,
@@ -290,7 +336,7 @@ def _frame(optima: dict[str, list[Optimum]]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-HEAD = ("may be as good", "95% interval", "seeds", "diverged", "note")
+HEAD = ("may be as good", "behind, not surely", "95% interval", "seeds", "diverged", "note")
 
 LINES = (
     ": mean over the finished seeds. A circle is around the best value of a line. The accuracy axis is"
@@ -305,10 +351,14 @@ OTHERS_AT_BEST = " The other numeric factors have the values that are best for e
 ZERO = " The axis of the factor is logarithmic, with a linear part between 0 and the smallest value above it."
 MAP = f": mean over the finished seeds. {SHADES} The best value of each panel is framed."
 NOTE = (
-    "The best value has the highest mean over its finished seeds.{} May be as good: the values that a paired"
-    " test over seeds cannot tell apart from the best, except those at which no seed learned. The test is"
-    " corrected for all pairs of values (Holm) because the best was chosen by its result. For the same"
-    " reason, its mean is a little too high. 95% interval: of this mean, by Student's t; from six seeds on"
-    " the leaderboard has another, by a bootstrap."
+    "The best value has the highest mean over its finished seeds.{diverged} May be as good: the values that a"
+    " paired test over seeds cannot tell apart from the best, except those at which no seed learned. The test"
+    " is corrected for all pairs of values (Holm) because the best was chosen by its result.{behind} For the"
+    " same reason, the mean of the best value is a little too high. 95% interval: of this mean, by Student's"
+    " t; from six seeds on the leaderboard has another, by a bootstrap."
+)
+BEHIND = (
+    " Behind, not surely: the 95% interval of the difference excludes 0, but the corrected test is not"
+    " significant."
 )
 DIVERGED = " A value at which a trial diverged is the best only if there is no other."

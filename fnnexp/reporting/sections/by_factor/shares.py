@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from fnnexp.reporting import tuned
 from fnnexp.reporting.document.blocks import Cell, Section, Table, Text
 from fnnexp.reporting.document.wording import listed
 from fnnexp.reporting.sections import overview
 from fnnexp.reporting.sections.by_factor import importance
 from fnnexp.results import comparisons, filters
-from fnnexp.results.factors import groups
+from fnnexp.results.arguments import validate_frames
+from fnnexp.results.factors import by_version, groups
+from fnnexp.results.ranking import ranking_of
 
 if TYPE_CHECKING:
     from fnnexp.reporting.document.blocks import Block
@@ -24,6 +27,46 @@ if TYPE_CHECKING:
 
 MOST_NAMED = 5
 """A sentence that holds within more batching modes than this is left out."""
+
+
+@validate_frames
+def shares(runs: pd.DataFrame, *, metric: str | None = None) -> pd.DataFrame:
+    """Return how much each factor matters: the shares of factors and interactions in the metric's variance.
+
+    Parameters
+    ----------
+    runs
+        The frame of :func:`fnnexp.runs` or :func:`fnnexp.sweep`, or some of its rows.
+    metric
+        As for :func:`fnnexp.compare`.
+
+    Returns
+    -------
+    DataFrame
+        The largest share first:
+
+        - `effect` (str): `init`, `arch × init`, …; `seed` is the variance over seeds within a configuration.
+        - `share` (float64), a fraction; shares add up to 1.
+
+        Shares are defined only for a full grid. Otherwise there are no rows, and `.attrs["about"]` says what
+        is missing.
+
+    Raises
+    ------
+    FnnexpError
+        If the metric cannot rank these trials.
+
+    Examples
+    --------
+    >>> fnnexp.shares(runs).set_index("effect")  # doctest: +SKIP
+    """
+    runs = by_version(filters.longest(runs))
+    ranking = ranking_of(runs, metric)
+    rows, keys = tuned.reported(runs, ranking)
+    shares_of_effects, about = comparisons.shares_by(rows.drop(columns=keys), ranking)
+    shares_of_effects.attrs["about"] = about
+    return shares_of_effects
+
 
 TITLE, SHARE = "How much each factor matters", "share of variance %"
 

@@ -30,10 +30,10 @@ NOTE = (
     "Every option was trained with the same drawn configurations and the tuning seeds. Its best configuration"
     " was trained with fresh seeds, which chose nothing; only these are compared, paired by seed. An option"
     " is better only if it also beats the other good configurations of the other option, the best"
-    f" {CONTENDERS} in tuning (check): otherwise bad luck in tuning may explain the difference. Holm p is the"
-    " largest p of these tests, corrected for all pairs of options. All results are of the same held-out"
-    " rows, by which the configurations were chosen too: the means are slightly optimistic, all in the same"
-    " way."
+    f" {CONTENDERS} in tuning: otherwise bad luck in tuning may explain the difference. Holm p is corrected"
+    " for all pairs of options, as under 'Pairs'. Check: passed if the largest p of the tests against these,"
+    " also corrected, is at most 5%. All results are of the same held-out rows, by which the configurations"
+    " were chosen too: the means are slightly optimistic, all in the same way."
 )
 
 CAPTION = (
@@ -57,7 +57,8 @@ def section(found: Sequence[Comparison], ranking: Ranking, omitted: int = 0) -> 
         if heading:
             blocks.append(Text(heading, EVERYWHERE))
         blocks += [Text(sentence, EVERYWHERE) for sentence in tuned.sentences(comparison, pairs)]
-        blocks += [Text(sentence) for sentence in (_cost(comparison), *_ends(comparison))]
+        blocks += [Text(sentence, EVERYWHERE) for sentence in _ends(comparison)]
+        blocks.append(Text(_cost(comparison)))
         blocks += [_chosen(comparison), *_pairs(pairs, ranking)]
         blocks.append(Text(NOTE, quiet=True, under="How options are tuned and compared"))
         if len(curve):
