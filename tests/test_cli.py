@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import doctest
 import os
 import re
 import shlex
@@ -31,7 +30,6 @@ from fnnexp.config.schema import conf_folder, sweeps_folder
 from fnnexp.data import datasets as data
 from fnnexp.data import download
 from fnnexp.pieces import registry
-from fnnexp.reporting import listing
 from fnnexp.reporting.sections import overview
 from fnnexp.sweeping.loop import Outcome
 from fnnexp.tracking import reader, ui
@@ -731,10 +729,6 @@ def test_an_experiment_of_ten_thousand_runs_is_listed(invoke, store, own_folder)
     assert invoke(*DIGITS).status == 0
     copy_run(own_folder, 10_000)
     assert "10,001 trials: all done" in invoke("report").out
-
-
-def test_the_examples_of_the_list_are_right():
-    assert doctest.testmod(listing).failed == 0
 
 
 def test_long_lists_of_experiments_are_cut(invoke, store, monkeypatch):

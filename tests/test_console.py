@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import doctest
 import io
 import os
 import sqlite3
@@ -189,11 +188,6 @@ def test_every_command_prints_in_ascii(command, store):
     assert b"Traceback" not in ran.stderr
     assert ran.returncode == (2 if command[-1] == "größe" else 0)
     assert (ran.stdout + ran.stderr).isascii()
-
-
-@pytest.mark.parametrize("module", [console, errors])
-def test_the_examples_run(module):
-    assert doctest.testmod(module).failed == 0
 
 
 class Full(io.TextIOWrapper):

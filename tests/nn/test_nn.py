@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import doctest
-import importlib
 import math
-import pkgutil
 from dataclasses import replace
 from itertools import count
 from typing import Any
@@ -16,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays as np_arrays
 
-import fnnexp.nn
 from fnnexp.data.datasets import Arrays
 from fnnexp.nn.engines.base import engine_named
 from fnnexp.nn.engines.numpy_engine import DenseRows, Examples, Scaling
@@ -791,10 +787,3 @@ def test_select_returns_the_state_of_the_lanes_in_the_given_order() -> None:
     assert (selected.theta == stack.theta[[3, 1]]).all()
     assert (selected.slots[0] == stack.slots[0][[3, 1]]).all()
     assert selected.epoch == stack.epoch
-
-
-@pytest.mark.parametrize(
-    "module", [info.name for info in pkgutil.walk_packages(fnnexp.nn.__path__, "fnnexp.nn.")]
-)
-def test_docstring_examples_run(module: str) -> None:
-    assert doctest.testmod(importlib.import_module(module)).failed == 0

@@ -1,7 +1,6 @@
 """Frames, tables and the page, for a store with known numbers."""
 
 import csv
-import doctest
 import hashlib
 import io
 import json
@@ -953,11 +952,6 @@ def test_a_loss_that_would_flatten_the_rest_is_cut():
     points = points.assign(mean=[0.3, 0.4, 900.0], high=[0.3, 0.4, 1000.0])
     assert curves.loss_limit(points) == pytest.approx(1.5 * math.log(10))
     assert curves.loss_limit(points.assign(mean=0.3, high=0.4)) == pytest.approx(0.42)
-
-
-@pytest.mark.parametrize("module", [frames, curves, layout, style, report, statistics])
-def test_the_examples_run(module):
-    assert doctest.testmod(module).failed == 0
 
 
 def test_numpy_scalars_are_written_like_plain_numbers():

@@ -1,6 +1,5 @@
 """Trials cut at equal cost, and what a report says of them, compared with values computed by hand."""
 
-import doctest
 import math
 from dataclasses import replace
 
@@ -287,8 +286,3 @@ def test_the_report_says_which_modes_cannot_be_compared_and_omits_the_section_fo
     section = equal_cost.section(runs[runs["seed"] == 0], curves)
     assert "cannot be told apart from" in " ".join(section.sentences)
     assert "points, in one seed)" in " ".join(section.sentences)
-
-
-@pytest.mark.parametrize("module", [budgets, equal_cost])
-def test_the_examples_run(module):
-    assert doctest.testmod(module).failed == 0

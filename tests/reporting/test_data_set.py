@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 import re
 
 import numpy as np
@@ -11,13 +10,11 @@ from boxes import assert_legible
 from sklearn.datasets import load_breast_cancer, load_iris
 
 import fnnexp
-from fnnexp import api
 from fnnexp.config.commands import Command
 from fnnexp.config.compose import compose
 from fnnexp.console import ENCODE_ERRORS
 from fnnexp.errors import FnnexpError
 from fnnexp.reporting.data_set import characters, facts
-from fnnexp.reporting.plots.rows import regions
 
 
 @pytest.fixture
@@ -195,8 +192,3 @@ def test_points_are_drawn_where_they_are():
     rows = [line.partition("|")[2].ljust(columns) for line in drawn[:lines]]
     assert (rows[-1][0], rows[-1][-1], rows[0][0], rows[0][-1]) == ("0", "1", "2", "b")
     assert sum(len(row.replace(" ", "")) for row in rows) == 4
-
-
-@pytest.mark.parametrize("module", [api, facts, characters, regions])
-def test_the_examples_run(module):
-    assert doctest.testmod(module).failed == 0

@@ -2,7 +2,6 @@
 
 import base64
 import csv
-import doctest
 import errno
 import hashlib
 import io
@@ -14,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from fnnexp.errors import FnnexpError
-from fnnexp.reporting.document import html, markdown, terminal, wording
+from fnnexp.reporting.document import html, markdown, terminal
 from fnnexp.reporting.document.blocks import (
     EVERYWHERE,
     PAGE,
@@ -229,11 +228,6 @@ def test_a_document_has_the_figures_and_data_of_its_sections():
     assert list(DOCUMENT.data) == ["a"]
     assert DOCUMENT.section("On the page").sentences == ["page alone"]
     assert DOCUMENT.sections[0].sentences == []  # quiet texts are not sentences
-
-
-@pytest.mark.parametrize("module", [html, markdown, wording])
-def test_the_examples_run(module):
-    assert doctest.testmod(module).failed == 0
 
 
 CELLS = {

@@ -1,6 +1,5 @@
 """The report on numeric factors: its lines, maps and best values, compared with the frame."""
 
-import doctest
 import itertools
 import math
 import re
@@ -16,7 +15,7 @@ from scipy import stats
 
 from fnnexp.reporting import figures, write
 from fnnexp.reporting.document.blocks import TERMINAL, Figure, Table, Text
-from fnnexp.reporting.plots import heat_map, over_values, scales, style
+from fnnexp.reporting.plots import over_values, scales, style
 from fnnexp.reporting.sections import curves, leaderboard, summary
 from fnnexp.reporting.sections.by_factor import architecture as by_architecture
 from fnnexp.reporting.sections.by_factor import numeric_factors
@@ -492,8 +491,3 @@ def test_every_figure_has_a_caption_and_a_drawing():
         for figure in (block for block in section.blocks if isinstance(block, Figure)):
             assert figure.caption.endswith(".")
             assert figure.svg.startswith("<svg")
-
-
-@pytest.mark.parametrize("module", [numeric_factors, over_values, heat_map])
-def test_the_examples_run(module):
-    assert doctest.testmod(module).failed == 0

@@ -1,6 +1,5 @@
 """How to reproduce a report: the recorded commands, the data and the software of its trials."""
 
-import doctest
 import re
 import shlex
 from functools import partial
@@ -9,8 +8,6 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from fnnexp import api
-from fnnexp.config import schema
 from fnnexp.config.commands import quoted, report_command
 from fnnexp.config.jobs import default_options
 from fnnexp.config.schema import CHOICES
@@ -176,8 +173,3 @@ def test_data_and_software_are_listed_with_counts_where_they_differ():
     assert facts[2:4] == ["versions: numpy 2", "BLAS and its kernel: not recorded"]
     assert facts[4:] == ["engine: numpy 2 (2 trials); numba 0 (1 trial)"]
     assert provenance.ran_with(runs[["trial"]]) == []
-
-
-@pytest.mark.parametrize("module", [api, schema, provenance])
-def test_the_examples_run(module):
-    assert doctest.testmod(module).failed == 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import doctest
 import io
 from pathlib import Path
 
@@ -17,7 +16,6 @@ from sklearn.datasets import load_digits
 import fnnexp
 from fnnexp import console as notebook
 from fnnexp.config.schema import conf_folder
-from fnnexp.data import images
 from fnnexp.reporting.replication import published
 from fnnexp.results import arguments, comparisons
 
@@ -229,8 +227,3 @@ def test_invalid_curves_are_refused_like_invalid_runs(runs):
         fnnexp.compare(runs, 3)
     with pytest.raises(TypeError, match="missing 1 required positional argument: 'curves'"):
         fnnexp.plot_curves(runs)
-
-
-@pytest.mark.parametrize("module", [arguments, images, notebook, published])
-def test_the_examples_run(module):
-    assert doctest.testmod(module).failed == 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import doctest
 import io
 import json
 import os
@@ -420,8 +419,3 @@ def test_quantities_that_are_always_zero_are_drawn_without_a_warning(zeros):
         assert {ax.get_yscale() for ax in figure.axes} == {"linear" if zeros == "quantity" else "log"}
         if zeros == "layer":
             assert {ax.get_ylim() for ax in figure.axes} == {(0.5 / 1.5, 0.5 * 1.5)}
-
-
-@pytest.mark.parametrize("module", [layers, layer_stats])
-def test_the_examples_run(module):
-    assert doctest.testmod(module).failed == 0

@@ -1,6 +1,5 @@
 """Frames from other sources: read back from a file, concatenated, in percent, or with own columns."""
 
-import doctest
 import io
 import warnings
 from pathlib import Path
@@ -193,11 +192,6 @@ def test_a_param_has_the_type_of_its_values_whatever_reader_was_used():
         ]
     read = pd.read_csv(io.StringIO(texts)).rename(columns=names)  # a missing value makes objects or floats
     assert str(arguments.restore_types(read, "runs")["batching.shuffle"].dtype) == "boolean"
-
-
-@pytest.mark.parametrize("module", [arguments, frames])
-def test_the_examples_run(module):
-    assert doctest.testmod(module).failed == 0
 
 
 def test_own_columns_named_like_a_config_section_do_not_define_configurations():

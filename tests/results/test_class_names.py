@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import doctest
 import io
 import shutil
 import sqlite3
@@ -16,11 +15,10 @@ from rich.console import Console
 from sklearn.datasets import load_iris
 
 import fnnexp
-from fnnexp.data import columns, datasets, labelled
+from fnnexp.data import datasets
 from fnnexp.reporting import write as report
-from fnnexp.reporting.plots.rows import classes, images, regions, samples
+from fnnexp.reporting.plots.rows import images, regions, samples
 from fnnexp.results.networks.regions import Regions
-from fnnexp.tracking import run_format
 
 SMALL = {"batching": "mini", "execution.n_jobs": 1, "execution.engine": "numpy", "data.scale": "standardize"}
 LONG = [f"{name} that has a very long name, longer than $any$ figure" for name in ("Stork", "Heron", "カモ")]
@@ -132,11 +130,6 @@ def test_names_of_any_length_fit_in_figures(names):
     assert len(set(shown)) == n
     allowed = [{name, f"{name[:13]}…", "class 2"} for name in names]
     assert all(text in texts for text, texts in zip(shown, allowed, strict=True))
-
-
-@pytest.mark.parametrize("module", [classes, run_format, labelled, columns])
-def test_the_examples_run(module):
-    assert doctest.testmod(module).failed == 0
 
 
 def test_what_a_data_set_shows_has_the_names(swept):

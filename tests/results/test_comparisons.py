@@ -1,6 +1,5 @@
 """Pairs, shares, the leader and what a report says of them, on frames with known effects."""
 
-import doctest
 import itertools
 import math
 import re
@@ -803,11 +802,6 @@ def test_accuracy_against_time_shows_each_configuration_once():
     expected = {(2 * g["seconds_per_epoch"].mean(), g["val_accuracy"].mean()) for _, g in groups}
     assert sorted(drawn) == [pytest.approx(point) for point in sorted(expected)]
     assert against_time(runs.assign(seconds_per_epoch=np.nan), "val_accuracy") is None
-
-
-@pytest.mark.parametrize("module", [comparisons, summary, markdown, wording])
-def test_the_examples_run(module):
-    assert doctest.testmod(module).failed == 0
 
 
 # Edge cases

@@ -1,6 +1,5 @@
 """Numeric factors as axes, on frames from closed forms with known optima."""
 
-import doctest
 import itertools
 import math
 
@@ -390,10 +389,6 @@ def test_values_near_the_best_are_those_that_comparing_configurations_does_not_d
 )
 def test_an_axis_is_logarithmic_if_its_values_are_spaced_by_ratios(values, log):
     assert numeric.is_log(values) is log
-
-
-def test_the_examples_run():
-    assert doctest.testmod(numeric).failed == 0
 
 
 def test_among_drawn_configurations_an_end_is_that_of_all_values_of_the_cell():

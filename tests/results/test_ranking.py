@@ -1,6 +1,5 @@
 """Which metrics can rank trials, and the time to a level, computed by hand."""
 
-import doctest
 import math
 
 import numpy as np
@@ -291,7 +290,3 @@ def test_a_report_is_ranked_by_the_metric_of_the_command_line(invoke, tmp_path):
     wrong = invoke("report", "digits", "--metric", "val_los", cwd=tmp_path)
     assert wrong.status == 2
     assert "Did you mean 'val_loss'?" in wrong.err
-
-
-def test_the_examples_run():
-    assert doctest.testmod(ranking).failed == 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 import heapq
 import json
 import math
@@ -18,7 +17,7 @@ from fnnexp.data import datasets as data
 from fnnexp.nn.rows import splits_of
 from fnnexp.sweeping import worker
 from fnnexp.sweeping.plan import identical, plan
-from fnnexp.sweeping.resources import estimates, kept_speeds, makespan, speeds
+from fnnexp.sweeping.resources import estimates, kept_speeds
 from fnnexp.sweeping.resources.estimates import Parent
 from fnnexp.sweeping.resources.kept_speeds import keep, kept
 from fnnexp.sweeping.resources.makespan import Busy, Job, seconds_left
@@ -26,12 +25,6 @@ from fnnexp.sweeping.resources.speeds import Speeds
 from fnnexp.sweeping.waiting import Waiting
 
 ALONE = ["data=digits", "arch.hidden=[3]", "execution.n_jobs=1"]
-
-
-@pytest.mark.parametrize("module", [makespan, speeds, estimates], ids=lambda module: module.__name__)
-def test_the_examples_are_right(module):
-    tested = doctest.testmod(module)
-    assert (tested.failed, tested.attempted > 0) == (0, True)
 
 
 # --- all stacks on all workers ------------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import doctest
 import io
 import os
 import re
@@ -51,7 +50,6 @@ from fnnexp.sweeping.loop import run as run_sweep
 from fnnexp.sweeping.plan import USUAL_LANES, PlannedStack, identical, plan, spread
 from fnnexp.sweeping.resources import disk
 from fnnexp.sweeping.runs import DELETED
-from fnnexp.sweeping.terminal import progress as progress_module
 from fnnexp.sweeping.terminal.progress import SweepProgress
 from fnnexp.sweeping.terminal.time_left import TimeLeft
 from fnnexp.sweeping.waiting import Suspicion, Waiting
@@ -989,10 +987,6 @@ def test_the_best_trial_has_the_best_latest_epoch_and_has_not_diverged():
     assert best_after("max", 0.25) == "leading with val_accuracy 0.6250: xavier"
     progress.drop("xavier")
     assert progress.best() == "leading with val_accuracy 0.5000: he"
-
-
-def test_the_examples_of_progress_are_right():
-    assert doctest.testmod(progress_module).failed == 0
 
 
 def segment(stack, seconds, epochs=1):
