@@ -3,6 +3,7 @@
 import math
 import re
 import sys
+from itertools import permutations
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -351,7 +352,7 @@ def sentences(report):
         r"its lead is significant in (\w+)\.": wins[:1],
         r"in each of (\d+) (?:architectures|combinations)": [(len(report.cells),)],
         r"[,:] ([^,:;]+?) in (\d+)(?=[,;.])": wins[1:],
-        r"(?: is |, | and )(\d\S*) for ([^,]+?)(?=,|\.\s| and )": best_rates(report),
+        r"(?: is |; |, | and )(\d\S*) for ([^;]+?)(?=;|\.\s|,? and \d|, \d)": best_rates(report),
         r" and (\d+) more\b": [(len(failed) - 3,)],
         r"looked at these seeds (\d+) times": [
             (max(each["looks"].max() for each in (pairs, report.options, report.cells) if len(each)),)
@@ -437,12 +438,15 @@ def winners(cells, lost):
 
 
 def best_rates(report):
-    """Return the best learning rate of each configuration, if rates vary."""
+    """Return each best learning rate with the list of its configurations, in any order, if rates vary."""
     if report.asked is report.runs:
         return []
     rows = recompute.joined(report.asked, report.options_of)
-    rates = zip(rows["optimizer.lr"].astype(float), recompute.named(rows, report.options_of), strict=True)
-    return [*dict.fromkeys(rates)]
+    names_at = {}
+    for rate, name in zip(rows["optimizer.lr"], recompute.named(rows, report.options_of), strict=True):
+        names_at.setdefault(float(rate), {})[name] = None
+    orders = ((rate, ", ".join(order)) for rate, names in names_at.items() for order in permutations(names))
+    return [(rate, " and ".join(names.rsplit(", ", 1))) for rate, names in orders]
 
 
 def test_the_figure_of_the_answer_agrees_with_the_recomputation(report):

@@ -92,7 +92,7 @@ def test_the_report_names_classes_in_sentences_tables_and_under_the_pointer(swep
     (real, predicted), most = max(
         (each for each in times.items() if each[0][0] != each[0][1]), key=lambda each: each[1]
     )
-    assert f"is to predict {predicted} for {real} ({most} time" in page
+    assert f"{predicted} for {real} ({most} time" in page
     shown = pd.read_csv(tmp_path / "r" / "figures.csv").query("figure == 'confusion'")
     assert shown.set_index(["real", "predicted"])["count"].to_dict() == times
     mistakes = pd.read_csv(tmp_path / "r" / "mistakes.csv")
