@@ -717,6 +717,13 @@ def test_the_report_lists_the_experiments_of_the_given_store(invoke, empty_store
     assert shlex.split(command) == ["fnnexp", "report", "there", "--uri", uri]
 
 
+@pytest.mark.long
+def test_a_command_leaves_the_store_whole_in_its_file(own_folder):
+    for words in ([*DIGITS, "tracking.experiment=a"], ["report", "a"]):
+        assert python("-m", "fnnexp", *words, env=os.environ | {"MLFLOW_TRACKING_URI": ""}).returncode == 0
+        assert not list(own_folder.glob("mlflow.db-*"))
+
+
 def test_a_store_without_trials_is_refused_with_a_sweep_to_run(invoke, store, own_folder):
     ran = invoke("report")
     assert (ran.status, ran.out) == (2, "")

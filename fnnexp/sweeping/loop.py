@@ -129,7 +129,7 @@ def run(
                 executor = Executor(execution, cluster, say=progress.say, beat=claim.beat, deadline=deadline)
                 runs = Runs(groups, known, execution.engine, curves, tracker, progress, outcome, upto)
                 _Sweep(stacks, executor, runs, checkpoints, states, claim, deadline).run()
-                tracker.note_sizes()
+                tracker.tidy()
     outcome.seconds = time.monotonic() - began
     return outcome
 

@@ -128,6 +128,15 @@ def write_ahead(file: Path) -> None:
         store.execute("PRAGMA journal_mode=WAL")
 
 
+def empty_log(file: Path) -> None:
+    """Move what a SQLite store's write-ahead log contains into the file, so that a copy of the file has it.
+
+    SQLite does this by itself only when the last program closes the store, which a notebook may never do.
+    """
+    with contextlib.suppress(sqlite3.Error), opened(file, mode="rw", timeout=1) as store:
+        store.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
 MANY_RUNS = 1000
 """From this number of runs on, a store notes the sizes of its tables. Notes of a small store would mislead
 SQLite after it has grown: it would read whole tables, since they were small."""

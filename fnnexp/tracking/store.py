@@ -5,6 +5,7 @@ MLflow takes seconds to import, so SQLite files are inspected without it.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import re
@@ -275,7 +276,16 @@ def client(
             schema.ready(file, say or on_stderr)
         elif (copy := schema.readable(file, say or on_stderr)) != file:
             address = f"{SQLITE}{copy.as_posix()}"
-    return mlflow.MlflowClient(tracking_uri=address)
+    client = mlflow.MlflowClient(tracking_uri=address)
+    if file is not None and address not in _CLOSED_AT_EXIT:
+        # Else the connections stay open until the process is gone, and SQLite leaves its log beside the file.
+        atexit.register(sql.disconnect, client)
+        _CLOSED_AT_EXIT.add(address)
+    return client
+
+
+_CLOSED_AT_EXIT: set[str] = set()
+"""The addresses of the SQLite stores whose connections are closed when this process exits."""
 
 
 @contextlib.contextmanager

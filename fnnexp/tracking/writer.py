@@ -163,10 +163,14 @@ class Tracker:
         if self._sql is None and not self.is_remote and (changed := sql.changed()):
             self.say(changed)
 
-    def note_sizes(self) -> None:
-        """Let a SQLite store note how many rows it has; see :func:`fnnexp.tracking.sql.note_sizes`."""
+    def tidy(self) -> None:
+        """Let a SQLite store note how many rows it has, and empty its write-ahead log.
+
+        See :func:`fnnexp.tracking.sql.note_sizes` and :func:`fnnexp.tracking.sql.empty_log`.
+        """
         if (file := store.store_file(self.uri)) is not None:
             sql.note_sizes(file)
+            sql.empty_log(file)
 
     def _describe(self, stored: Iterable[Mapping[str, str]]) -> None:
         """Set the experiment's views and description. `stored` are the params of the trials in the store."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
+import shutil
 import sqlite3
 import subprocess
 import time
@@ -481,11 +482,21 @@ def test_no_table_is_read_again_for_each_run_however_a_store_grows(store, own_fo
             sizes = database.execute("SELECT count(*) FROM sqlite_master WHERE name = 'sqlite_stat1'")
             return bool(sizes.fetchone()[0])
 
-    tracker.note_sizes()
+    tracker.tidy()
     copy_run(own_folder, sql.MANY_RUNS)
     assert not check_plans()
-    tracker.note_sizes()
+    tracker.tidy()
     assert check_plans()
+
+
+def test_a_copy_of_the_file_has_the_runs_of_a_finished_sweep(store, own_folder):
+    """A write-ahead log beside the file may hold all of them, as long as a program has the store open."""
+    tracker = Tracker("digits", store)
+    run = tracker.begin(trial_of(0))
+    tracker.tidy()
+    shutil.copy("mlflow.db", "copy.db")
+    with closing(sqlite3.connect("copy.db")) as copy:
+        assert copy.execute("SELECT run_uuid FROM runs").fetchall() == [(run,)]
 
 
 def test_the_default_store_is_mlflow_db_in_the_working_directory(store, own_folder):
