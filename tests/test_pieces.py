@@ -362,7 +362,7 @@ def test_a_file_that_cannot_be_used_is_refused(monkeypatch):
         ): "announces it twice",
         written(
             "beside.py", "import of_mine\npieces.initializer('c', lambda a, b: 1 / a)"
-        ): "from a file in its",
+        ): "from a file in the same",
         written("loads.py", "pieces.load('good.py')"): "cannot load another",
         written(
             "sweeps.py", "import fnnexp\nfnnexp.sweep(epochs=0)"

@@ -248,7 +248,7 @@ def test_a_dry_run_says_how_far_a_budget_reaches(budget, text):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["tune=optimizer.lr"], "write what to compare too, as in compare=init tune=optimizer.lr"),
+        (["tune=optimizer.lr"], "write the factor too, as in compare=init tune=optimizer.lr"),
         (["compare=optimizer.lr", "tune=optimizer.lr"], "tune=optimizer.lr: optimizer.lr is compared"),
         (["compare=init", "tune=optimizer.l"], "Did you mean 'optimizer.lr'?"),
         (["compare=init", "tune=optimizer"], "optimizer is a group of keys; write one of them, as in tune="),
