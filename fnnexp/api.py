@@ -208,7 +208,7 @@ def map(  # noqa: A001  # fnnexp.map; this module does not use Python's
     if wanted.cell is not None:
         i, j = wanted.cell
         call = wanted.command_of(i, j).pasted()
-        raise ConfigError(f"cell={i},{j}: a map in Python is of many cells; train this one by {call}")
+        raise ConfigError(f"cell={i},{j}: fnnexp.map trains many cells, not one; train this cell by {call}")
     console = new_console()
     with composed(wanted.command, console, may_be_dry=False) as requested:
         from fnnexp.mapping import command  # while the workers start
@@ -290,7 +290,7 @@ def _data_words(data: str) -> tuple[list[str], list[str]]:
     if "=" in data and not is_here:
         return [data], []
     if (data in DATASETS and data != "files") or (not is_here and re.fullmatch(r"\w+", data)):
-        note = f"data={data}: shows the data set of this name, not the file or folder here; for that write"
+        note = f"data={data}: shows the data set of this name; for the file or folder of this name write"
         return [f"data={data}"], [f"{note} ./{data}"] if is_here else []
     return ["data=files", f"data.path={quoted(data)}"], []
 

@@ -535,8 +535,8 @@ def _check_end(config: Config) -> None:
         _at_least("until.most_seeds", until.most_seeds, 2, "until.most_seeds=30")
         if config.search.name == "tpe":
             raise ConfigError(
-                "search=tpe chooses configurations by their results, and until=settled adds seeds to "
-                "configurations that are known from the start; omit until=settled, or write search=random"
+                "search=tpe chooses each configuration by the results before it, but until=settled must know "
+                "all configurations from the start; omit until=settled, or write search=random"
             )
         if config.search.name == "halving":
             raise ConfigError(
@@ -557,7 +557,7 @@ def _check_end(config: Config) -> None:
         )
     if config.tune is not None and config.compare is None:
         raise ConfigError(
-            f"tune={config.tune}: tunes each option that is compared; write what to compare too, as in "
+            f"tune={config.tune}: tunes a key for each option of a factor; write the factor too, as in "
             "compare=init tune=optimizer.lr"
         )
     if config.margin is not None:

@@ -380,8 +380,8 @@ def _tuned(config: Config, asked: Tuned | None, trials: Sequence[Trial]) -> tupl
         )
     if config.until.name is not None:
         raise ConfigError(
-            "until=settled: has no meaning with tune, which compares fresh seeds once; omit it, and for more "
-            "fresh seeds write 'seed=range(12)'"
+            "until=settled: has no meaning with tune, which compares the options once, on a fixed number of "
+            "seeds; omit it, and for more seeds write 'seed=range(12)'"
         )
     params = [*ParamsOfTrials(trials)]
     if len({tuned.level_of(asked, each) for each in params}) < 2:
@@ -485,8 +485,8 @@ def _notes_of_validation(trials: Sequence[Trial], own: Sequence[Trial]) -> Itera
         yield (
             f"data.validation=0 in {len(unvalidated)} of {plural(len(trials), 'trial')}: "
             f"{'it trains' if len(unvalidated) == 1 else 'they train'} on all rows, so the best "
-            "trial is chosen by the test rows, and its accuracy is optimistic: expect worse on new "
-            f"ones. To choose by held-out rows of {data.name}, write data.validation={sixth}"
+            "trial is chosen by the test rows, and its accuracy is optimistic; expect worse on new "
+            f"rows. To choose by held-out rows of {data.name}, write data.validation={sixth}"
         )
     in_order = (each for each in trials if each.recipe.seed_split is None)
     for data, held_out in dict.fromkeys((each.data, each.recipe.validation) for each in in_order):
@@ -518,7 +518,7 @@ def _notes_of_drawn_rows(trials: Sequence[Trial]) -> Iterator[str]:
             mend = "hold out fewer rows" if subset is None else "write a larger subset"
             warnings[
                 f"{number}: {size} drawn from {data.name} lack{'s' * (count == 1)} a class, which can't be "
-                f"learned; {mend}, or another seed_split"
+                f"learned; {mend}, or write another seed_split"
             ] = None
         if seed is not None and validation and rows.lacks_a_class(labels[held_out], data.classes):
             size = plural(validation, "validation row")

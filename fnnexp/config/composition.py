@@ -777,12 +777,12 @@ class Composition:
         self._grid = replace(self._grid, kept=conditions.kept(sentences, self._grid.shape, values))
         if not self._grid.count and self._rows is None:
             raise ConfigError(
-                f"where leaves out {'the only job' if count == 1 else f'all {count} jobs'}; write conditions "
-                "that some jobs meet, or where=null"
+                f"where: leaves out {'the only job' if count == 1 else f'all {count} jobs'}; write "
+                "conditions that some jobs meet, or where=null"
             )
         refuse_without_memory(self._grid.count, max(self._axes, key=lambda axis: len(axis.settings)).key)
         left_out = count - self._grid.count
-        self._notes_of_grid.append(f"where leaves out {left_out or 'none'} of {plural(count, 'job')}")
+        self._notes_of_grid.append(f"where: leaves out {left_out or 'none'} of {plural(count, 'job')}")
 
     def _named(self, key: str, text: str) -> Any:
         """Convert a text in a sentence of ``where`` to a value of its key: the ``3`` of ``seed=3`` to 3."""

@@ -110,7 +110,7 @@ def label_of(
         if label == worded:
             raise DataError(
                 f"{path}: columns {column_title(names, label)} and '{unused[0]}' could both be the label; "
-                "save the table without the one that is not, as in "
+                "save the table without the column that is not the label, as in "
                 f"table.drop(columns=[{unused[0]!r}]).to_csv(path, index=False)."
             )
         raise DataError(
@@ -177,8 +177,8 @@ def _label_by_name(names: Sequence[str], not_pixels: Sequence[int], path: Path) 
     if len(candidates) > 1:
         several = [names[index] for index in candidates]
         raise DataError(
-            f"{path} has columns {listed(several)}, and only one can be the label; save the table without "
-            f"the others, as in table.drop(columns={several[1:]}).to_csv(path, index=False)."
+            f"{path} has columns {listed(several)}, and only one can be the label; if {several[0]} is, save "
+            f"the table without the rest: table.drop(columns={several[1:]}).to_csv(path, index=False)."
         )
     if not candidates:
         guess = next((names[index] for index in not_pixels if names[index].lower() not in INDEX), "NAME")
@@ -201,8 +201,8 @@ def _label_by_values(values: Numbers, path: Path) -> tuple[int, str]:
             "both its first and its last column" if candidates else "neither its first nor its last column"
         )
         raise DataError(
-            f"{path}: {which} can be the label, which has the values 0, 1, 2, … without a gap; write "
-            "data.label=first or data.label=last."
+            f"{path}: {which} has the values of a label: 0, 1, 2, … without a gap; write data.label=first or "
+            "data.label=last."
         )
     ((end, index),) = candidates.items()
     return index, f"its {end} column is the label, judging by its values (data.label={end})"

@@ -338,7 +338,8 @@ def _unread(folders: list[str], files: list[Path]) -> Iterator[str]:
     """Yield notes that tell the user which folders and files beside the images are not read."""
     if folders:
         verb = "is" if len(folders) == 1 else "are"
-        yield f"{listed(folders)} {verb} not read: to validate, a trial holds out training images"
+        why = "validation images are held out of the training images"
+        yield f"{listed(folders)} {verb} not read, because {why}"
     if files:
         verb = "is" if len(files) == 1 else "are"
         names = listed([f"{path.parent.name}/{path.name}" for path in files], most=3)

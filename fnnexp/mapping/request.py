@@ -127,7 +127,7 @@ def trials_of(request: Request, sweep: Sweep) -> list[Trial]:
     if len(trials) != count:
         raise ConfigError(
             f"the {count:,} cells have only {len(trials):,} different trials: {request.x.key} or "
-            f"{request.y.key} changes nothing here; choose a key that does"
+            f"{request.y.key} changes no result here; choose another key"
         )
     if sweep.execution.diagnostics:
         raise ConfigError(
@@ -159,8 +159,8 @@ def _part(given: dict[str, str], x: Axis, y: Axis) -> tuple[Axis, Axis]:
         text = given["finer"]
         if not re.fullmatch(r"\d{1,4}", text, re.ASCII) or not 1 <= int(text) <= MOST_FINER:
             raise ConfigError(
-                f"finer={text}: must be a whole number from 1 to {MOST_FINER}. Then every network of "
-                "this map is in the finer map too. Write, for example, finer=4"
+                f"finer={text}: must be a whole number from 1 to {MOST_FINER}, so that the finer map "
+                "contains every network of this map; write finer=4"
             )
         x, y = x.finer(int(text)), y.finer(int(text))
     for name, each in (("x", x), ("y", y)):

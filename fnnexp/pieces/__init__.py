@@ -350,7 +350,7 @@ def _check_name(kind: str, name: str) -> None:
     # Labels of networks end in an activation and widths, as in relu_100 or relu_3x8.
     numbered = kind == "activation" and re.search(r"_(\d+x)?\d+$", name)
     if not re.fullmatch("[a-z][a-z0-9_]*", name) or len(name) > LONGEST_NAME or numbered:
-        ending = ", and not end in _ and a number or 3x8" if kind == "activation" else ""
+        ending = ", and not end like _3 or _3x8" if kind == "activation" else ""
         raise ConfigError(
             f"{kind} '{name}': a name must consist of at most {LONGEST_NAME} small letters, digits and _, "
             f"begin with a letter{ending}; write pieces.{kind}('mine', …)"

@@ -31,7 +31,7 @@ STEP, ALLOWED = 1e-6, 1e-5
 """The step of the central differences, and the largest relative difference from a derivative."""
 
 AGAIN = "returned other numbers when it was called again with the same arguments"
-ALONE = "gave a network other numbers when it was trained together with another network than alone"
+ALONE = "gave different numbers to a network trained alone and to the same network trained with another"
 
 STEPS = 20
 """The number of steps with which a schedule is called."""

@@ -144,9 +144,9 @@ def _refuse_files_beside(file: str, content: bytes, text: str) -> None:
             imported = getattr(sys.modules.get(name.partition(".")[0]), "__file__", None) or ""
             if Path(file).parent in Path(imported).resolve().parents[:2] and not is_installed(imported):
                 raise ConfigError(
-                    f"--pieces {text}: line {statement.lineno}: imports {name} from a file in its folder, "
-                    "whose changes would go unnoticed; copy what it uses into the file, or install it as a "
-                    "package"
+                    f"--pieces {text}: line {statement.lineno}: imports {name} from a file in the same "
+                    f"folder, and fnnexp would not notice when that file changes; copy what is used into "
+                    f"{text}, or install {name} as a package"
                 )
 
 

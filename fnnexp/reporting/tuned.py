@@ -298,17 +298,19 @@ def name_of(comparison: Comparison) -> str:
 
 
 def pairs(comparison: Comparison) -> pd.DataFrame:
-    """Compare the tuned options (levels) in pairs, those with the best option first.
+    """Compare tuned options in pairs, each with the values that tuning chose for it; a row for each pair.
 
-    With more than :data:`comparisons.MOST_OPTIONS` options, only the pairs with the best option have rows.
+    The pairs with the best option come first. With more than :data:`comparisons.MOST_OPTIONS` options, the
+    other pairs are left out.
 
     Returns
     -------
     DataFrame
-        The columns of :func:`fnnexp.compare`, and `check`: the result of the check (:class:`Check`) of a pair
-        that the fresh seeds call better, "" for other pairs. The verdict is `better` only if the check is
-        passed too: the larger of both p values, corrected for all pairs, is at most 5%. `p_corrected` is that
-        of the comparison alone, as in every other table of the same pairs.
+        The columns of :func:`fnnexp.compare`, and `check`. Where the results on fresh seeds say that one
+        option is better, a second test checks this against the other good values of the worse option, and
+        `check` is its result (:class:`Check`); for other pairs it is "". The verdict is `better` only if both
+        tests are significant: the larger of their p values, corrected for all pairs, is at most 5%.
+        `p_corrected` belongs to the first test alone, as in every other table of the same pairs.
     """
     ranking, groups = comparison.ranking, _groups(comparison)
     if len(groups) < 2:

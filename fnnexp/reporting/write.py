@@ -82,18 +82,22 @@ def write(
     Parameters
     ----------
     experiment, tracking_uri
-        As for :func:`fnnexp.runs`.
+        The name of the experiment, and the store that has it; None for the store of `MLFLOW_TRACKING_URI`,
+        else MLflow's default.
     folder
         The folder for `report.html` (self-contained), `report.md`, the tables as CSV and the figures as SVG
         and PNG; `reports/<experiment>` if None.
     where
-        Report only the trials with these options, as in :func:`fnnexp.results.filters.where`. A report on
-        selected trials is not logged to MLflow.
-    metric, margin
-        The ranking metric and the equivalence margin, as for :func:`fnnexp.compare`; the metric can also be
-        `seconds_to_0.95`. If either is given, the report is not logged to MLflow.
+        Report only the trials with these options, such as `{"arch": "tanh_128"}`
+        (:func:`fnnexp.results.filters.where`). A report on selected trials is not logged to MLflow.
+    metric
+        The metric that ranks, such as `val_loss` or `seconds_to_0.95`; None for the default. If it is given,
+        the report is not logged to MLflow.
+    margin
+        The difference below which two options are equivalent, in the unit of :func:`fnnexp.compare`; None for
+        the default. If it is given, the report is not logged to MLflow.
     compare
-        The factors whose options the answer compares first. By default the answer begins with what the last
+        The factors whose options the answer compares first. By default, the answer begins with what the last
         sweep with `until=settled` asked. If any are given, the report is not logged to MLflow.
     handout
         Whether to write `handout.html` too, which prints on one page.
@@ -112,7 +116,7 @@ def write(
     FnnexpError
         If the experiment does not exist or has no matching trials, if the metric cannot rank them, if a
         factor to compare does not vary, if the folder name is empty or the folder cannot be written, or if
-        the title is none.
+        the title is empty or too long.
     """
     _refuse_other_than_a_title(title)
     if folder is not None and not str(folder).strip():
@@ -234,19 +238,19 @@ def report(
     folder: str | Path | None = None,
     tracking_uri: str | None = None,
 ) -> Report:
-    """Print and write the report of an experiment: `fnnexp.report("card_grid", "arch=tanh_128")`.
+    """Print a report of an experiment, on what is best and how sure that is, and write it as a page.
 
-    It is what the command `fnnexp report` prints and writes, and its arguments are those of the command.
+    The command `fnnexp report` prints and writes the same, and takes the same arguments.
 
     Parameters
     ----------
     experiment, tracking_uri
-        As for :func:`fnnexp.runs`.
+        The name of the experiment, and the store that has it (see :func:`fnnexp.runs`).
     where
         Report only the trials with these options, each `KEY=VALUE` or `KEY=VALUE,VALUE`.
     metric, margin
-        The ranking metric and the equivalence margin, as for :func:`fnnexp.compare`; the metric can also be
-        `seconds_to_0.95`.
+        The metric that ranks, such as `val_loss` or `seconds_to_0.95`, and the difference below which two
+        options are equivalent (see :func:`fnnexp.compare`).
     handout
         Whether to write `handout.html` beside the page: the answer, one figure, one table and how it was run,
         to print on one sheet.
@@ -258,7 +262,8 @@ def report(
     Returns
     -------
     Report
-        With `path`, the page `report.html`, and `handout`. A notebook shows links to them.
+        Its `path` is the page `report.html`, and its `handout` the page to print, if it was written. A
+        notebook shows links to both.
 
     Raises
     ------
@@ -363,24 +368,24 @@ def make(
     title: str | None = None,
     notes: Sequence[str] = (),
 ) -> Document:
-    """Return the report on some trials as data.
+    """Return the report on some trials of an experiment as a document, which is not yet written to files.
 
     Parameters
     ----------
     experiment, tracking_uri
-        Where the trials are stored.
+        The name of the experiment, and the store that has it.
     where
-        The options that select the trials, as `KEY=VALUE`.
+        The options by which the trials were selected, as `KEY=VALUE`; the commands on the page repeat them.
     whole
-        The frames of these trials.
+        The runs, curves and diagnostics of these trials.
     folder
-        Where the report is written, if not in the default folder.
+        The folder of the report for the commands on the page; None for the default folder.
     metric, margin, compare, handout, title
-        As for :func:`write`.
+        The arguments of :func:`write` with these names.
     asked
         The questions whose answers come first, if any were asked.
     notes
-        Sentences on what is compared.
+        Sentences on which trials are compared.
     """
     with frames.remembering():
         runs, sections = _sections(whole, tracking_uri, metric, margin, asked, notes)

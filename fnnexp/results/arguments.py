@@ -40,8 +40,8 @@ def validate_frames(function: Callable[P, R]) -> Callable[P, R]:
     ...     return len(runs)
     >>> count(3)
     Traceback (most recent call last):
-    fnnexp.errors.FnnexpError: count needs as runs the frame of fnnexp.runs or some of its rows, not 3 \
-(int); write fnnexp.count(fnnexp.runs("demo"))
+    fnnexp.errors.FnnexpError: count: runs must be the frame that fnnexp.runs returns, or some of its rows, \
+not 3 (int); write fnnexp.count(fnnexp.runs("demo"))
     """
     signature = inspect.signature(function)
     frames = [name for name in signature.parameters if name in NEEDED]
@@ -58,8 +58,8 @@ def validate_frames(function: Callable[P, R]) -> Callable[P, R]:
                 experiment = arguments[name] if isinstance(arguments[name], str) else "demo"
                 calls = ", ".join(f'fnnexp.{frame}("{experiment}")' for frame in frames)
                 raise FnnexpError(
-                    f"{function.__name__} needs as {name} the frame of fnnexp.{name} or some of its rows, "
-                    f"not {problem}; write fnnexp.{function.__name__}({calls})"
+                    f"{function.__name__}: {name} must be the frame that fnnexp.{name} returns, or some of "
+                    f"its rows, not {problem}; write fnnexp.{function.__name__}({calls})"
                 )
             arguments[name] = restore_types(arguments[name], name)
         return function(*bound.args, **bound.kwargs)

@@ -336,20 +336,21 @@ class _Option(NamedTuple):
 
 
 class _Pair(NamedTuple):
-    """Two options on the seeds and cells that both finished, the better first.
+    """Two options of a factor and their results with the same seeds, for a test of which is better.
 
-    A cell is a combination of the other factors.
+    Only trials that finished for both options count: the same seed in the same cell. A cell is a combination
+    of options of the other factors.
 
     Attributes
     ----------
     a, b
-        The names of the two options.
+        The names of the two options; `a` has the better mean.
     x, y
-        The metrics of `a` and `b` by seed, averaged over the cells.
+        The results of `a` and of `b`: for each seed the mean over the cells.
     cells, failed, looks
-        As in :func:`fnnexp.compare`.
+        The columns of these names in :func:`fnnexp.compare`.
     mixed
-        Whether an option failed to learn in some seeds but not in others.
+        Whether one of the options failed to learn in some seeds but not in others.
     """
 
     a: str
@@ -454,10 +455,24 @@ def results_of(runs: pd.DataFrame, ranking: Ranking) -> Results:
 def best_against_others(
     names: Sequence[str], results: Results, ranking: Ranking, *, best_only: bool = True
 ) -> list[dict[str, Any]]:
-    """Compare the best of some named options with every other, as :func:`with_leader` does.
+    """Compare the best option with each of the others, paired by seed: a row for each comparison.
 
-    All options have results, sorted by option. The pairs are returned as rows by column name. Without
-    `best_only`, the other pairs of at most :data:`MOST_OPTIONS` options have rows too.
+    Parameters
+    ----------
+    names
+        The names of the options.
+    results
+        The results of their trials, sorted by option. Each option has some.
+    ranking
+        The metric that ranks, and the margin.
+    best_only
+        Whether to leave out the pairs without the best option. If False, they have rows too, if there are at
+        most :data:`MOST_OPTIONS` options.
+
+    Returns
+    -------
+    list of dict
+        The rows of :func:`with_leader`, each by column name.
     """
     ends = np.searchsorted(results.option, np.arange(len(names) + 1)).tolist()
     means = [statistics.mean(results.metric[slice(*pair)]) for pair in pairwise(ends)]
@@ -471,10 +486,10 @@ def best_against_others(
 
 
 def inseparable(pairs: pd.DataFrame) -> pd.Series:
-    """Return which rows of a frame of pairs have too few seeds for any result to settle the pair.
+    """Return, for each row of a frame of pairs, whether it has too few seeds for any result to settle it.
 
-    These are pairs that were looked at before and in which an option failed to learn in some seeds: with n
-    seeds p of a safe sign test is at least (n + 1)/2ⁿ.
+    This can happen where the test is a safe sign test, because an option failed to learn in some seeds and a
+    report showed the pair before seeds were added: with n seeds, the p of this test is at least (n + 1)/2ⁿ.
     """
     n = pairs["seeds"].astype("float64")
     too_few = (n + 1) / np.exp2(n) * pairs["family"] > ERROR_RATE
@@ -667,7 +682,11 @@ def _paired(a: _Option, b: _Option) -> _Pair:
 def _shared_variance(
     pairs: Sequence[_Pair], differences: Sequence[NDArray[np.float64]]
 ) -> statistics.SharedVariance | None:
-    """Return the variance that the pairs of a question share if they are tested by Student's t."""
+    """Return a variance estimated from all pairs that Student's t tests, to use for pairs with few seeds.
+
+    `differences` has the differences of each pair by seed. Return None if the pairs have too little in common
+    for this, as :func:`statistics.shared` explains.
+    """
     tested = [i for i, pair in enumerate(pairs) if _may_share(pair)]
     options = {name for i in tested for name in (pairs[i].a, pairs[i].b)}
     return statistics.shared([differences[i] for i in tested], len(options))
@@ -685,10 +704,18 @@ def _numbers(
     ranking: Ranking,
     pool: statistics.SharedVariance | None,
 ) -> dict[str, Any]:
-    """Return the columns of a pair, except its p values and its verdict.
+    """Return a pair's difference, interval and counts: its row in the table, without p values and verdict.
 
-    `d` has its differences by seed. `pool` is the variance that it shares with other pairs; None if it shares
-    none.
+    Parameters
+    ----------
+    pair, d
+        The pair, and by how much its first option is better in each seed.
+    test
+        The name of the pair's test, which decides the kind of the interval.
+    ranking
+        The metric that ranks.
+    pool
+        The variance that is pooled over several pairs, for the interval; None if this pair has its own.
     """
     (difference,) = _without_rounding(np.array([statistics.mean(d)]))
     within = ranking.difference_bounds
@@ -728,10 +755,18 @@ def _without_rounding(differences: NDArray[np.float64]) -> NDArray[np.float64]:
 def _verdicts(
     pairs: Sequence[_Pair], ranking: Ranking, without_row: Sequence[_Pair] = (), untested: int = 0
 ) -> list[dict[str, Any]]:
-    """Return a row for each of some pairs of a question, with corrected p values, seeds needed and verdicts.
+    """Test all pairs of one question, such as which initializer is best; return a row for each of `pairs`.
 
-    A question is, for example, which initializer is best; p is corrected for all its pairs. `without_row` are
-    its other tested pairs, and `untested` is the number of its pairs that are not tested.
+    A row has p, corrected for all pairs of the question, the verdict, and the seeds needed to settle it.
+
+    Parameters
+    ----------
+    pairs, without_row
+        The pairs that get a row, and further pairs of the question, which are tested but get none.
+    ranking
+        The metric that ranks, and the margin.
+    untested
+        How many more pairs the question has. They are not tested, but the correction counts them.
     """
     tested = [*pairs, *without_row]
     family = untested + sum(len(pair.x) > 0 for pair in tested)

@@ -265,36 +265,40 @@ def at_all_values(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 class Optimum(NamedTuple):
-    """The best value of one numeric factor in one cell (a combination of the categorical factors).
+    """The best value of one numeric factor, and how the other values compare with it.
+
+    It is the best in one cell: with one option of each categorical factor, such as `init=he`.
 
     Attributes
     ----------
     options
-        The cell's option of each factor that distinguishes the cells of this axis, as tables show it.
+        The option of each categorical factor in this cell, as tables show it. Factors that are the same in
+        all cells are left out.
     tried
         The values that were tried, ascending.
     best, seeds, learned
-        The best value, its number of finished seeds, and whether any of them learned
+        The best value, how many seeds finished with it, and whether the network learned with any of them
         (:func:`fnnexp.results.comparisons.failed_to_learn`).
     mean, low, high
         The ranking metric at the best value, and its 95% interval (Student's t; NaN with one seed).
     near
-        The best value and the values that cannot be told apart from it, ascending, without those at which no
-        seed learned; empty if no other value has two seeds in common with the best.
+        The best value and the values that may be as good, ascending: no test can tell them apart from it.
+        Values at which no seed learned are left out. Empty if no other value has two seeds in common with the
+        best value, so that nothing can be tested.
     diverged
-        The number of diverged trials by value, without values at which no trial diverged.
+        The number of diverged trials at each value at which a trial diverged.
     beyond
-        The next value to try if the best value is at an end; NaN if it is not, or if the next value is
-        unknown.
+        The next value to try, if the best value is the smallest or the largest; NaN if it is neither, or if
+        the next value is unknown.
     at_end
-        Whether the best value is the smallest or the largest that the cell tried, with any values of the
-        other numeric factors. Among drawn configurations, `tried` may be a small part of these values.
+        Whether the best value is the smallest or the largest of all that were tried in the cell, whatever the
+        other numeric factors were. If configurations are drawn, `tried` may be a small part of these values.
     inseparable, seeds_needed
-        How many values these seeds cannot separate from the best, whatever their results
-        (:func:`fnnexp.results.comparisons.inseparable`), and how many seeds that takes at the least.
+        How many values have so few seeds that no result could separate them from the best value
+        (:func:`fnnexp.results.comparisons.inseparable`), and the smallest number of seeds that could.
     behind
-        By how much the metric is lower at the values that are behind, but not significantly: the 95% interval
-        of the difference excludes 0, but p is too large after correction for all `pairs`.
+        The values that are worse than the best, but not surely, and by how much: the 95% interval of the
+        difference excludes 0, but p is too large after correction for all `pairs`.
     settled_by
         About how many seeds would settle the values of `behind`; 0 if that is unknown.
     """
@@ -437,7 +441,11 @@ class _Trials:
 
 
 def _optimum(cell: _Trials, axis: str, options: dict[str, str], ends: tuple[float, float]) -> Optimum:
-    """Return the best value of a numeric factor in one cell (a combination of the categorical factors)."""
+    """Return the best value of the numeric factor `axis` in one cell, and how other values compare with it.
+
+    `options` are the options of the categorical factors in this cell. `ends` are the smallest and the largest
+    value that were tried in it.
+    """
     best, tried = float(cell.best[0]), np.unique(cell.value[cell.done]).tolist()
     diverged = Counter(cell.value[cell.diverged].tolist())
     of_best = (cell.value == best) & cell.has_result
@@ -463,7 +471,14 @@ def _optimum(cell: _Trials, axis: str, options: dict[str, str], ends: tuple[floa
 
 
 def _against_others(cell: _Trials, best: float) -> dict[str, Any]:
-    """Return the fields of the :class:`Optimum` of these trials that say how other values compare."""
+    """Compare the best value of a numeric factor with the other values that were tried in one cell.
+
+    Returns
+    -------
+    dict
+        The fields `near`, `inseparable`, `seeds_needed`, `behind` and `settled_by` of :class:`Optimum`; only
+        `near` if no other value has two seeds in common with the best.
+    """
     metric = "val_accuracy" if len(cell.held_out) and cell.held_out.all() else "test_accuracy"
     results, values = cell.by_metric[metric], np.unique(cell.value[cell.has_result])
     joined: dict[frozenset[tuple[int, int]], list[float]] = {}  # values that train identically

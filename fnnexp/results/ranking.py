@@ -238,9 +238,9 @@ def different_losses_note(runs: pd.DataFrame, ranking: Ranking) -> str:
     if count < 2:
         return ""
     return (
-        f"These trials were trained with {count} different losses, and {ranking.metric} is each trial's own. "
-        "Its values cannot be compared between losses (loss, loss.output and loss.label_smoothing): rank by "
-        f"{ranking.metric.replace('loss', 'accuracy')}."
+        f"These trials were trained with {count} different losses (loss, loss.output and "
+        f"loss.label_smoothing). The {ranking.metric} of a trial is measured with its own loss, so trials of "
+        f"different losses cannot be compared by it; rank by {ranking.metric.replace('loss', 'accuracy')}."
     )
 
 

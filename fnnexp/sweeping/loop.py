@@ -356,7 +356,7 @@ class _Sweep:
         """Stop the sweep if the time of its budget is over."""
         if time.monotonic() >= self.deadline and not self.outcome.out_of_time:
             self.outcome.out_of_time = True
-            self.work.stop("the time of the budget is over: stopping after the epochs in training")
+            self.work.stop("the time of the budget is used up: stopping after the epochs in training")
 
     def _interrupt(self) -> None:
         self.outcome.interrupted = True

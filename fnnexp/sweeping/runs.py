@@ -348,5 +348,5 @@ def print_undiagnosed(
             print_plain(
                 console,
                 f"{lacking} of {plural(len(done), 'trial')} done before {'has' if lacking == 1 else 'have'} "
-                f"no {what}; to train with them, write tracking.experiment=NAME for a new experiment",
+                f"no {what}; to record them, write tracking.experiment=NAME for a new experiment",
             )

@@ -139,8 +139,8 @@ def correct_addresses(uri: str) -> str | None:
     if not moved:
         return None
     return (
-        f"this store was moved or copied: its files were at {_path(moved[0])}; fnnexp now reads and writes "
-        f"them in {file.parent / MLRUNS}, but reads files that were left behind where they are"
+        f"this store was moved or copied: its files were in {_path(moved[0])}; fnnexp now reads and writes "
+        f"them in {file.parent / MLRUNS}, and still reads files that are only in the old folder"
     )
 
 

@@ -221,7 +221,7 @@ def refuse_read_only(uri: str) -> None:
     if problem:
         raise FnnexpError(
             f"MLflow's store {uri} can't be written: {problem}; write "
-            "tracking.uri=sqlite:///FOLDER/mlflow.db for a store in another folder, or start there"
+            "tracking.uri=sqlite:///FOLDER/mlflow.db for a store in another folder, or start in that folder"
         )
 
 

@@ -133,7 +133,9 @@ def test_what_is_not_read_is_said_except_hidden_files(tmp_path):
     (tmp_path / "train" / ".ipynb_checkpoints").mkdir()
     (tmp_path / "train" / "ant" / ".DS_Store").write_bytes(b"")
     before = prepare("files", str(tmp_path))
-    assert before.notes[1:] == ("val is not read: to validate, a trial holds out training images",)
+    assert before.notes[1:] == (
+        "val is not read, because validation images are held out of the training images",
+    )
     (tmp_path / "train" / "ant" / "notes.txt").write_text("")
     after = prepare("files", str(tmp_path))
     assert after.notes[2:] == ("1 file beside its images is not read: ant/notes.txt",)

@@ -146,7 +146,7 @@ def test_a_word_is_a_name_or_a_path(images, own_folder, invoke):
     (own_folder / "digit" / "data.csv").write_text("label,a,b\n" + "0,1,2\n1,3,4\n" * 20, "utf-8")
     ran = invoke("data", "moons", "data.n=40")
     assert ran.status == 0
-    assert "for that write ./moons" in " ".join(ran.out.split())
+    assert "for the file or folder of this name write ./moons" in " ".join(ran.out.split())
     with pytest.raises(FnnexpError, match=r"moons does not contain exactly one data set"):
         fnnexp.show_data("./moons")
     with pytest.raises(

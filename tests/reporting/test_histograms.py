@@ -106,10 +106,10 @@ def test_histograms_are_no_metrics_and_change_nothing_else(swept, same_bits):
 def test_what_has_no_histograms_is_said(here, invoke):
     words = ["-m", *GRID, *IN_PROCESS, "diagnostics=full"]
     ran = invoke(*words, "tracking.experiment=stats", "dry_run=true", cwd=here)
-    assert "4 of 4 trials done before have no histograms; to train with them, write" in ran.out
+    assert "4 of 4 trials done before have no histograms; to record them, write" in ran.out
     assert "no histograms" not in invoke(*words, "tracking.experiment=full", cwd=here).out
     runs = fnnexp.runs("stats")
-    with pytest.raises(FnnexpError, match="has no histograms; train it with diagnostics=full"):
+    with pytest.raises(FnnexpError, match="has no histograms; train with diagnostics=full"):
         fnnexp.histograms(runs.iloc[0])
     for call in (fnnexp.histograms, fnnexp.plot_histograms):
         with pytest.raises(FnnexpError, match=r"of these 4 trials.* diagnostics=full"):

@@ -189,7 +189,9 @@ def test_arguments_that_are_not_frames_are_refused_with_the_right_call(name, arg
     with pytest.raises(fnnexp.FnnexpError) as error:
         call(name, argument, curves)
     message = str(error.value)
-    assert message.startswith(f"{name} needs as runs the frame of fnnexp.runs or some of its rows, not ")
+    assert message.startswith(
+        f"{name}: runs must be the frame that fnnexp.runs returns, or some of its rows, not "
+    )
     shown = repr(argument) if isinstance(argument, str | int) else f"a {type(argument).__name__}"
     assert shown in message
     assert 'fnnexp.runs("demo")' in message

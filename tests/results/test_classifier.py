@@ -100,12 +100,12 @@ def test_a_grid_search_over_a_pipeline_knows_its_arguments_and_writes_nothing(ow
         ({"hidden": 100}, r"^hidden=100: must be a sequence of widths; write hidden=\(100,\)"),
         ({"batching": "full", "batch_size": 8}, "batch_size=8"),
         ({"patience": 2}, "patience=2 .* needs validation rows, but validation=0; write validation="),
-        ({"validation": 50}, "validation=50 holds out the last rows of X, and a class has no other row"),
+        ({"validation": 50}, "validation=50 holds out the last rows of X, and all rows of a class are among"),
         ({"validation": 999}, "validation=999: X has 150 training rows"),
         ({"engine": "torch"}, "engine='torch': must be one of numpy, numba"),
         ({"scale": "unit"}, "scale='unit' divides bytes by 255, and X is of dtype float64"),
-        ({"settings": {"optimizer.lr": 1}}, "settings has optimizer.lr, which is an argument: write lr="),
-        ({"settings": {"init.method": "he"}}, "settings has init.method, which is an argument: write init="),
+        ({"settings": {"optimizer.lr": 1}}, "optimizer.lr, which is an argument of its own; write lr="),
+        ({"settings": {"init.method": "he"}}, "init.method, which is an argument of its own; write init="),
         ({"settings": {"execution.n_jobs": 2}}, "settings has execution.n_jobs, which has no meaning"),
         ({"settings": {"init.gian": 2}}, r"has init\.gian, which is not a key.* Did you mean 'init\.gain'\?"),
         ({"settings": {"init.gain": "much"}}, "init.gain"),
@@ -128,5 +128,5 @@ def test_what_training_would_lose_is_said():
         small.fit(X * 1e-300, y)
     with pytest.raises(ValueError, match=r"X has .* values that training cannot use, such as 5\.1e"):
         small.fit(X * 1e300, y)
-    with pytest.warns(UserWarning, match=r"validation=20 .* they lack a class"):
+    with pytest.warns(UserWarning, match=r"validation=20 .* no row of a class is among"):
         Classifier(hidden=(2,), epochs=1, validation=20).fit(X, y)

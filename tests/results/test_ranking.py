@@ -60,7 +60,7 @@ def test_a_ranking_by_the_losses_of_different_losses_is_called_meaningless():
     smoothed = runs.assign(**{"loss.label_smoothing": np.where(half, 0.0, 0.1)})
     for different in (mixed, smoothed):
         note = ranking.different_losses_note(different, Ranking("train_loss"))
-        assert "trained with 2 different losses, and train_loss is each trial's own" in note
+        assert "The train_loss of a trial is measured with its own loss" in note
         assert "rank by train_accuracy" in note
         assert note in summary.caveats(different, comparisons.findings(different, Ranking("train_loss")))
         assert not ranking.different_losses_note(different, Ranking("train_accuracy"))

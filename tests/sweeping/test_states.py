@@ -170,7 +170,7 @@ def test_the_oldest_states_leave_first_and_a_full_room_is_said_once(
     monkeypatch.setattr(states, "bytes_kept", lambda limit: {"60KB": 60_000, None: 0}[limit])
     monkeypatch.setattr("fnnexp.config.checks._size", lambda *_: None)
     ran = invoke("-m", *small, "epochs=1", "seed=range(1,5)", "execution.keep_states=60KB")
-    assert ran.out.count("execution.keep_states=60KB is reached: the final states of more trials") == 1
+    assert ran.out.count("execution.keep_states=60KB is reached: no more final states") == 1
     assert not first.exists()
     assert len(list(STATES.glob("*"))) == 2
     assert invoke(*small, "epochs=1", "seed=6", "execution.keep_states=null").status == 0
@@ -181,7 +181,7 @@ def test_no_states_are_kept_if_the_disk_is_almost_full(invoke, store, monkeypatc
     monkeypatch.setattr(states, "FREE", 1 << 60)
     ran = invoke(*SMALL, "epochs=1", HERE)
     assert ran.status == 0
-    assert "GB left: the final states of more trials are not kept" in ran.out
+    assert "GB left: no more final states of trials are kept" in ran.out
     assert not list(STATES.glob("*"))
 
 

@@ -231,7 +231,7 @@ def test_a_moved_project_writes_only_to_its_new_folder(moved, gone, how, invoke)
     ran = invoke(*SMALL, "init=he,max,xavier", *named[0], cwd=cwd)
     assert ran.status == 0, ran.err
     assert "2 were done before" in ran.out
-    assert f"was moved or copied: its files were at {former}" in ran.out + ran.err
+    assert f"was moved or copied: its files were in {former}" in ran.out + ran.err
     reported = invoke("report", "digits", *named[1], cwd=cwd)
     assert reported.status == 0, reported.err
     assert "was moved" not in reported.out + reported.err  # the note is printed once

@@ -150,9 +150,9 @@ def _refuse_words(text: str) -> None:
         if meaning == "and":
             raise ConfigError(f'where={text}: a comma means "and"; write where="{", ".join(parts)}"')
         raise ConfigError(
-            f"where={text}: a sentence has no `or`; write init=he,max for one of several values, two "
-            f'sentences for a condition with `or`, as in {TWO}, and where="init!=he -> seed<5" for '
-            "init=he or seed<5"
+            f"where={text}: `or` is not allowed. For one of several values write init=he,max; for `or` "
+            f"between conditions, before the arrow, write two sentences, as in {TWO}; for init=he or seed<5 "
+            'write where="init!=he -> seed<5"'
         )
 
 

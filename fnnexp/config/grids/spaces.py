@@ -227,8 +227,8 @@ def _interval(override: Override, interval: IntervalSweep, number: type | None) 
         )
     if unknown := sorted(map(str, interval.tags - {LOG})):
         raise ConfigError(
-            f"{line}: the only tag is log, for numbers that are uniform in their logarithm, and this has "
-            f"{', '.join(unknown)}; write {key}=tag(log,interval({low:g},{high:g}))"
+            f"{line}: the tag {', '.join(unknown)} is unknown; the only tag is log, which draws the "
+            f"logarithm uniformly; write {key}=tag(log,interval({low:g},{high:g}))"
         )
     if not (math.isfinite(low) and math.isfinite(high)):
         raise ConfigError(f"{line}: the ends of an interval must be finite; write {key}=interval(1,10)")

@@ -33,7 +33,8 @@ def refuse_nested(overrides: Iterable[Override]) -> None:
         value = override.value()
         if isinstance(value, ChoiceSweep) and any(isinstance(element, Sweep) for element in value.list):
             raise ConfigError(
-                f"{line_of(override)}: an interval or a range must stand alone; write only one, or values"
+                f"{line_of(override)}: an interval or a range must stand alone; omit the rest, or write "
+                "single values"
             )
 
 
@@ -101,8 +102,8 @@ def refuse_too_many(counts: Mapping[str, float], is_part: bool) -> None:
         refuse_without_memory(combinations, largest)
     elif combinations > most:
         raise ConfigError(
-            f"the sweep has {_count(combinations)} jobs, and where can choose from at most {most:,}; write "
-            f"fewer values, above all for {largest}"
+            f"the sweep has {_count(combinations)} jobs, but with where=… at most {most:,} are allowed; "
+            f"write fewer values, above all for {largest}"
         )
     else:
         refuse_without_memory(counts[largest], largest)

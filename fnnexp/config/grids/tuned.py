@@ -90,7 +90,7 @@ def named(compare: Any, tune: Any, is_group: Callable[[str], bool]) -> Tuned | N
         return None
     if compare is None:
         raise ConfigError(
-            f"tune={_text(tune)}: tunes each option that is compared; write what to compare too, as in "
+            f"tune={_text(tune)}: tunes a key for each option of a factor; write the factor too, as in "
             f"{EXAMPLE}"
         )
     compared, keys = _names("compare", compare, "compare=init"), _names("tune", tune, "tune=optimizer.lr")
@@ -188,8 +188,8 @@ def lines_of_values(
     for key, has_several in swept.items():
         if has_several and key in SEEDS and key != "seed":
             raise ConfigError(
-                f"{given[key]}: a tuned comparison pairs its trials by `seed`; write one value of {key}, or "
-                "omit it"
+                f"{given[key]}: with tune, options are compared seed by seed, and only `seed` may have "
+                f"several values; write one value of {key}, or omit it"
             )
         if has_several and key not in (*tuned.compare, *tuned.tune, *SEEDS):
             names = ",".join([*tuned.compare, key])
@@ -207,8 +207,8 @@ def search_of(search: SearchConfig) -> SearchConfig:
     """
     if search.name not in SEARCHES:
         raise ConfigError(
-            f"search={search.name}: the configurations of a tuned comparison are drawn, the same for every "
-            "option; write search=random or search=sobol, or omit it"
+            f"search={search.name}: with tune, all options try the same configurations, which are drawn in "
+            "advance; write search=random or search=sobol, or omit it"
         )
     return replace(search, name="random" if search.name == "grid" else search.name)
 
@@ -223,8 +223,9 @@ def with_fresh(tuned: Tuned, seeds: Sequence[int]) -> Tuned:
         fresh = tuple(range(fresh[0], fresh[0] + FRESH_SEEDS))
     if (largest := max(fresh)) >= TUNING_SEEDS[0]:
         raise ConfigError(
-            f"seed={max(seeds)}: the fresh seeds reach {largest}, and seeds from {TUNING_SEEDS[0]} on are "
-            f"for tuning; write smaller seeds, as 'seed=range({max(len(fresh), FRESH_SEEDS)})'"
+            f"seed={max(seeds)}: the options would be compared on seeds up to {largest}, but seeds from "
+            f"{TUNING_SEEDS[0]} on are for tuning; write smaller ones, as "
+            f"'seed=range({max(len(fresh), FRESH_SEEDS)})'"
         )
     return replace(tuned, fresh=fresh)
 

@@ -39,8 +39,8 @@ FOLDER = CELLS / "lr"
 """The folder of finished trials, which keep their losses at each epoch."""
 
 WHICH = (
-    "take the suggested rate: where the loss falls fastest is usually lower, and where training diverges is "
-    "too high"
+    "take the suggested rate; the one where the loss falls fastest is usually lower, and the one where "
+    "training diverges is too high"
 )
 """Says which of the rates in the printed table to take."""
 

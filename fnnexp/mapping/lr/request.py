@@ -242,8 +242,8 @@ def _refuse_swept_rates(request: Request, sweep: Sweep) -> None:
             others = [[other for other in keys if not _is_rate(other)] for keys in sweep.swept]
             left = ",".join(f"[{','.join(keys)}]" for keys in others if len(keys) > 1)
             raise ConfigError(
-                f"zip=[[{','.join(group)}]]: a range test, and the sweep that follows, sweep over the rate "
-                f"by itself; write {f'zip=[{left}]' if left else 'zip=null'} {instead}".rstrip()
+                f"zip=[[{','.join(group)}]]: a range test, and the sweep that follows, try every rate with "
+                f"every configuration; write {f'zip=[{left}]' if left else 'zip=null'} {instead}".rstrip()
             )
         if instead:
             raise ConfigError(

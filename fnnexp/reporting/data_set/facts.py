@@ -31,10 +31,19 @@ def class_counts(splits: Mapping[str, Split], classes: int, names: Sequence[str]
 
 
 def input_ranges(x: Numbers, names: Sequence[str] = ()) -> pd.DataFrame:
-    """Return the columns `least`, `mean`, `deviation` and `most` (float64) of each input of rows x (n, D).
+    """Return the smallest, mean and largest value of each input of a data set, and its standard deviation.
 
-    `deviation` is the standard deviation √(Σ (x − mean)² / n). The index has the names of the inputs, or
-    their numbers from 1.
+    Parameters
+    ----------
+    x
+        The rows of the data set, of shape (n, D).
+    names
+        The names of the D inputs, for the index; by default they are numbered from 1.
+
+    Returns
+    -------
+    DataFrame
+        The columns `least`, `mean`, `deviation` (the standard deviation √(Σ (x − mean)² / n)) and `most`.
     """
     total, squares = np.zeros((2, x.shape[1]))
     for rows in slices(len(x), ROWS_AT_ONCE):

@@ -114,7 +114,7 @@ def _anchors(titles: Sequence[str]) -> list[str]:
 
 
 def _column_classes(table: Table) -> list[Markup]:
-    """Return the class attribute of the cells of each column."""
+    """Return the HTML attribute for the cells of each column, as ` class='n'` for numbers."""
     return [
         Markup("") if not names else Markup(" class='{}'").format(names)
         for names in (_column_class(table, i) for i in range(len(table.head)))

@@ -50,19 +50,22 @@ STROKES: dict[str, dict[str, Any]] = {
 
 
 class FromLeader(NamedTuple):
-    """The figure of the answer, and its caption, which explains only what the figure shows."""
+    """A figure of how every other configuration differs from the best one (the leader), and its caption."""
 
     figure: Picture
     caption: str
 
 
 def from_leader(findings: Findings) -> FromLeader | None:
-    """Return a figure of each configuration's difference from the leader, with its interval and its seeds.
+    """Return a figure of how every other configuration differs from the best one, the leader.
 
-    Differences are paired by seed; those of accuracies are in percentage points. The shaded band is the
-    equivalence margin. Configurations that did not learn are at the edge, with their difference as a number:
-    on the axis, they would make the others look alike. So are those without a result. None if no other
-    configuration shares a seed with the leader.
+    A row shows the mean difference of one configuration from the leader, its 95% interval, and a tick for the
+    difference in each seed. Differences of accuracies are in percentage points. A shaded band shows the
+    margin within which configurations are equivalent.
+
+    Configurations that did not learn, or that have no result, have a text at the edge instead of a point: on
+    the axis, their large differences would make all others look alike. Return None if no other configuration
+    shares a seed with the leader.
     """
     leader = next((each for each in findings.configurations if len(each.metric)), None)
     pairs = findings.with_leader[findings.with_leader["seeds"] > 0]
@@ -137,7 +140,11 @@ def from_leader(findings: Findings) -> FromLeader | None:
 
 
 class _Edge(NamedTuple):
-    """What is written at the edge of the axis: a text, and the pair of its number, if there is one."""
+    """A text at the edge of the axis, for a configuration that did not learn or has no result.
+
+    `row` is the row of its comparison with the leader, None if it has no result. `sign` is negative if the
+    text is at the left edge, as for a configuration that is behind.
+    """
 
     text: str
     row: dict[Any, Any] | None = None
@@ -145,7 +152,11 @@ class _Edge(NamedTuple):
 
 
 def _at_edge(failed: pd.DataFrame, leader: Configuration, findings: Findings) -> dict[str, _Edge]:
-    """Return what is written of each configuration that did not learn or that has no result, by its name."""
+    """Return the texts at the edge of the axis, by the name of the configuration.
+
+    They are for configurations that did not learn, whose pairs with the leader are `failed`, and for those
+    without a finished trial, except those that a search pruned.
+    """
     edges = {}
     for row in failed.to_dict("records"):
         is_behind = row["a"] == leader.name
@@ -157,7 +168,7 @@ def _at_edge(failed: pd.DataFrame, leader: Configuration, findings: Findings) ->
 
 
 def _draw_at_edge(ax: Axes, y: int, edge: _Edge) -> Text:
-    """Write a text at the edge of the axis, with an arrow if its number is beyond it, and return it."""
+    """Write a text at the edge of the axis, with an arrow if it names a difference, and return the text."""
     on_left = edge.sign < 0
     x, side = (0.02, "left") if on_left else (0.98, "right")
     if edge.row is not None:
@@ -177,14 +188,31 @@ def _mark_pair(
     ranking: Ranking,
     labels: Sequence[Artist],
 ) -> None:
-    """Record what the artists of a row show: a configuration, and its difference from the leader."""
+    """Record what a row of the figure shows, for the page, which shows it beside the pointer.
+
+    Parameters
+    ----------
+    ax, artists, labels
+        The axes, what is drawn in this row, and the labels of all rows.
+    levels, row
+        The options of the configuration, and the row of its comparison with the leader.
+    sign
+        The factor from the difference in `row` to the drawn one: negative if the configuration is behind.
+    y
+        The number of the row, from 0.
+    ranking
+        The metric that ranks.
+    """
     values = {column: [row[column]] for column in ("difference", "low", "high", "p_corrected")}
     about = f"{ranking.metric} of {row['a']} minus that of {row['b']}"
     mark(ax, artists, levels, about, [sign * row["difference"]], [y], values, names=labels[y : y + 1])
 
 
 def _side(text: str, left: float) -> Literal["left", "right"]:
-    """Return the side of the axes to align a text to: left, but right if it is wider than the axes."""
+    """Return the side to which a text below the axes is aligned: "right" if it is wider than the axes.
+
+    `left` is the width of the margin left of the axes, in inches.
+    """
     return "left" if len(text) * LETTER <= WIDTH - left else "right"
 
 
@@ -203,11 +231,16 @@ def _label(ax: Axes, names: Sequence[str], ranking: Ranking, left: float) -> Non
 
 
 def _set_limits(ax: Axes, drawn: Sequence[float], intervals: Sequence[tuple[int, float, float, str]]) -> bool:
-    """Set limits that show all points, and mark with an arrow each interval that reaches beyond the axis.
+    """Set the limits of the x axis so that it shows all points, and return whether an interval is cut.
 
-    Return whether there is such an interval.
+    Very wide intervals are cut and get an arrow: an interval of two seeds can be as wide as all accuracies.
 
-    Intervals may be cut because an interval of two seeds can be as wide as the whole range of accuracies.
+    Parameters
+    ----------
+    drawn
+        The x of all points.
+    intervals
+        The row (y), the ends and the colour of each interval.
     """
     least, most = min(drawn), max(drawn)
     room = (most - least) or 1.0
@@ -222,15 +255,20 @@ def _set_limits(ax: Axes, drawn: Sequence[float], intervals: Sequence[tuple[int,
 
 
 def _short(name: str) -> str:
-    """Return a name, cut in the middle if it is too long for a label."""
+    """Return the name of a configuration as a label, with ` … ` for its middle if it is too long."""
     half = LONGEST_NAME // 2 - 1
     return name if len(name) <= LONGEST_NAME else f"{name[:half]} … {name[-half:]}"
 
 
 def _caption(pairs: pd.DataFrame, *, are_cut: bool, broken: bool, has_margin: bool) -> str:
-    """Return the caption of the figure, with a sentence on each thing that the figure shows.
+    """Return the caption of the figure, which explains only what this figure shows.
 
-    `are_cut` is whether intervals are cut, `broken` whether configurations are at the edge.
+    Parameters
+    ----------
+    pairs
+        The comparisons with the leader that are drawn.
+    are_cut, broken, has_margin
+        Whether intervals are cut, whether there are texts at the edge, and whether there is a shaded band.
     """
     most = int(pairs["seeds"].max()) if len(pairs) else 0
     ticks = f", and below it a tick for each seed that both have, {most} at most"

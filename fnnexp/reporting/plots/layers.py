@@ -51,13 +51,16 @@ START = (
 
 
 def at_start(points: pd.DataFrame) -> Picture | None:
-    """Return a figure of the untrained networks by layer, with a row of panels per architecture.
+    """Return a figure of how signals and gradients change from layer to layer in untrained networks.
+
+    It has a row of panels for each architecture, and a column for each quantity of :data:`START`. None if
+    `points` has none of them.
 
     Parameters
     ----------
     points
-        The columns `arch init quantity layer mean low high`, with arch and init as categories. Each quantity
-        of :data:`START` is a column of panels.
+        The columns `arch init quantity layer mean low high`, where arch and init are categories. A row is a
+        point in a panel: the mean over seeds and the range of a quantity in a layer.
     """
     columns = [quantity for quantity in START if (points["quantity"] == quantity.name).any()]
     if not columns:
@@ -122,12 +125,13 @@ def _drawn(
     size: tuple[float, float] = (layout.PANEL[0], HEIGHT),
     **options: Any,
 ) -> layout.Panels:
-    """Return panels with their lines and a legend.
+    """Return a figure with a panel for each frame of `panels`, a line for each initializer, and a legend.
 
     Parameters
     ----------
     panels
-        Frames with the columns `init x mean low high`, by the two parts of the title: see :func:`_titles`.
+        The points to draw, with the columns `init x mean low high`. The key of a frame has the two parts of
+        its title: the network, and what the panel shows.
     columns, size, options
         The number of panels in a row, their size in inches, and further arguments of :func:`layout.panels`.
     aside
@@ -150,9 +154,10 @@ def _drawn(
 
 
 def _titles(parts: Collection[tuple[str, str]], fit: int = TITLE) -> list[str]:
-    r"""Return the titles of panels: the network, then the layer and quantity, which are never cut.
+    r"""Return the titles of panels, each joined of two parts: the network, then the layer and quantity.
 
-    If a title has more characters than `fit`, all titles have two lines.
+    If a title has more characters than `fit`, all titles have two lines. Names of networks that do not fit on
+    a line are cut in the middle.
 
     >>> _titles([("relu_100 · mini", "layer 1 · update ratio")])
     ['relu_100 · mini · layer 1 · update ratio']

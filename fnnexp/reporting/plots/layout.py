@@ -49,20 +49,20 @@ def panels(
     size: tuple[float, float] = PANEL,
     gap: float = GAP[0],
 ) -> Panels:
-    """Return a figure of titled panels, with room for its legend below them.
+    """Return a figure with empty panels, ready to draw in, and room for a legend below them.
 
     Parameters
     ----------
     positions
-        The row and column of each panel.
+        The row and the column of each panel, from 0.
     titles
-        The titles of the panels.
+        The title of each panel.
     legend_entries
-        The number of entries of the legend.
+        How many entries the legend will have; :func:`add_legend` adds it.
     x_label, y_label
-        The x label of the lowest panel of each column, and the y label of the first panel of each row.
+        The labels of the axes. Only the lowest panel of a column and the first panel of a row show them.
     headers
-        A line of text above each row, or no lines if empty.
+        A line of text to write above each row of panels; empty for none.
     size, gap
         The width and height of a panel, and the horizontal gap between panels, in inches.
     """
@@ -205,7 +205,11 @@ def legend_lines(styles: dict[str, Style]) -> dict[str, Line2D]:
 
 
 def add_legend(figure: Picture, entries: dict[str, Any], columns: int | None = None) -> None:
-    """Add one legend for all panels below them."""
+    """Add a legend at the bottom of a figure, one for all its panels.
+
+    `entries` has what to show of each entry, such as a line, by its text. `columns` is the largest number of
+    columns; None for as many as fit.
+    """
     columns = columns or _legend_columns(figure.get_figwidth())
     columns = -(-len(entries) // -(-len(entries) // columns))  # fewer columns, if they need no more rows
     style: dict[str, Any] = {

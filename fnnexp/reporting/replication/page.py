@@ -147,18 +147,18 @@ def verdicts(rows: pd.DataFrame) -> list[str]:
 
 
 def make(ours: Ours, left_out: str, facts: Sequence[str], command: str, full: str) -> Document:
-    """Return the page as data.
+    """Return the page that compares our results with the published tables, not yet written to files.
 
     Parameters
     ----------
     ours
-        The finished trials and their points.
+        Our finished trials, and the results of each at each epoch.
     left_out
-        A note on what a shorter run omits.
+        A note on what a shorter run, such as `--quick`, leaves out; "" for the full run.
     facts
-        The data and software of the trials.
+        Sentences on the data and the software of the trials.
     command, full
-        The commands that make the page, and the page of the full run.
+        The command that makes this page again, and the command that makes the page of the full run.
     """
     tables = printed()
     tables = tables[[not ours.trials.keys().isdisjoint(PROGRAMS[name]) for name in tables["experiment"]]]
@@ -239,22 +239,24 @@ def write(
     command: str,
     full: str,
 ) -> Path:
-    """Compare the published tables with the finished trials, and print, write and log the page.
+    """Compare finished trials with the published tables, and make the page of `fnnexp reproduce`.
+
+    The page is printed, written to `folder` and logged to MLflow. Return its path.
 
     Parameters
     ----------
     trials
-        The trials of each preset; other trials of the experiment are ignored.
+        The trials of each published experiment (preset); other trials of the experiment are ignored.
     folder
         The folder for `reproduce.html`, `reproduce.md`, the CSV files and the figures.
     console
         Where to print.
     experiment, tracking_uri
-        Where the trials are stored.
+        The experiment and the store that have the trials.
     left_out
-        A note for the reader on what a shorter run omits.
+        A note on what a shorter run, such as `--quick`, leaves out; "" for the full run.
     command, full
-        The commands that make the page, and the page of the full run.
+        The command that makes this page again, and the command that makes the page of the full run.
 
     Raises
     ------

@@ -88,7 +88,18 @@ def _data_and_software(runs: pd.DataFrame) -> str:
 
 
 def _training(command: Callable[..., str], where: Sequence[str], runs: pd.DataFrame) -> list[Block]:
-    """Return the commands that train these trials, and a note if the commands also train other trials."""
+    """Return the part of the page with the commands that train its trials again, and what to know about them.
+
+    Parameters
+    ----------
+    command
+        Writes the command of a report on some of the trials; needed if the data changed between trials.
+    where
+        The options that selected the trials of the report, as `KEY=VALUE`. If there are any, the commands
+        also train the rest of their sweep, and the text says so.
+    runs
+        The trials of the report.
+    """
     if frames.CHECKSUM in factors_of(runs):
         return _data_changed(command, runs)
     by_trial = commands(runs)

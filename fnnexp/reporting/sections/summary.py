@@ -122,11 +122,20 @@ def section(
     *,
     tuned: Sequence[str] = (),
 ) -> Section:
-    """Return the section that answers the questions of `compare` or `until` and names the best configuration.
+    """Return the first section of a report: which configuration is best, and how sure that is.
 
-    `runs` and `findings` are those that :func:`questions.rows_and_findings` returns. `notes` say what is
-    compared, and which values to try. `tuned` are the keys that were tuned for each option, which these rows
-    lack. The terminal does not show the evidence.
+    The page also has the evidence, in sentences and a figure, which the terminal leaves out.
+
+    Parameters
+    ----------
+    runs, findings
+        The trials and the results of their comparisons, from :func:`questions.rows_and_findings`.
+    asked
+        The answers to what a command asked by `compare` or `until`; they come first. None if none did.
+    notes
+        Sentences on what is compared, and on values to try next.
+    tuned
+        The keys that were tuned for each option, such as `optimizer.lr`; `runs` has no columns for them.
     """
     answered = asked is not None and asked.covers(findings.configurations)
     drawn = None if _only_seeds(findings.configurations) else from_leader(findings)
@@ -148,10 +157,10 @@ def section(
 def sentences(
     runs: pd.DataFrame, findings: Findings, notes: Sequence[str] = (), *, tuned: Sequence[str] = ()
 ) -> list[str]:
-    """Return the sentences that say which options are best, and the sentences with evidence.
+    """Return sentences on which configuration is best and how sure that is: the answer, then the evidence.
 
-    `findings` is the result of :func:`fnnexp.results.comparisons.findings` for the same trials; `notes` and
-    `tuned` are as for :func:`section`.
+    `findings` are the results of comparing the trials of `runs`
+    (:func:`fnnexp.results.comparisons.findings`). :func:`section` explains `notes` and `tuned`.
     """
     factors = {} if tuned else _by_factor(runs, findings)
     answers = [text.text for text in headlines(runs, findings, factors, tuned=tuned) if FILES & text.media]
@@ -489,10 +498,14 @@ are open cannot be told apart from the leader."""
 
 
 def _answers(pairs: pd.DataFrame, finished: Sequence[Configuration]) -> pd.Series:
-    """Return :func:`_verdict`, but :data:`GUESS` or :data:`BEHIND` for some of the open pairs.
+    """Return what to say on each pair of the leader and another configuration: its verdict, or more.
 
-    It is a guess if the leader learned in all its seeds, and the other configuration in none of two or more.
-    No test is needed to say so. If all of the others are behind, they are open.
+    An open pair (one that the tests do not settle) may get one of two words in place of "open":
+
+    - :data:`GUESS` if the leader learned in all its seeds, and the other configuration had two seeds or more
+      and learned in none. This is plain without a test.
+    - :data:`BEHIND` if the 95% interval of the pair shows that the leader is ahead, but its corrected p does
+      not. If this holds for every pair that is still open, they all stay open.
     """
     leader, verdict = finished[0], _verdict(pairs, finished[0])
     if not leader.failed.any():
@@ -762,7 +775,7 @@ def _not_finished(findings: Findings) -> list[str]:
 
 
 def _not_learned(runs: pd.DataFrame, finished: Sequence[Configuration], findings: Findings) -> list[str]:
-    """Return sentences on the configurations that did not learn, in all seeds or in some."""
+    """Return sentences on configurations that learned in no seed, and on those that learned in some only."""
     never = [each.name for each in finished if each.failed.all()]
     partly = [each for each in finished if each.failed.any() and not each.failed.all()]
     some = [
@@ -1054,7 +1067,11 @@ def _seeds(seeds: Sequence[int]) -> str:
 
 
 def _others(pairs: pd.DataFrame, finished: Sequence[Configuration], ranking: Ranking) -> str:
-    """Return how many configurations are worse than the leader, how many equivalent, and which undecided."""
+    """Return a sentence on the tests of the leader against the others.
+
+    It says how many are worse, how many are equivalent, and names those that cannot be told apart from it,
+    are behind, or did not learn.
+    """
     family, leader = int(pairs["family"].iloc[0]), finished[0]
     if not pairs["seeds"].any():
         return f"{leader.name} has no finished seed in common with the others, so nothing can be tested."

@@ -211,13 +211,13 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         trained, held_out = np.split(labels, [len(labels) - trial.recipe.validation])
         if lacks_a_class(trained, len(self.classes_)):
             raise ParameterError(
-                f"validation={self.validation} holds out the last rows of X, and a class has no other row; "
-                "shuffle the rows, or hold out fewer"
+                f"validation={self.validation} holds out the last rows of X, and all rows of a class are "
+                "among them; shuffle the rows, or hold out fewer"
             )
         if len(held_out) and lacks_a_class(held_out, len(self.classes_)):
             warnings.warn(
-                f"validation={self.validation} holds out the last rows of X, and they lack a class; shuffle "
-                "the rows",
+                f"validation={self.validation} holds out the last rows of X, and no row of a class is among "
+                "them; shuffle the rows",
                 stacklevel=2,
             )
         # A sweep also evaluates test rows. Here one training row stands for them, which changes no weight.
@@ -360,10 +360,10 @@ def _refuse_key(key: Any) -> None:
     """Raise if a key is not allowed in `settings`; the message says what to write instead."""
     text = str(key)
     if (name := next((name for name, own in KEYS.items() if own == text), None)) is not None:
-        raise ParameterError(f"settings has {text}, which is an argument: write {name}=…")
+        raise ParameterError(f"settings has {text}, which is an argument of its own; write {name}=…")
     group, _, name = text.partition(".")
     if group in OPTIONS and name in ("", "name", "method", "mode"):
-        raise ParameterError(f"settings has {text}, which is an argument: write {group}='…'")
+        raise ParameterError(f"settings has {text}, which is an argument of its own; write {group}='…'")
     if group in UNSCIENTIFIC or (group == "data" and text not in OF_DATA):
         raise ParameterError(
             f"settings has {text}, which has no meaning for a Classifier; of the data it may have "

@@ -104,8 +104,8 @@ def histograms(
 
 
 REMEDY = (
-    "train it with diagnostics=full; if it has ended, in a new experiment (tracking.experiment=NAME), "
-    "because a trial that has ended is not trained again"
+    "train with diagnostics=full. A trial that has ended is not trained again in its experiment, so write "
+    "tracking.experiment=NAME too, for a new one"
 )
 
 

@@ -164,7 +164,8 @@ def _answers(network: Network, X: Any, y: Any, split: str | None) -> Answers:
         return Answers(network.row_numbers(name), labels, predictions.predicted, predictions.output)
     if split is not None:
         raise FnnexpError(
-            f"split={split!r} chooses rows of the trial's own data, and X and y were given too; omit either"
+            f"split={split!r} chooses rows of the trial's own data, and X and y were given too; omit split, "
+            "or omit X and y"
         )
     predicted, outputs = network.outputs(X)
     labels = labels_of(y, len(predicted), network.recipe.architecture.classes)

@@ -194,7 +194,7 @@ def _merge_experiment(name: str, given: str, source_address: str, target_address
         elif source.is_done(trial):
             result = KNOWN if _are_equal(source, target, trial) else DIFFERS
             if result == DIFFERS:
-                note = f"by {source.computed_by(trial)}; kept is that by {target.computed_by(trial)}"
+                note = f"by {source.computed_by(trial)}; the one by {target.computed_by(trial)} is kept"
             elif (files := source.files(trial)) and target.files(trial) is None:
                 note = FILES_COPIED
                 _copy_folder(files, _folder(target) / target.run_id(trial) / "artifacts")

@@ -307,8 +307,8 @@ class States:
             obstacle = f"{self.folder} can't be written ({error})"
         if obstacle is not None:
             self.say(
-                f"{obstacle}: the final states of more trials are not kept, so these trials start over if "
-                "they are to train for more epochs"
+                f"{obstacle}: no more final states of trials are kept; a trial without one starts over if "
+                "you train it for more epochs"
             )
             self.most = 0
 

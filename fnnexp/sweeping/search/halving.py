@@ -321,8 +321,8 @@ class Plan:
         notes = [f"search=halving: {', '.join(parts)}: at most {share}"]
         if not self.metric.startswith("val"):
             notes.append(
-                "search=halving: without validation rows it chooses by test accuracy, so the best's test "
-                "accuracy is too high; data.validation=N holds out N rows"
+                "search=halving: without validation rows it chooses by test accuracy, so the test accuracy "
+                "of the best is too high; data.validation=N holds out N rows"
             )
         return notes
 
@@ -361,7 +361,7 @@ class Halving(Rounds):
             self._ended |= {each.id: rung for each in losers}
             self._prune(losers, recorded, rung)
             self._say(
-                f"rung of {plural(rung, 'epoch')}: {len(left)} of {plural(len(before), 'configuration')} "
+                f"after {plural(rung, 'epoch')}: {len(left)} of {plural(len(before), 'configuration')} "
                 f"{'goes' if len(left) == 1 else 'go'} on"
             )
             since = rung

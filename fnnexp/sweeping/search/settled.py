@@ -140,7 +140,7 @@ class Settling(Rounds):
                 self._say("until=settled: no trial finished, so there is nothing to compare")
             return
         if not self.race.questions:
-            self._say("until=settled: the options train identically, so there is no question")
+            self._say("until=settled: the options train identically, so there is nothing to compare")
             return
         ranking, questions = self.ranking, self.race.questions
         table = Table("with", "answer", "seeds", box=None, pad_edge=False, header_style="bold")
@@ -177,8 +177,8 @@ def _factor(name: str, factors: Sequence[str]) -> str:
     if (factor := races.factor_named(name, factors)) is not None:
         return factor
     raise FnnexpError(
-        f"compare={name}: its options follow from another factor; what varies is {', '.join(factors)}; write "
-        f"compare={factors[0]}"
+        f"compare={name}: changes only together with another factor; what varies is {', '.join(factors)}; "
+        f"write compare={factors[0]}"
     )
 
 
@@ -202,7 +202,7 @@ def _refuse_follower(name: str, section: str, options: Sequence[Mapping[str, str
     if all(len(values) == 1 for values in by_axes.values()):
         varied = [axis for axis in AXES if len({each.get(axis) for each in options}) > 1]
         raise ConfigError(
-            f"compare={name}: its options follow from {' and '.join(varied)} in this sweep; write "
+            f"compare={name}: changes only together with {' and '.join(varied)} in this sweep; write "
             f"compare={varied[0]}"
         )
 

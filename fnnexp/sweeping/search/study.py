@@ -181,7 +181,7 @@ class StudyFile:
         else:
             if existing == search:
                 return
-            holds = "has the study of another search: of other values, seeds, conditions or settings"
+            holds = "has the study of another search, with other values, seeds, conditions or settings"
         raise ConfigError(
             f"{self.path}: {holds}; write tracking.experiment=NAME for a study of another name, or remove "
             "the file"

@@ -60,7 +60,9 @@ class Tuning(Rounds):
         self._mark(self.requested.trials, tunes=True)
         comparison = self._read()
         if comparison is None:
-            self._say("nothing to compare: no two options have values that finished on all tuning seeds")
+            self._say(
+                "nothing to compare: fewer than two options have a value that finished on all tuning seeds"
+            )
             return self.outcome
         chosen = [(level, each.chosen) for level, each in enumerate(comparison.levels)]
         wanted = [(level, draw) for level, draw in chosen if draw is not None]

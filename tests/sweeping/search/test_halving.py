@@ -94,10 +94,7 @@ def test_each_rung_keeps_the_best_third_of_each_batching_mode(halved, expected):
     folder, out = halved
     assert ended(folder) == expected
     assert "search=halving: 12 configurations to epoch 1, 4 to epoch 3, 2 to epoch 9: at most 64 of" in out
-    assert (
-        "rung of 1 epoch: 4 of 12 configurations go on\nrung of 3 epochs: 2 of 4 configurations go on\n"
-        in out
-    )
+    assert "after 1 epoch: 4 of 12 configurations go on\nafter 3 epochs: 2 of 4 configurations go on\n" in out
     assert re.search(
         r"^4 trials finished, \d+ pruned \(at epochs 1 to 3\), \d diverged in", out, re.MULTILINE
     )

@@ -206,7 +206,7 @@ def test_an_option_that_diverges_gets_few_seeds_and_this_is_said(invoke, store, 
 def test_a_factor_that_follows_from_another_is_refused_first(invoke, store, words):
     ran = invoke("-m", "data=digits", "epochs=1", *words, "compare=optimizer.lr", "until=settled")
     assert ran.status == 2
-    assert "compare=optimizer.lr: its options follow from " in ran.err
+    assert "compare=optimizer.lr: changes only together with " in ran.err
     assert "digits" not in invoke("report").out
 
 

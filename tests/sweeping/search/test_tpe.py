@@ -229,7 +229,7 @@ def test_every_kind_of_space_has_its_distribution():
         (["init=he", "optimizer.lr=1"], "there is nothing to draw"),
         (["zip=[[init,optimizer.lr]]"], "draws each key by itself, so zip has no meaning"),
         (["until=settled", "seed=0"], "omit until=settled, or write search=random"),
-        (["where=epochs>5"], "where leaves out all 24 jobs"),
+        (["where=epochs>5"], "where: leaves out all 24 jobs"),
     ],
 )
 def test_impossible_searches_are_refused_before_anything_trains(words, message):

@@ -248,7 +248,7 @@ def test_a_dry_run_says_how_far_a_budget_reaches(budget, text):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["tune=optimizer.lr"], "write what to compare too, as in compare=init tune=optimizer.lr"),
+        (["tune=optimizer.lr"], "write the factor too, as in compare=init tune=optimizer.lr"),
         (["compare=optimizer.lr", "tune=optimizer.lr"], "tune=optimizer.lr: optimizer.lr is compared"),
         (["compare=init", "tune=optimizer.l"], "Did you mean 'optimizer.lr'?"),
         (["compare=init", "tune=optimizer"], "optimizer is a group of keys; write one of them, as in tune="),
@@ -261,10 +261,10 @@ def test_a_dry_run_says_how_far_a_budget_reaches(budget, text):
         (["compare=init", "tune=optimizer.momentum"], "'optimizer.momentum=interval(A,B)'"),
         (["compare=init", "tune=optimizer.lr", "optimizer.lr=0.1"], "needs several values to try"),
         (["compare=init", "tune=optimizer.lr", "arch=relu_100,tanh_128"], "compare=[init,arch], which tunes"),
-        (["compare=init", "tune=optimizer.lr", "seed_init=0,1"], "pairs its trials by `seed`"),
+        (["compare=init", "tune=optimizer.lr", "seed_init=0,1"], "only `seed` may have several values"),
         (
             ["compare=init", "tune=optimizer.lr", "seed=999999,1000000"],
-            "the fresh seeds reach 1000000, and seeds from 1000000 on are for tuning",
+            "on seeds up to 1000000, but seeds from 1000000 on are for tuning",
         ),
         (["compare=init", "tune=optimizer.lr", "until=settled"], "until=settled: has no meaning with tune"),
         (["compare=init", "tune=optimizer.lr", "zip=[[init,seed]]"], "tune=optimizer.lr: draws each key by"),

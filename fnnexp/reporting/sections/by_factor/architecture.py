@@ -31,12 +31,10 @@ TITLE = "By architecture, initializer and batching"
 
 
 def section(runs: pd.DataFrame, ranking: Ranking | None = None) -> Section:
-    """Return the section on the ranking metric by architecture, initializer and batching.
+    """Return the section with the results of each combination of architecture, initializer and batching mode.
 
-    If the ranking metric is a loss or a time, the heat map shows an accuracy.
-
-    If only other factors vary, each table would have one cell, and the leaderboard has all of them. Then the
-    section has no blocks.
+    It has a heat map of an accuracy, also where a loss or a time ranks, and tables of the ranking metric. If
+    none of these three factors varies, the section is empty: a table would have a single cell.
     """
     ranking, runs = ranking or ranking_of(runs), averaged(runs)
     metric, cells = matching_accuracy(runs, ranking), table(runs, ranking)

@@ -197,7 +197,11 @@ def _at_ends(axis: str, optima: Sequence[Optimum]) -> list[str]:
 
 
 def _as_good(axis: str, optima: Sequence[Optimum]) -> list[str]:
-    """Return a short sentence for the terminal on the values that may be as good as the best."""
+    """Return sentences for the terminal: which values of a factor may be as good as its best value.
+
+    More sentences name the values that are behind but not surely, and those with too few seeds to say. There
+    are no sentences if more than :data:`MOST_NAMED` combinations of the other factors have a best value.
+    """
     if len(optima) > MOST_NAMED:
         return []
     near = [each for each in optima if each.learned]
@@ -212,7 +216,7 @@ def _as_good(axis: str, optima: Sequence[Optimum]) -> list[str]:
 
 
 def _none_separable(optimum: Optimum) -> bool:
-    """Return whether the seeds are too few to separate any value from the best, whatever the results."""
+    """Return whether there are so few seeds that no test can tell any other value from the best one."""
     return 0 < len(optimum.near) + len(optimum.behind) - 1 == optimum.inseparable
 
 
@@ -286,7 +290,10 @@ def _range(low: float, high: float) -> str:
 
 
 def _table(axis: str, metric: str, optima: Sequence[Optimum]) -> list[Block]:
-    """Return a table of best values, a row per combination of factors; a single combination has no table."""
+    """Return a table of the best values of a numeric factor: a row for each combination of the other factors.
+
+    Return no table if there is only one combination, and a note if the table leaves out rows.
+    """
     if len(optima) < 2:
         return []
     names = list(optima[0].options)
@@ -317,7 +324,10 @@ def _table(axis: str, metric: str, optima: Sequence[Optimum]) -> list[Block]:
 
 
 def _frame(optima: dict[str, list[Optimum]]) -> pd.DataFrame:
-    """Return the best values, with a row for each combination and each numeric factor."""
+    """Return the frame of `optima.csv`: the best values of all numeric factors, and how sure they are.
+
+    There is a row for each numeric factor and each combination of the other factors.
+    """
     rows: list[dict[str, Any]] = [
         {
             "axis": axis,
