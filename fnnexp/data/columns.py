@@ -117,10 +117,12 @@ def label_of(
             f"{path}: data.label={wanted} makes column {column_title(names, label)} the label, but "
             f"'{unused[0]}' has the name of a label; write data.label={unused[0]}."
         )
-    if unused:
+    if unused and names:
+        places = [index for index in not_pixels if index != label]
+        in_pandas = [names[index] or f"Unnamed: {index}" for index in places]
         raise DataError(
-            f"{path}: column '{unused[0]}' is neither the label nor a numbered pixel; save the table without "
-            f"it: table.drop(columns={unused}).to_csv(path, index=False)."
+            f"{path}: column {column_title(names, places[0])} is neither the label nor a numbered pixel; "
+            f"save the table without it: table.drop(columns={in_pandas}).to_csv(path, index=False)."
         )
     return (label, "") if label is not None else _label_by_values(values, path)
 

@@ -196,7 +196,7 @@ def column_name(inputs: Numbers) -> str:
 
 def column_title(names: Sequence[str] | None, index: int) -> str:
     """Return the name of a column for a message: its name in quotes, or its number from 1."""
-    return f"'{names[index]}'" if names else f"{index + 1}"
+    return f"'{names[index]}'" if names and names[index] else f"{index + 1}"
 
 
 # --- shapes -------------------------------------------------------------------------------------------------

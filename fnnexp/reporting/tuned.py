@@ -15,7 +15,7 @@ more often than its error rate allows (`benchmarks/tuned.py`).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -282,7 +282,7 @@ def answers(found: Sequence[Comparison]) -> list[str]:
     texts = []
     for comparison in found:
         texts += [name_of(comparison)] if len(found) > 1 else []
-        texts += sentences(comparison, pairs(comparison))
+        texts += [*sentences(comparison, pairs(comparison)), *at_ends(comparison)]
     return texts
 
 
@@ -338,28 +338,62 @@ def pairs(comparison: Comparison) -> pd.DataFrame:
 def checked(findings: Findings, found: Sequence[Comparison]) -> Findings:
     """Return the findings, but with the verdict `open` where `better` was not confirmed by the check.
 
-    This concerns pairs of tuned options (:class:`Check`), which are found by their names; other findings stay
-    as they are.
+    This concerns pairs of tuned options (:class:`Check`); other findings stay as they are.
     """
     return findings._replace(
         with_leader=with_checks(findings.with_leader, found),
         of_options=with_checks(findings.of_options, found),
+        in_each_cell=with_checks(findings.in_each_cell, found),
     )
 
 
 def with_checks(table: pd.DataFrame, found: Sequence[Comparison]) -> pd.DataFrame:
     """Return a table of pairs with the verdict `open` where `better` was not confirmed by the check."""
-    doubtful = {
-        frozenset((row["a"], row["b"]))
-        for comparison in found
-        for row in pairs(comparison).to_dict("records")
-        if row["check"] and row["verdict"] == "open"
-    }
-    if len(found) != 1 or not doubtful:
+    if len(found) != 1:
         return table
-    is_doubtful = [frozenset(pair) in doubtful for pair in zip(table["a"], table["b"], strict=True)]
+    (comparison,) = found
+    checks = pairs(comparison)
+    failed = checks[(checks["check"] != "") & (checks["verdict"] == "open")]
+    if failed.empty:
+        return table
+    words = _words_of_levels(comparison)
+    doubtful = {frozenset((words[a], words[b])) for a, b in zip(failed["a"], failed["b"], strict=True)}
+    is_doubtful = [frozenset(_words_of_pair(row)) in doubtful for row in table.to_dict("records")]
     verdict = table["verdict"].mask(pd.Series(is_doubtful, table.index, dtype="bool"), "open")
     return table.assign(verdict=verdict)
+
+
+def _words_of_levels(comparison: Comparison) -> dict[str, frozenset[str]]:
+    """Return the words of the name that tables of pairs (:mod:`comparisons`) have for each option.
+
+    The options are given by their names here. The tables name them by all that varies among the compared
+    trials: `mini size=64` for `batching.size=64`. Only the words are the same in all tables, but not their
+    order, as in `tanh_128 he` and `he tanh_128`, or `sqrtmax = xavier` and `xavier = sqrtmax`.
+    """
+    levels = range(len(comparison.levels))
+    rows = pd.concat([comparison.own(level) for level in levels], ignore_index=True)
+    options = comparisons.levels(rows.drop(columns=comparison.keys)).astype("str")
+    first = {level: options[rows["level"] == level].iloc[0] for level in rows["level"].unique()}
+    return {
+        name: frozenset().union(*(_words(first[level].to_dict()) for level in alike))
+        for name, alike in _alike(comparison).items()
+    }
+
+
+def _words_of_pair(row: Mapping[Any, Any]) -> Iterator[frozenset[str]]:
+    """Yield the words of the names of both options of a pair, a row of a table of :mod:`comparisons`.
+
+    In a table of one factor's options, and in one with a row for each combination of other factors, the names
+    lack the factor or the combination, which have columns of their own.
+    """
+    cell = {name: row[name] for name in row if name not in (*PAIR, "a", "b", "factor", "cells")}
+    for side in (row["a"], row["b"]):
+        yield _words({row["factor"]: side}) if "factor" in row else _words({**cell, "init": side})
+
+
+def _words(options: Mapping[str, str]) -> frozenset[str]:
+    """Return the words of the name of a combination of options, given by factor."""
+    return frozenset(comparisons.name_of(options).replace(" = ", " ").split(" "))
 
 
 def needed(comparison: Comparison) -> list[tuple[int, int]]:
@@ -394,6 +428,11 @@ def _groups(comparison: Comparison) -> dict[str, int]:
 
     Numerically identical levels have one entry, with a name such as `sqrtmax = xavier` and the first index.
     """
+    return {name: alike[0] for name, alike in _alike(comparison).items()}
+
+
+def _alike(comparison: Comparison) -> dict[str, list[int]]:
+    """Return the indices of the levels that have results on fresh seeds, by the name of identical ones."""
     by_training: dict[frozenset[tuple[Any, Any]], list[int]] = {}
     for level in range(len(comparison.levels)):
         rows = comparison.own(level)
@@ -401,8 +440,7 @@ def _groups(comparison: Comparison) -> dict[str, int]:
             trainings = rows["identical_to"].fillna(rows["trial"])
             by_training.setdefault(frozenset(zip(rows["seed"], trainings, strict=True)), []).append(level)
     return {
-        " = ".join(comparison.levels[level].name for level in alike): alike[0]
-        for alike in by_training.values()
+        " = ".join(comparison.levels[level].name for level in alike): alike for alike in by_training.values()
     }
 
 
@@ -522,6 +560,21 @@ def sentences(comparison: Comparison, table: pd.DataFrame) -> list[str]:
     seeds = plural(int(table["seeds"].max()), "fresh seed")
     answer = f"{tuned_for}, {leader} leads on {seeds}: {'; '.join(texts)}."
     return [answer, *notes]
+
+
+def at_ends(comparison: Comparison) -> Iterator[str]:
+    """Yield a sentence on each key for which tuning chose the lowest or the highest value that it tried."""
+    for key in comparison.keys:
+        ends: dict[str, list[str]] = {}
+        for level in comparison.levels:
+            if mark := end_of_range(level, key):
+                ends.setdefault(mark, []).append(level.name)
+        for mark, names in ends.items():
+            verb = "has" if len(names) == 1 else "have"
+            yield (
+                f"{listed(names)} {verb} the {mark.removesuffix(' tried')} {key} that was tried, so values "
+                "beyond it may be better; write a wider space of it."
+            )
 
 
 def _unequal(comparison: Comparison) -> list[str]:

@@ -47,8 +47,11 @@ FEWEST = 3
 WIDTH = "hidden units"
 """The name of the axis along which networks differ only in the width of their hidden layers."""
 
-BELOW_ONE = ("arch.slope", "optimizer.momentum", "optimizer.beta1", "optimizer.beta2", "data.test_fraction")
-"""Factors whose values must be below 1: for these, no value above the largest tried value is suggested."""
+BELOW_ONE = (
+    "arch.slope", "data.label_noise", "data.test_fraction", "loss.label_smoothing", "optimizer.beta1",
+    "optimizer.beta2", "optimizer.momentum", "optimizer.rho", "regularization.dropout", "schedule.rise",
+)  # fmt: skip
+"""Factors whose values must be below 1: for these, no larger value is suggested."""
 
 NEAR = 0.15
 """Maximum relative change when a suggested value is rounded."""
@@ -569,8 +572,10 @@ def _beyond(values: Sequence[float], best: float, axis: str) -> float:
 
     >>> _beyond([0.01, 0.03, 0.1], 0.1, "optimizer.lr"), _beyond([8, 16, 32], 8, "batching.size")
     (0.3, 4.0)
+    >>> [_beyond([0.2, 0.4, 0.8], best, "regularization.dropout") for best in (0.2, 0.8)]
+    [0.1, nan]
     """
-    if best not in (values[0], values[-1]) or axis in BELOW_ONE or not is_log(values):
+    if best not in (values[0], values[-1]) or not is_log(values):
         return float("nan")
     exact = best * best / (values[1] if best == values[0] else values[-2])
     whole = all(float(value).is_integer() for value in values)
@@ -578,4 +583,6 @@ def _beyond(values: Sequence[float], best: float, axis: str) -> float:
         return exact if exact.is_integer() else float("nan")
     rounded = (float(f"{exact:.{digits}g}") for digits in range(1, 17))
     near = next(value for value in rounded if abs(value / exact - 1) <= NEAR)
+    if axis in BELOW_ONE and near >= 1:
+        return float("nan")
     return float(round(near)) if whole else near

@@ -412,6 +412,10 @@ def test_a_single_file_is_split_into_the_same_rows_in_every_format(format_, trut
 
 REFUSED = {
     "csv, an index without a name": (csv_with(lambda i: "" if i is None else i), "index=False"),
+    "csv, a column without a name": (
+        csv_with(lambda i: "" if i is None else 7 * i % 251),
+        "drop(columns=['Unnamed: 0'])",
+    ),
     "csv, an index, no header": (without_header(csv_with(lambda i: i)), "index=False"),
     "csv, a shuffled id": (csv_with(lambda i: "id" if i is None else 7 * i % 251), "drop(columns=['id'])"),
     "csv, an id of millions": (

@@ -197,6 +197,11 @@ def test_texts_make_room_for_the_first_rows_of_the_first_table():
     assert len(one.splitlines()) <= terminal.LINES
     assert all(f"row {i}" in one for i in range(3))
     assert "Many lines. Many" in one
+    nameless = Section("board", [table(40)])
+    first, second = Text("Answer. " * 80 + "End.", EVERYWHERE), Text("Beside. " * 40, EVERYWHERE)
+    two = shown(Document("t", [Section("s", [first]), Section("b", [second]), nameless]))
+    assert "End." in two  # the answer is cut last
+    assert "more rows on the page" in two
     assert " …\n" in one
     command = Code("fnnexp -m " + " ".join(f"key_{i}=1" for i in range(200)), EVERYWHERE)
     assert command.text in shown(Document("t", [Section("s", [command]), board]))  # it can be pasted

@@ -358,7 +358,7 @@ def sentences(report):
             (max(each["looks"].max() for each in (pairs, report.options, report.cells) if len(each)),)
         ],
         r", (\d+) at most\.": [(seeds,)],
-        r"(.+) leads with (\S+)% val_accuracy(?: \(95% interval (\S+) to (\S+) over (\d+) seeds)?": [
+        r"(.+) (?:leads with|has) (\S+)% val_accuracy(?: \(95% interval (\S+) to (\S+) over (\d+) seeds)?": [
             (leader, 100 * best["val_accuracy"], 100 * own["low"], 100 * own["high"], several)
         ],
         r"it has (\S+)%\.": [(100 * best["test_accuracy"],)],

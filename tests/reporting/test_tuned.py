@@ -14,6 +14,7 @@ import fnnexp
 from fnnexp.config.grids.tuned import TUNING_SEEDS, Tuned, parsed
 from fnnexp.reporting import tuned
 from fnnexp.reporting.sections import summary
+from fnnexp.results import questions
 from fnnexp.results.ranking import Ranking
 
 ASKED = Tuned(("init",), ("optimizer.lr",))
@@ -166,7 +167,8 @@ def test_the_answer_of_a_tuned_sweep_is_that_of_the_report():
         seconds_per_epoch=0.1,
     )  # fmt: skip
     (comparison,) = tuned.all_of(runs, RANKING)
-    first, second, *_ = str(fnnexp.answer(runs)).splitlines()
+    first, end, second, *_ = str(fnnexp.answer(runs)).splitlines()
+    assert end.startswith("he has the lowest optimizer.lr that was tried, so values beyond it may be better;")
     assert [first] == tuned.sentences(comparison, tuned.pairs(comparison))
     assert second.startswith("On a with mini-batches, each with its own optimizer.lr, he is the best of 2")
     assert "vary together" not in str(fnnexp.answer(runs))
@@ -189,3 +191,43 @@ def test_pairs_of_tuned_options_have_the_verdicts_of_the_report(second_best, ver
         (pair,) = pairs.to_dict("records")
         assert (pair["a"], pair["b"], pair["seeds"], pair["verdict"]) == ("he", "max", 6, verdict)
         assert pair["difference"] == pytest.approx(0.05 + (NOISE - np.roll(NOISE, 1)).mean())
+
+
+def test_a_pair_that_did_not_pass_the_check_is_open_in_all_tables_whatever_they_call_it():
+    """The options of `batching.size` are called `mini size=64` where batching modes are compared."""
+    asked = Tuned(("batching.size",), ("optimizer.lr",))
+    rates = {"he": {0.1: (0.95, 0.95), 0.2: (0.9, None)}, "max": {0.1: (0.93, 0.90), 0.2: (0.92, None)}}
+    runs = frame(rates).assign(
+        test_accuracy=0.9, train_accuracy=0.9, train_loss=0.1, val_loss=0.1, test_loss=0.1,
+        seconds_per_epoch=0.1,
+    )  # fmt: skip
+    sizes = runs["init"].map({"he": 64, "max": 8}).astype("Int64")
+    same = pd.Series("he", runs.index, dtype="category")
+    runs = runs.assign(**{"batching.size": sizes, "init": same, "init.method": "he"})
+    runs["tuning"] = runs["tuning"].where(runs["tuning"].isna(), str(asked))
+    (comparison,) = tuned.all_of(runs, RANKING)
+    (pair,) = tuned.pairs(comparison).to_dict("records")
+    assert (pair["a"], pair["check"], pair["verdict"]) == ("batching.size=64", "not trained", "open")
+    for pairs in (fnnexp.compare(runs), fnnexp.compare(runs, "batching")):
+        (pair,) = pairs.to_dict("records")
+        assert (pair["a"], pair["b"], pair["verdict"]) == ("mini size=64", "mini size=8", "open")
+
+
+def test_a_lead_in_one_combination_is_open_too_if_it_did_not_pass_the_check():
+    """Tuned for each initializer and architecture: the order of their names differs among tables."""
+    asked = Tuned(("init", "arch"), ("optimizer.lr",))
+    rates = {"he": {0.1: (0.95, 0.95), 0.2: (0.9, None)}, "max": {0.1: (0.93, 0.90), 0.2: (0.92, None)}}
+    of_archs = [frame(rates).assign(**{"arch": arch, "arch.activation": arch}) for arch in ("a", "b")]
+    runs = pd.concat([runs.assign(trial=runs["trial"] + f" {i}") for i, runs in enumerate(of_archs)])
+    runs = runs.assign(
+        arch=runs["arch"].astype("category"), tuning=runs["tuning"].where(runs["tuning"].isna(), str(asked)),
+        test_accuracy=0.9, train_accuracy=0.9, train_loss=0.1, val_loss=0.1, test_loss=0.1,
+        seconds_per_epoch=0.1,
+    ).reset_index(drop=True)  # fmt: skip
+    found = tuned.all_of(runs, RANKING)
+    compared, _ = tuned.parts(runs, found)
+    _, findings = questions.rows_and_findings(compared.drop(columns="optimizer.lr"), RANKING)
+    assert findings.in_each_cell["verdict"].tolist() == ["better", "better"]
+    checked = tuned.checked(findings, found)
+    assert checked.in_each_cell["verdict"].tolist() == ["open", "open"]
+    assert "better" not in {*checked.with_leader["verdict"]}

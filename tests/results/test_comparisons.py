@@ -440,7 +440,14 @@ def test_a_sign_flip_test_replaces_students_if_some_seeds_failed_to_learn():
         )
         assert (row["test"], row["p"]) == (test, pytest.approx(p))
         assert math.isnan(row["p_equivalent"]) == ("he" in (a, b))
-    assert "he (2 of 8 seeds); their pairs are tested by sign only" in fnnexp.answer(runs)
+    assert "he (2 of 8 seeds); their pairs are tested by sign only." in fnnexp.answer(runs)
+    # 15 pairs of configurations need ten seeds for a test by sign (15 × 2/2¹⁰ < 5%), 3 of options seven.
+    both = pd.concat(
+        [runs.assign(**{"optimizer.lr": lr, "trial": runs["trial"] + str(lr)}) for lr in (0.1, 0.2)]
+    )
+    assert set(fnnexp.compare(both, "init")["test"]) == {"t", "sign flip"}
+    assert set(fnnexp.compare(both)["test"]) == {"t"}
+    assert "are tested by sign only where the seeds are enough for it." in fnnexp.answer(both)
     # Twice the accuracy of guessing depends on the number of classes.
     assert set(fnnexp.compare(runs.assign(classes=100), "init")["test"]) == {"t"}
     # An option that fails in every seed is plainly behind, so t is used.
@@ -922,6 +929,6 @@ def test_if_no_network_learned_the_answer_opens_with_that():
     first, *rest = str(fnnexp.answer(runs)).splitlines()
     assert first.startswith("No network learned: all end below 20%, twice the accuracy of guessing. ")
     assert "Try other learning rates" in first
-    assert not any("told apart" in text for text in (first, *rest))
+    assert not any("told apart" in text or "leads" in text for text in (first, *rest))
     one_learned = fnnexp.answer(one_factor({"a": [0.11, 0.12, 0.1], "b": [0.9, 0.91, 0.92]}))
     assert "No network learned" not in one_learned

@@ -2,6 +2,8 @@
 
 import itertools
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -248,6 +250,8 @@ def test_one_seed_has_a_best_value_and_no_interval():
         ("epochs", (1, 3, 10), 30.0),
         ("epochs", (10, 20, 30), math.nan),  # not spaced by ratios
         ("optimizer.momentum", (0.1, 0.3, 0.9), math.nan),  # would be above 1
+        ("regularization.dropout", (0.1, 0.2, 0.4), 0.8),
+        ("regularization.dropout", (0.2, 0.4, 0.8), math.nan),
     ],
 )
 def test_the_next_value_is_suggested_if_the_best_is_the_last_value(key, values, beyond):
@@ -258,6 +262,11 @@ def test_the_next_value_is_suggested_if_the_best_is_the_last_value(key, values, 
     (inner,) = numeric.optima(runs.assign(val_accuracy=[0.5, 0.9, 0.5]), key)
     assert not inner.at_end
     assert math.isnan(inner.beyond)
+
+
+def test_the_values_that_must_be_below_1_are_those_of_the_reference():
+    text = Path(__file__).parents[2].joinpath("docs", "reference.md").read_text("utf-8")
+    assert {*numeric.BELOW_ONE} == {*re.findall(r"^\| `([\w.]+)` \|.* and < 1 \|", text, re.MULTILINE)}
 
 
 def test_smaller_values_are_suggested_too_but_never_0():

@@ -175,7 +175,10 @@ def _show(test: RangeTest, console: Console) -> None:
     if any(not math.isnan(reading.suggested) for reading in test.readings):
         print_plain(console, WHICH)
     for options, rates, reading in zip(test.options, test.rates, test.readings, strict=True):
-        name, ends = " ".join(options), f"{short(rates[0])}..{short(min(100 * rates[-1], GREATEST))}"
+        name, ends = (
+            " ".join(filter(None, options)),
+            f"{short(rates[0])}..{short(min(100 * rates[-1], GREATEST))}",
+        )
         if math.isnan(reading.suggested):
             line = f"{name}: the loss hardly falls at any rate from {short(rates[0])} to {short(rates[-1])}"
         elif math.isnan(reading.diverges) and reading.suggested >= PART * rates[-FEWEST]:

@@ -76,7 +76,8 @@ def _that_fit(console: Console, paragraphs: Sequence[_Paragraph], room: int) -> 
     """Return the paragraphs that fit into `room` lines, one of which counts those that are left out.
 
     The section with the most lines loses its last paragraph until the others fit. Commands and the first
-    paragraph of each section are kept; if these do not fit, the longest is cut.
+    paragraph of each section are kept; if these do not fit, the longest is cut, and then the next. The very
+    first, which begins the answer, is cut last.
     """
     kept = [*paragraphs]
 
@@ -96,10 +97,11 @@ def _that_fit(console: Console, paragraphs: Sequence[_Paragraph], room: int) -> 
             key=lambda number: height(each for each in kept if each.section == number),
         )
         kept.remove([each for each in spare if each.section == number][-1])
-    if excess() > 0 and (texts := [i for i, each in enumerate(kept) if not each.is_command]):
-        i = max(texts, key=lambda i: height([kept[i]]))
-        most = max(height([kept[i]]) - excess(), 1)
-        kept[i] = kept[i]._replace(text=_cut(console, kept[i].text, most))
+    texts = [i for i, each in enumerate(kept) if not each.is_command]
+    for i in [*sorted(texts[1:], key=lambda i: -height([kept[i]])), *texts[:1]]:
+        if (more := excess()) > 0:
+            most = max(height([kept[i]]) - more, 1)
+            kept[i] = kept[i]._replace(text=_cut(console, kept[i].text, most))
     return kept
 
 
@@ -216,7 +218,8 @@ def _with_notes(table: Table, rows: int, broken: bool) -> list[RichTable | RichT
     notes = RichText("  ".join(f"{mark} {note}" for note, mark in list(marks.items())[1:]))
     if table.size > rows:
         more = plural(table.size - rows, "more row")
-        notes.append("  " * bool(notes)).append(f"… and {more} in {table.file}", style="dim")
+        where = f"in {table.file}" if table.file else "on the page"
+        notes.append("  " * bool(notes)).append(f"… and {more} {where}", style="dim")
     return [shown, *([notes] if notes else [])]
 
 

@@ -67,9 +67,6 @@ def section(runs: pd.DataFrame, ranking: Ranking | None = None) -> Section:
     ranking, runs = ranking or ranking_of(runs), averaged(runs)
     board = _board(runs, ranking)
     blocks: list[Block] = [table(runs, board, ranking)]
-    if len(board) > MOST_SHOWN:
-        note = f"The best {MOST_SHOWN} of {len(board):,} configurations; leaderboard.csv lists all."
-        blocks.append(Text(note, EVERYWHERE, quiet=True))
     if notes := [*_about_interval(board), *(BESIDE[name] for name in _known(board))]:
         blocks.append(Text(f"{'. '.join(notes)}.", quiet=True))
     return Section(TITLE, blocks, {"leaderboard": board})
@@ -273,7 +270,8 @@ def table(runs: pd.DataFrame, board: pd.DataFrame, ranking: Ranking | None = Non
     ]
     wide = [*titles[1:], *(TRAIN_VAL if name == "gap" else name for name in beside)]
     head = [*columns, "seeds", titles[0], "95% interval", *wide, "note"]
-    whole = Table("", head, rows, len(names), EVERYWHERE, file="leaderboard.csv", wide=wide)
+    name, total = "leaderboard.csv", len(board)
+    whole = Table("", head, rows, len(names), EVERYWHERE, file=name, wide=wide, total=total)
     noted = len(board) and (board["note"].ne("").any() or board[[*NOT_FINISHED]].to_numpy().any())
     return whole if noted else whole.without("note")
 

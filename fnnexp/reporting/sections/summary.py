@@ -789,7 +789,11 @@ def _not_learned(runs: pd.DataFrame, finished: Sequence[Configuration], findings
         rule = "" if never else f" ({limit})"
         tables = (findings.with_leader, findings.of_options, findings.in_each_cell)
         by_sign = any(table["test"].isin(comparisons.SIGNS).any() for table in tables)
-        tested = "; their pairs are tested by sign only" if by_sign else ""
+        # Fewer pairs need fewer seeds, so the pairs of one question may be tested by sign, others by t.
+        names, pairs = {each.name for each in partly}, findings.with_leader
+        of_these = pairs[(pairs["a"].isin(names) | pairs["b"].isin(names)) & (pairs["seeds"] > 0)]
+        where = "" if of_these["test"].isin(comparisons.SIGNS).all() else " where the seeds are enough for it"
+        tested = f"; their pairs are tested by sign only{where}" if by_sign else ""
         texts.append(f"Some seeds did not learn{rule}: {_few(some)}{tested}.")
     return texts
 
@@ -851,12 +855,12 @@ def details(
         return [*_uncounted(runs), *_same(runs), *_shares(findings)]
     leader, pairs, chosen = finished[0], findings.with_leader, len(finished) > 1
     by_test = chosen and findings.metric.startswith("test_")
+    learned = not nothing_learned(runs, findings)
     texts = [
-        _leader(leader, findings.ranking, chosen),
+        _leader(leader, findings.ranking, chosen and learned),
         *_tested(runs, leader, by_test, findings),
         *_uncounted(runs),
     ]
-    learned = not nothing_learned(runs, findings)
     if chosen and learned and not findings.ranking.is_time and not answered:
         texts += _nearest(finished, findings) if brief else []
         texts.append(_others(pairs, finished, findings.ranking))

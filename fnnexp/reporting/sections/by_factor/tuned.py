@@ -10,7 +10,7 @@ from fnnexp.config.grids.tuned import TUNING_SEEDS
 from fnnexp.errors import plural
 from fnnexp.reporting import tuned
 from fnnexp.reporting.document.blocks import EVERYWHERE, Cell, Section, Table, Text
-from fnnexp.reporting.document.wording import between, listed, mean_and_spread, number, plain
+from fnnexp.reporting.document.wording import between, mean_and_spread, number, plain
 from fnnexp.reporting.plots import picture
 from fnnexp.reporting.plots.curves import best_found
 from fnnexp.reporting.tuned import CONTENDERS
@@ -18,7 +18,7 @@ from fnnexp.results import statistics
 from fnnexp.results.factors import as_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from fnnexp.reporting.document.blocks import Block
     from fnnexp.reporting.tuned import Comparison
@@ -57,7 +57,7 @@ def section(found: Sequence[Comparison], ranking: Ranking, omitted: int = 0) -> 
         if heading:
             blocks.append(Text(heading, EVERYWHERE))
         blocks += [Text(sentence, EVERYWHERE) for sentence in tuned.sentences(comparison, pairs)]
-        blocks += [Text(sentence, EVERYWHERE) for sentence in _ends(comparison)]
+        blocks += [Text(sentence, EVERYWHERE) for sentence in tuned.at_ends(comparison)]
         blocks.append(Text(_cost(comparison)))
         blocks += [_chosen(comparison), *_pairs(pairs, ranking)]
         blocks.append(Text(NOTE, quiet=True, under="How options are tuned and compared"))
@@ -96,21 +96,6 @@ def _cost(comparison: Comparison) -> str:
 
 def _range(values: Sequence[int]) -> str:
     return "–".join(dict.fromkeys(f"{end:,}" for end in (min(values), max(values))))
-
-
-def _ends(comparison: Comparison) -> Iterator[str]:
-    """Yield a sentence on each key for which tuning chose the lowest or the highest value that it tried."""
-    for key in comparison.keys:
-        ends: dict[str, list[str]] = {}
-        for level in comparison.levels:
-            if mark := tuned.end_of_range(level, key):
-                ends.setdefault(mark, []).append(level.name)
-        for mark, names in ends.items():
-            verb = "has" if len(names) == 1 else "have"
-            yield (
-                f"{listed(names)} {verb} the {mark.removesuffix(' tried')} {key} that was tried, so values "
-                "beyond it may be better; write a wider space of it."
-            )
 
 
 def _chosen(comparison: Comparison) -> Table:
