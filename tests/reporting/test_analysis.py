@@ -842,7 +842,7 @@ def test_the_report_is_in_mlflow_once_and_is_not_a_trial(store, tmp_path):
     logged = {file.path for file in store.client.list_artifacts(run.info.run_id)}
     assert logged == {file.name for file in tmp_path.iterdir()}
     assert {"report.html", "report.md", "leaderboard.csv", "heat_map.svg", "heat_map.png"} <= logged
-    assert "the one configuration has 12.50%" in store.client.get_experiment(experiment).tags[note]
+    assert "The one configuration has 12.50%" in store.client.get_experiment(experiment).tags[note]
     # A note that a user wrote is kept.
     store.client.set_experiment_tag(experiment, note, "mine")
     write(store, "untrained", tmp_path)
