@@ -930,6 +930,18 @@ def test_any_two_colours_of_initializers_are_told_apart_and_stand_out_from_the_p
         assert contrast.min() >= 3
 
 
+def test_numbers_in_cells_can_be_read_on_every_shade_in_light_and_dark():
+    def light(colour):  # relative luminance (WCAG 2.2)
+        parts = np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+        return np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4) @ XYZ[1]
+
+    for step in range(style.STEPS + 1):
+        pair = style.shade(step / style.STEPS)
+        for colours in (pair, [style.SHADES[colour][1] for colour in pair]):
+            low, high = sorted(map(light, colours))
+            assert (high + 0.05) / (low + 0.05) >= 4.5
+
+
 def test_the_mean_and_band_of_curves_are_over_seeds(store, runs):
     points = averages.of_curves(runs, frames.curves("grid", tracking_uri=store.uri), "val_accuracy")
     for row in points[points["init"] != "he"].itertuples():
