@@ -291,4 +291,4 @@ def test_a_table_of_the_first_rows_says_how_many_there_are():
     assert sentence not in html.render(Document("x", [Section("y", [table._replace(total=0)])]))
     console = Console(file=io.StringIO(), width=80)
     terminal.show(document, console)
-    assert "1232 more rows in all.csv" in console.file.getvalue()
+    assert "1,232 more rows in all.csv" in console.file.getvalue()
