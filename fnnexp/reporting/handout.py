@@ -146,7 +146,7 @@ def _table(document: Document, most: int) -> list[Block]:
     """Return the first table that the terminal shows, cut to `most` lines, and remarks below it.
 
     The remarks say by which metric the trials are ranked, and if test and validation accuracy differ.
-    Wide columns and notes are left out if the table does not fit otherwise.
+    Columns that would be empty are left out, and wide columns and notes if the table does not fit otherwise.
     """
     tables = [
         block
@@ -156,7 +156,7 @@ def _table(document: Document, most: int) -> list[Block]:
     ]
     if not tables:
         return []
-    whole = tables[0]
+    whole = tables[0].without(*_empty(tables[0]._replace(rows=tables[0].rows[: max(LEAST_ROWS, most)])))
     narrower = [whole, whole.without(*whole.wide), whole.without(*whole.wide, "note")]
     table = next((each for each in narrower if _width(each) <= IN_A_ROW), narrower[-1])
     ends = accumulate(-(-_width(table._replace(rows=[row])) // IN_A_ROW) for row in table.rows)
@@ -168,6 +168,11 @@ def _table(document: Document, most: int) -> list[Block]:
         table._replace(rows=table.rows[:count], total=total, file="the report"),
         *(Text(text, quiet=True) for text in [*ranked, *apart]),
     ]
+
+
+def _empty(table: Table) -> list[str]:
+    """Return the names of the columns without any text."""
+    return [name for i, name in enumerate(table.head) if not any(row[i].text for row in table.rows)]
 
 
 def _width(table: Table) -> int:

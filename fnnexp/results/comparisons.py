@@ -66,6 +66,9 @@ CLASSES = 10
 ERROR_RATE = 1 - statistics.LEVEL
 """The largest corrected p value that settles a pair."""
 
+ONLY = "the one configuration"
+"""The name of a configuration from which nothing differs."""
+
 NOTHING_VARIES = "No factor varies, so the variance has no shares."
 
 SIGNS = ("sign flip", "safe signs")
@@ -220,7 +223,7 @@ def configurations(runs: pd.DataFrame, ranking: Ranking | None = None) -> list[C
         by_trainings.setdefault(frozenset(zip(seeds[tried], trained[tried], strict=True)), []).append(
             Configuration(
                 own_options,
-                name_of(own_options) or "the one configuration",
+                name_of(own_options) or ONLY,
                 pd.Series(values, index=columns["seed"][done]),
                 frozenset(seeds[tried]),
                 failed,

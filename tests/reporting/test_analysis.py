@@ -841,7 +841,7 @@ def test_the_report_is_in_mlflow_once_and_is_not_a_trial(store, tmp_path):
     logged = {file.path for file in store.client.list_artifacts(run.info.run_id)}
     assert logged == {file.name for file in tmp_path.iterdir()}
     assert {"report.html", "report.md", "leaderboard.csv", "heat_map.svg", "heat_map.png"} <= logged
-    assert "the one configuration has 12.50%" in store.client.get_experiment(experiment).tags[note]
+    assert "The one configuration has 12.50%" in store.client.get_experiment(experiment).tags[note]
     # A note that a user wrote is kept.
     store.client.set_experiment_tag(experiment, note, "mine")
     write(store, "untrained", tmp_path)
@@ -927,6 +927,18 @@ def test_any_two_colours_of_initializers_are_told_apart_and_stand_out_from_the_p
     for page in linear(["#ffffff", "#15181c"]) @ XYZ[1]:
         contrast = (np.maximum(light, page) + 0.05) / (np.minimum(light, page) + 0.05)
         assert contrast.min() >= 3
+
+
+def test_numbers_in_cells_can_be_read_on_every_shade_in_light_and_dark():
+    def light(colour):  # relative luminance (WCAG 2.2)
+        parts = np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+        return np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4) @ XYZ[1]
+
+    for step in range(style.STEPS + 1):
+        pair = style.shade(step / style.STEPS)
+        for colours in (pair, [style.SHADES[colour][1] for colour in pair]):
+            low, high = sorted(map(light, colours))
+            assert (high + 0.05) / (low + 0.05) >= 4.5
 
 
 def test_the_mean_and_band_of_curves_are_over_seeds(store, runs):

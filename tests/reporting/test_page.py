@@ -268,6 +268,7 @@ TEXT_SIZES = """() => [...document.querySelectorAll("body *")]
     .filter(each => [...each.childNodes].some(node => node.nodeType === 3 && node.textContent.trim()))
     .filter(each => each.checkVisibility() && !each.closest("script, style"))
     .map(each => parseFloat(getComputedStyle(each).fontSize))"""
+FONT = "each => parseFloat(getComputedStyle(each).fontSize)"
 GLYPHS = """() => [...document.querySelectorAll("svg")].map(svg =>
     svg.getBoundingClientRect().width / svg.viewBox.baseVal.width)"""
 CUT = """() => [...document.querySelectorAll("body *")]
@@ -295,6 +296,8 @@ def test_nothing_is_cut_off_or_too_small(page, width, tmp_path):
         page.screenshot(path=folder / f"page_{width}_{scheme}.png", full_page=True)
     page.emulate_media(media="print", color_scheme="dark")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    sizes = [page.locator(each).first.evaluate(FONT) for each in (".remarks p", "figcaption", "body")]
+    assert sizes[0] == sizes[1] < sizes[2]
 
 
 def test_the_best_cell_of_a_heat_map_stands_out_from_the_page_in_light_and_dark(page):

@@ -801,6 +801,17 @@ def test_the_heat_map_prints_every_mean_without_overlaps():
     assert all(box.x0 >= 0 and box.x1 <= figure.bbox.width for box in boxes)
 
 
+def test_tilted_names_of_a_heat_map_stay_in_the_figure_and_off_the_next_panel():
+    runs = grid(2)
+    runs["init"] = runs["init"].cat.rename_categories({"he": "truncated_normal"})
+    figure = heat_map(runs, "val_accuracy")
+    figure.draw_without_rendering()
+    boxes = [ax.get_tightbbox() for ax in figure.axes]
+    assert len(boxes) == 2
+    assert apart(boxes)
+    assert all(box.x0 >= 0 and box.x1 <= figure.bbox.width and box.y1 <= figure.bbox.height for box in boxes)
+
+
 def test_accuracy_against_time_shows_each_configuration_once():
     runs = grid(3)
     figure = against_time(runs, "val_accuracy")

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 WIDEST = 12.5  # inches; a page shows this without scaling
 CELL = (0.82, 0.36)  # the width and height of a cell, in inches
 LETTER = 0.075  # the width of a letter in the label of an axis, in inches
+TILT = 30  # degrees, of the names of columns that are too long for a cell
+SLOPE = math.cos(math.radians(TILT))  # the share of a tilted name's length that it takes in width
 
 SHADES = (
     "The more a cell stands out from the page (dark on white, light on black), the better; the shades follow"
@@ -111,7 +113,8 @@ def cell_panels(
     tilt = max(map(len, x_names)) > 9
     top = (0.42 + LETTER * max(map(len, x_names)) / 2 if tilt else 0.5) + 0.2 * bool(x_label)
     size = (CELL[0] * len(x_names), CELL[1] * len(y_names))
-    step = (size[0] + 0.3, size[1] + top + 0.1)
+    ends = [(j + 0.5) * CELL[0] + tilt * (SLOPE * LETTER * len(name) + 0.1) for j, name in enumerate(x_names)]
+    step = (max(size[0] + 0.3, *ends), size[1] + top + 0.1)
     across = max(1, min(len(panels), int((widest - label) / step[0])))
     width, height = label + across * step[0], -(-len(panels) // across) * step[1]
     figure = Picture(figsize=(width, height), facecolor="none")
@@ -122,7 +125,7 @@ def cell_panels(
         set_title(ax, panel.title)
         ax.xaxis.tick_top()
         ax.xaxis.set_label_position("top")
-        turned: dict[str, Any] = {"rotation": 30, "ha": "left"} if tilt else {}
+        turned: dict[str, Any] = {"rotation": TILT, "ha": "left"} if tilt else {}
         ax.set_xticks([j + 0.5 for j in range(len(x_names))], x_names, parse_math=False, **turned)
         shown = y_names if column == 0 else [""] * len(y_names)
         ax.set_yticks([j + 0.5 for j in range(len(y_names))], shown, parse_math=False)

@@ -41,9 +41,9 @@ INK = "#010203"  # a placeholder: the SVG has the text colour of its page instea
 SMALLEST = 8.5  # the smallest font, in typographic points; 11 pixels on the page
 
 LIGHTEST, DARKEST = (0.91, 0.95, 0.99), (0.05, 0.24, 0.47)
-ON_LIGHT, ON_MIDDLE, ON_DARK = "#10151b", "#10151c", "#fffffe"  # colours of the numbers in cells
+ON_LIGHT, ON_MIDDLE, ON_DARK = "#000001", "#000002", "#fffffe"  # colours of the numbers in cells
 BEST = "#d9730d"  # the colour of the frame of the best cell
-DARK = 0.65  # cells darker than this (0 lightest, 1 darkest) have white numbers
+DARK = 0.67  # cells darker than this (0 lightest, 1 darkest) have white numbers
 
 
 class Style(NamedTuple):

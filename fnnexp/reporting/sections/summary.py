@@ -879,7 +879,8 @@ def _shares(findings: Findings) -> list[str]:
 
 def _leader(leader: Configuration, ranking: Ranking, chosen: bool) -> str:
     verb = "leads with" if chosen else "has"
-    sentence = f"{leader.name} {verb} {value(statistics.mean(leader.metric), ranking)} {ranking.metric}"
+    name = leader.name.capitalize() if leader.name == comparisons.ONLY else leader.name
+    sentence = f"{name} {verb} {value(statistics.mean(leader.metric), ranking)} {ranking.metric}"
     n = len(leader.metric)
     interval = statistics.mean_interval(leader.metric, within=ranking.bounds)
     if n == 1:

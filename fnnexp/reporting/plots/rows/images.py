@@ -65,7 +65,7 @@ def confusion_matrix(counts: NDArray[np.int64], things: str = "rows", names: Seq
             ink = INK
             if real != predicted:
                 if not count:
-                    ax.text(*position, "·", color=INK, alpha=0.5, **middle)
+                    ax.text(*position, "·", color=INK, alpha=0.7, **middle)
                     continue
                 colour, ink = shade(count / worst)
                 box = {"facecolor": colour, "linewidth": 0}
