@@ -29,9 +29,12 @@ other table is omitted if fewer rows fit."""
 
 
 class _Paragraph(NamedTuple):
-    """A text or command: the number of its section, its place among all blocks, and what is printed."""
+    """A text or command: the number of its part, its place among all blocks, and what is printed.
 
-    section: int
+    A part is what stands between two tables of a section, or before the first or after the last.
+    """
+
+    part: int
     place: int
     text: RichText
     is_command: bool
@@ -43,15 +46,17 @@ def show(document: Document, console: Console, lines: int = LINES) -> None:
     A table that is cut ends with the number of omitted rows. If the texts leave no room for the first table,
     some are left out, and a line says how many (:func:`_that_fit`).
     """
-    shown = [
-        (number, block)
-        for number, section in enumerate(document.sections)
-        for block in section.shown_in(Medium.TERMINAL)
-    ]
+    shown: list[tuple[int, Block]] = []
+    part = 0
+    for section in document.sections:
+        part += 1
+        for block in section.shown_in(Medium.TERMINAL):
+            shown.append((part, block))
+            part += isinstance(block, Table)
     title = RichText(in_a_line(document.title), style="bold")
     paragraphs = [
-        _Paragraph(number, place, text, isinstance(block, Code))
-        for place, (number, block) in enumerate(shown)
+        _Paragraph(part, place, text, isinstance(block, Code))
+        for place, (part, block) in enumerate(shown)
         if (text := _text(block)) is not None
     ]
     tables = [place for place, (_, block) in enumerate(shown) if isinstance(block, Table)]
@@ -75,8 +80,8 @@ def show(document: Document, console: Console, lines: int = LINES) -> None:
 def _that_fit(console: Console, paragraphs: Sequence[_Paragraph], room: int) -> list[_Paragraph]:
     """Return the paragraphs that fit into `room` lines, one of which counts those that are left out.
 
-    The section with the most lines loses its last paragraph until the others fit. Commands and the first
-    paragraph of each section are kept; if these do not fit, the longest is cut, and then the next. The very
+    The part with the most lines loses its last paragraph until the others fit. Commands and the first
+    paragraph of each part are kept; if these do not fit, the longest is cut, and then the next. The very
     first, which begins the answer, is cut last.
     """
     kept = [*paragraphs]
@@ -87,16 +92,16 @@ def _that_fit(console: Console, paragraphs: Sequence[_Paragraph], room: int) -> 
     def excess() -> int:
         return height(kept) + (len(kept) < len(paragraphs)) - room
 
-    firsts = {each.section: each.place for each in reversed(paragraphs)}.values()
+    firsts = {each.part: each.place for each in reversed(paragraphs)}.values()
     while excess() > 0:
         spare = [each for each in kept if each.place not in firsts and not each.is_command]
         if not spare:
             break
-        number = max(
-            (each.section for each in spare),
-            key=lambda number: height(each for each in kept if each.section == number),
+        longest = max(
+            (each.part for each in spare),
+            key=lambda part: height(each for each in kept if each.part == part),
         )
-        kept.remove([each for each in spare if each.section == number][-1])
+        kept.remove([each for each in spare if each.part == longest][-1])
     texts = [i for i, each in enumerate(kept) if not each.is_command]
     for i in [*sorted(texts[1:], key=lambda i: -height([kept[i]])), *texts[:1]]:
         if (more := excess()) > 0:

@@ -55,7 +55,7 @@ def section(found: Sequence[Comparison], ranking: Ranking, omitted: int = 0) -> 
         name = tuned.name_of(comparison)
         heading = name if len(found) > 1 else ""
         if heading:
-            blocks.append(Text(heading, EVERYWHERE))
+            blocks.append(Text(heading))  # in a terminal, the answer says enough
         blocks += [Text(sentence, EVERYWHERE) for sentence in tuned.sentences(comparison, pairs)]
         blocks += [Text(sentence, EVERYWHERE) for sentence in tuned.at_ends(comparison)]
         blocks.append(Text(_cost(comparison)))
