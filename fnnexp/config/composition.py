@@ -713,8 +713,8 @@ class Composition:
             if not swept[i].is_discrete_sweep():
                 key = swept[i].get_key_element()
                 raise ConfigError(
-                    f"{line_of(swept[i])}: seeds are not drawn, as each configuration is trained with all of "
-                    f"them; write {key}=range(3)"
+                    f"{line_of(swept[i])}: seeds are not drawn at random, since each configuration is "
+                    f"trained with all seeds; list them, as in {key}=range(3)"
                 )
         if not swept.keys() - seeds:
             raise ConfigError(

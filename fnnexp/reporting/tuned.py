@@ -336,9 +336,10 @@ def pairs(comparison: Comparison) -> pd.DataFrame:
 
 
 def checked(findings: Findings, found: Sequence[Comparison]) -> Findings:
-    """Return the findings, but with the verdict `open` where `better` was not confirmed by the check.
+    """Return the findings, with the verdict `better` on two tuned options made `open` if it fails a check.
 
-    This concerns pairs of tuned options (:class:`Check`); other findings stay as they are.
+    The better one must also beat the other's next-best values, not only those that tuning chose
+    (:class:`Check`). All other findings stay as they are.
     """
     return findings._replace(
         with_leader=with_checks(findings.with_leader, found),

@@ -305,5 +305,7 @@ def test_memory_must_hold_the_jobs_that_are_kept(monkeypatch):
     with pytest.raises(ConfigError, match="the sweep has 301 jobs"):
         jobs_of(command("seed=range(301)", "epochs=range(1,302)", "zip=[[seed,epochs]]"))
     many = [f"{key}=range(1,300)" for key in ("seed", "epochs", "seed_init", "data.validation")]
-    with pytest.raises(ConfigError, match="7,992,538,801 jobs, but with where=… at most"):
+    with pytest.raises(
+        ConfigError, match="7,992,538,801 jobs before where=… leaves any out, and where=… can filter at most"
+    ):
         jobs_of(command(*many, "where=seed=1"))

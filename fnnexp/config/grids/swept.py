@@ -102,8 +102,8 @@ def refuse_too_many(counts: Mapping[str, float], is_part: bool) -> None:
         refuse_without_memory(combinations, largest)
     elif combinations > most:
         raise ConfigError(
-            f"the sweep has {_count(combinations)} jobs, but with where=… at most {most:,} are allowed; "
-            f"write fewer values, above all for {largest}"
+            f"the sweep has {_count(combinations)} jobs before where=… leaves any out, and where=… can "
+            f"filter at most {most:,}; write fewer values, above all for {largest}"
         )
     else:
         refuse_without_memory(counts[largest], largest)

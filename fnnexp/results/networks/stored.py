@@ -345,7 +345,11 @@ def _inputs(
 
 
 def weights_of(run_id: str, recipe: Recipe, uri: str | None = None) -> dict[str, Array]:
-    """Read the final weights of a run. Raise if they are missing, damaged, or do not fit the recipe."""
+    """Read the final weights of a run.
+
+    Raise if they are missing or damaged, or have other names, shapes or another dtype than the network that
+    `recipe` (the settings of the training) describes.
+    """
     architecture, dtype = recipe.architecture, np.dtype(recipe.dtype)
     most = architecture.parameter_count * dtype.itemsize + OVERHEAD * (2 * len(architecture.shapes) + 1)
     return weights(artifacts.read(run_id, artifacts.WEIGHTS, uri, most=most), architecture, dtype)
