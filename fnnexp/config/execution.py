@@ -58,12 +58,12 @@ def bytes_of(text: str) -> int:
 def recorded(diagnostics: object) -> Level:
     """Return what the diagnostics record: False for nothing, True for numbers, "full" for histograms too.
 
-    `diagnostics` is the value of the key of that name.
+    `diagnostics` is the value of the key `diagnostics` in a config.
 
     Raises
     ------
     ValueError
-        If the value is not true, false or full.
+        If the value is neither full nor one of the words for true and false, such as yes, on, no and off.
 
     Examples
     --------

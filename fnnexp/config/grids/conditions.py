@@ -150,9 +150,10 @@ def _refuse_words(text: str) -> None:
         if meaning == "and":
             raise ConfigError(f'where={text}: a comma means "and"; write where="{", ".join(parts)}"')
         raise ConfigError(
-            f"where={text}: `or` is not allowed. For one of several values write init=he,max; for `or` "
-            f"between conditions, before the arrow, write two sentences, as in {TWO}; for init=he or seed<5 "
-            'write where="init!=he -> seed<5"'
+            f"where={text}: `or` is not allowed. For several values of a key write init=he,max; for `or` "
+            f"before the arrow, a sentence for each alternative, as in {TWO}; and if one of two conditions "
+            'must hold, as in init=he or seed<5, "if not the first, then the second": '
+            'where="init!=he -> seed<5"'
         )
 
 

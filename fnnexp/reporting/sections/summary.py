@@ -202,9 +202,11 @@ def headlines(
     if not factors:
         return [Text(text, EVERYWHERE) for text in (*best, *cells)]
     first, *rest = factors.values()
+    # Initializers that are alike on average may differ in each combination.
+    hidden = first.is_open and findings.in_each_cell["verdict"].eq("better").any()
     return [
         Text(first.sentences, EVERYWHERE),
-        *(Text(text, FILES) for text in cells),
+        *(Text(text, EVERYWHERE if hidden else FILES) for text in cells),
         *(Text(*shown) for of in rest for shown in ((of.sentences, FILES), (of.brief, TERMINAL))),
         *(Text(text, EVERYWHERE) for text in best),
     ]
@@ -295,10 +297,14 @@ FACTORS = ("init", "batching", "arch")
 
 
 class OfFactor(NamedTuple):
-    """The answer on one factor: in sentences with evidence, and in a brief sentence."""
+    """The answer on one factor: in sentences with evidence, and in a brief sentence.
+
+    `is_open` says whether no option is settled to be worse than the best, or equivalent to it.
+    """
 
     sentences: str
     brief: str
+    is_open: bool
 
 
 def _by_factor(runs: pd.DataFrame, findings: Findings) -> dict[str, OfFactor]:
@@ -335,7 +341,8 @@ def _by_factor(runs: pd.DataFrame, findings: Findings) -> dict[str, OfFactor]:
             wins = _wins(ranked[0], runs, options, findings)
             count = "each" if wins == number else str(wins)
             text += f" {ranked[0].name} has the best mean in {count} of {number:,} combinations."
-        answers[factor] = OfFactor(text, _in_brief(ranked, pairs, findings.ranking))
+        is_open = bool((_verdict(pairs, ranked[0]) == "open").all())
+        answers[factor] = OfFactor(text, _in_brief(ranked, pairs, findings.ranking), is_open)
     return answers
 
 
