@@ -1,6 +1,7 @@
 """Keep prepared data sets in the cache folder. A data set is written once; every worker maps it into memory.
 
 A prepared data set is a folder with the four arrays as ``.npy`` files and their description in ``meta.json``.
+If the rows are in another order than in their file, the folder also has the numbers that they have there.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import platformdirs
+from numpy.typing import NDArray
 
 from fnnexp.data import sources
 from fnnexp.data.labelled import ARRAYS, Labelled, Numbers
@@ -33,10 +35,11 @@ class Description:
     """The content of ``meta.json``, which describes the arrays in its folder.
 
     `checksum` is the SHA-256 over the names, shapes, dtypes (uint8 is omitted) and bytes of the four arrays.
-    `sha256` maps an array's name to the SHA-256 of its bytes. `notes` tell the user what was decided while
-    reading, such as which column has the labels. `inputs` is the dtype of the inputs: uint8, or float32 for
-    real values. `class_names` are the names of the classes; none if they are numbers. `input_names` are those
-    of the inputs, if they have names.
+    `sha256` maps an array's name to the SHA-256 of its bytes. It also has `rows_train` and `rows_test`, if
+    the folder does. `notes` tell the user what was decided while reading, such as which column has the
+    labels; they do not name the files, which may be called otherwise the next time. `inputs` is the dtype of
+    the inputs: uint8, or float32 for real values. `class_names` are the names of the classes; none if they
+    are numbers. `input_names` are those of the inputs, if they have names.
     """
 
     checksum: str
@@ -154,6 +157,30 @@ def open_arrays(folder: Path) -> tuple[Description, dict[str, Numbers]]:
     return description, arrays
 
 
+def row_numbers(folder: Path, description: Description) -> dict[str, NDArray[np.intp]]:
+    """Return the numbers, from 0, that rows in a folder of the cache have in their file.
+
+    The keys are `train` and `test`. One is absent if its rows are in the order of their file.
+
+    Raises
+    ------
+    DamagedError
+        If a file of numbers is missing, or its bytes have changed since they were written.
+    """
+    rows = {}
+    for split in ("train", "test"):
+        if (sha256 := description.sha256.get(f"rows_{split}")) is None:
+            continue
+        try:
+            mapped = np.load(folder / f"rows_{split}.npy", mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise DamagedError(str(error)) from error
+        if hashlib.sha256(mapped.data).hexdigest() != sha256:
+            raise DamagedError(f"the bytes of rows_{split} have changed since they were written")
+        rows[split] = np.array(mapped, np.intp)
+    return rows
+
+
 def _writable(folder: Path) -> Path:
     """Make a folder if it is missing, and return it; raise `OSError` if it cannot be written."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -172,6 +199,7 @@ def _find(folder: Path) -> Description | None:
         description, arrays = open_arrays(folder)
         if _checksum(arrays) != description.checksum:
             raise DamagedError("its bytes have changed since they were written")
+        row_numbers(folder, description)
         return description
     except DamagedError as error:
         warn(f"the prepared data in {folder} is damaged; preparing it again ({error})")
@@ -187,8 +215,8 @@ def _write(folder: Path, data: Labelled) -> None:
     staging = folder.with_name(f".{folder.name}-{uuid.uuid4().hex}")
     try:
         staging.mkdir(parents=True)
-        for key in ARRAYS:
-            np.save(staging / f"{key}.npy", data.arrays[key], allow_pickle=False)
+        for key, array in _kept(data).items():
+            np.save(staging / f"{key}.npy", array, allow_pickle=False)
         (staging / "meta.json").write_text(json.dumps(asdict(_describe(data)), indent=2) + "\n", "utf-8")
         try:
             staging.rename(folder)
@@ -199,11 +227,17 @@ def _write(folder: Path, data: Labelled) -> None:
         shutil.rmtree(staging, ignore_errors=True)
 
 
+def _kept(data: Labelled) -> dict[str, Numbers]:
+    """Return everything of a data set that is kept as an array, by the name of its file."""
+    rows = {f"rows_{split}": numbers for split, numbers in data.rows.items()}
+    return {key: data.arrays[key] for key in ARRAYS} | rows
+
+
 def _describe(data: Labelled) -> Description:
     arrays = data.arrays
     return Description(
         checksum=_checksum(arrays),
-        sha256={key: hashlib.sha256(arrays[key].data).hexdigest() for key in ARRAYS},
+        sha256={key: hashlib.sha256(array.data).hexdigest() for key, array in _kept(data).items()},
         n_train=len(arrays["x_train"]),
         n_test=len(arrays["x_test"]),
         input_size=arrays["x_train"].shape[1],

@@ -6,8 +6,9 @@ To add a data set, write a function from a :class:`Request` to a :class:`Prepare
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from fnnexp.data import cache, download, readers, sources, toys
-from fnnexp.data.labelled import ARRAYS, Bytes, Labelled, Numbers, Raw, checked, is_real, labelled
+from fnnexp.data.labelled import ARRAYS, Bytes, Labelled, Numbers, Raw, RowNumbers, checked, is_real, labelled
 from fnnexp.data.npz import DamagedError
 from fnnexp.data.sources import DEFAULT_READING, Reading, Source
 from fnnexp.data.toys import DEFAULT_TOY, Toy
@@ -171,18 +172,52 @@ def load(prepared: Prepared) -> Arrays:
     DataError
         If the files are missing, damaged, or not the files that were prepared.
     """
+    with _damage(prepared):
+        return Arrays(**_opened(prepared)[1])
+
+
+def row_numbers(prepared: Prepared) -> RowNumbers:
+    """Return the numbers, from 0, that the rows of a prepared data set have in their file.
+
+    They are numbers of rows of a CSV or of an array; for images, of the images, class by class in the order
+    of the folders, and by name within a folder.
+
+    Returns
+    -------
+    Mapping
+        For `train` and for `test`, the number of each row (n,); absent if the rows are in the order of their
+        file, so that the numbers are 0, 1, 2, …. A file without test rows is shuffled and split, so its
+        numbers are in both.
+
+    Raises
+    ------
+    DataError
+        As :func:`load` does.
+    """
+    with _damage(prepared):
+        return cache.row_numbers(Path(prepared.directory), _opened(prepared)[0])
+
+
+def _opened(prepared: Prepared) -> tuple[cache.Description, dict[str, Numbers]]:
+    """Open the arrays of a prepared data set; raise a DamagedError if they are not those prepared."""
+    description, arrays = cache.open_arrays(Path(prepared.directory))
+    if description.checksum != prepared.checksum:
+        raise DamagedError(
+            f"its checksum is {description.checksum}, and was {prepared.checksum} when it was prepared"
+        )
+    return description, arrays
+
+
+@contextlib.contextmanager
+def _damage(prepared: Prepared) -> Iterator[None]:
+    """Raise DataError in place of a DamagedError in the ``with`` block, with what to do."""
     try:
-        description, arrays = cache.open_arrays(Path(prepared.directory))
-        if description.checksum != prepared.checksum:
-            raise DamagedError(
-                f"its checksum is {description.checksum}, and was {prepared.checksum} when it was prepared"
-            )
+        yield
     except DamagedError as error:
         raise DataError(
             f"the prepared data in {prepared.directory} is missing or damaged ({error}); "
             "delete it and run again."
         ) from error
-    return Arrays(**arrays)
 
 
 # --- the data sets ------------------------------------------------------------------------------------------

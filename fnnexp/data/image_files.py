@@ -59,13 +59,14 @@ def read(source: Source, most: int) -> Raw:
     classes = list(dict.fromkeys(names))
     labels = np.repeat([classes.index(name) for name in names], counts).astype(np.uint8)
     arrays, n_train = {"x_train": images, "y_train": labels}, sum(counts[: len(classes)])
+    rows = {}
     if n_train < count:
-        order = fixed_order(n_train)
+        rows["train"] = order = fixed_order(n_train)
         arrays = {"x_train": images[order], "y_train": labels[order]}
         arrays |= {"x_test": images[n_train:], "y_test": labels[n_train:]}
     # The function that describes values that are not bytes is never called: all values are bytes.
     notes = (*_notes(classes, coloured, count), *source.notes)
-    return Raw(arrays, lambda *_: "", notes, tuple(classes))
+    return Raw(arrays, lambda *_: "", notes, tuple(classes), rows=rows)
 
 
 def _notes(classes: list[str], coloured: int, count: int) -> Iterator[str]:

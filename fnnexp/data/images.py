@@ -29,7 +29,7 @@ def images(
     test_fraction: float = Reading.test_fraction,
     transpose: bool = Reading.transpose,
 ) -> pd.DataFrame:
-    """Return a data set's images as a table, in the file's order: `images("mnist").head()`.
+    """Return a data set's images as a table, in the order of a sweep: `images("mnist").head()`.
 
     Parameters
     ----------
@@ -46,7 +46,8 @@ def images(
     DataFrame
         The column `label` and one column per pixel, named by row and column: `1x1`, `1x2`, …, `28x28`. All
         are uint8, so MNIST's 60,000 training images take 47 MB. If the images are not square, the pixels are
-        named `1`, `2`, …. So are real-valued inputs, which are float32.
+        named `1`, `2`, …. So are real-valued inputs, which are float32. The index has the number of each row
+        in its file, from 0, as the column `row` of :func:`fnnexp.mistakes`.
 
     Raises
     ------
@@ -70,8 +71,10 @@ def images(
     prepared = datasets.prepare(data, train_file, test_file, reading)
     arrays = datasets.load(prepared)
     pixels, labels = getattr(arrays, f"x_{split}")[:rows], getattr(arrays, f"y_{split}")[:rows]
+    numbers = datasets.row_numbers(prepared).get(split)
+    index = None if numbers is None else numbers[:rows]
     # Copied, because the arrays are read-only.
-    table = pd.DataFrame(pixels, columns=_pixel_names(prepared.input_size, prepared.real), copy=True)
+    table = pd.DataFrame(pixels, index, _pixel_names(prepared.input_size, prepared.real), copy=True)
     table.insert(0, "label", labels)
     return table
 

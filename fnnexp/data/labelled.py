@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,8 @@ from fnnexp.errors import DataError, plural, printable
 
 Bytes = NDArray[np.uint8]
 Numbers = NDArray[Any]
+RowNumbers = Mapping[str, NDArray[np.intp]]
+"""For `train` and `test`: the number, from 0, that each row has in its file; absent if it is 0, 1, 2, …."""
 
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 
@@ -66,7 +68,7 @@ class Raw:
     `arrays` has `x_train` and `y_train`, and may have `x_test` and `y_test`. Labels may be words. `notes`
     tell the user what was decided while reading. `class_names` are the names of the classes 0, 1, …, if
     labels are numbers and the file has names for them. `input_names` are the names of the inputs (D), if the
-    file has them.
+    file has them. `rows` has the numbers of the rows in the file, if they are in another order here.
 
     `fault(name, index)` describes a value that is not a byte. For a label, it returns an error message. For
     an input, which may be a real value, it returns a few words that a note quotes.
@@ -77,6 +79,7 @@ class Raw:
     notes: tuple[str, ...] = ()
     class_names: tuple[str, ...] = ()
     input_names: tuple[str, ...] = ()
+    rows: RowNumbers = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -84,13 +87,15 @@ class Labelled:
     """A data set in memory: the four arrays, notes for the user, and the names of the classes.
 
     Inputs are (n, D), uint8 or float32. Labels are (n,), uint8. All arrays are contiguous. `class_names` is
-    empty if the classes are only numbers, and `input_names` if the inputs have no names.
+    empty if the classes are only numbers, and `input_names` if the inputs have no names. `rows` has the
+    numbers of the rows in their file, if they are in another order here.
     """
 
     arrays: dict[str, Numbers]
     notes: tuple[str, ...] = ()
     class_names: tuple[str, ...] = ()
     input_names: tuple[str, ...] = ()
+    rows: RowNumbers = field(default_factory=dict)
 
 
 def labelled(raw: Raw, reading: Reading, where: str) -> Labelled:
@@ -117,8 +122,10 @@ def labelled(raw: Raw, reading: Reading, where: str) -> Labelled:
         name: _flat(array, reading.transpose, where) if name[0] == "x" else array.reshape(-1)
         for name, array in arrays.items()
     }
+    rows = raw.rows
     if "x_test" not in flat:
-        flat |= _split(flat["x_train"], flat["y_train"], reading.test_fraction, where)
+        rows = _split(flat["y_train"], reading.test_fraction, where)
+        flat = {f"{key}_{split}": flat[f"{key}_train"][rows[split]] for split in rows for key in "xy"}
         notes.append(
             f"it has no test rows, so {len(flat['y_test'])} of its "
             f"{len(flat['y_train']) + len(flat['y_test'])} rows, drawn class by class, are used for testing "
@@ -130,7 +137,7 @@ def labelled(raw: Raw, reading: Reading, where: str) -> Labelled:
             "data.test_fraction."
         )
     names, note = _names_of(raw.class_names, int(flat["y_train"].max()) + 1)
-    return Labelled(flat, (*notes, note) if note else tuple(notes), names, inputs)
+    return Labelled(flat, (*notes, note) if note else tuple(notes), names, inputs, rows)
 
 
 def checked(arrays: Mapping[str, Numbers], where: str, input_names: Sequence[str] = ()) -> Labelled:
@@ -489,20 +496,20 @@ def fixed_order(rows: int) -> NDArray[np.intp]:
     return np.argsort(np.random.PCG64(SPLIT_SEED).random_raw(rows), kind="stable")
 
 
-def _split(x: Numbers, y: Bytes, fraction: float, where: str) -> dict[str, Numbers]:
+def _split(labels: Bytes, fraction: float, where: str) -> RowNumbers:
     """Split a file's rows into training and test rows: a fraction of each class becomes test rows.
 
-    The rows are shuffled first.
+    The rows are shuffled first. Return the numbers of the rows of `train` and `test`, each in the new order.
     """
-    order = fixed_order(len(y))
-    x, y = x[order], y[order]
+    order = fixed_order(len(labels))
+    y = labels[order]
     testing = np.zeros(len(y), bool)
     for label in np.unique(y):
         rows = np.flatnonzero(y == label)
         testing[rows[: min(max(round(fraction * len(rows)), 1), len(rows) - 1)]] = True
     if not testing.any():
         raise DataError(f"{where}: no class has two rows, one for training and one for testing; add rows.")
-    return {"x_train": x[~testing], "y_train": y[~testing], "x_test": x[testing], "y_test": y[testing]}
+    return {"train": order[~testing], "test": order[testing]}
 
 
 # --- classes and pixels -------------------------------------------------------------------------------------

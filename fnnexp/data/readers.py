@@ -362,13 +362,16 @@ def _read_csv(source: Source) -> Raw:
         arrays[f"y_{split}"] = table.labels(label, in_words=in_words)
 
     def fault(array: str, index: tuple[int, ...]) -> str:
-        table, row = splits[array[2:]], index[0]
+        split, row = array[2:], index[0]
+        table = splits[split]
         column = label if array[0] == "y" else index[1] + (index[1] >= label)
         cell = f"{float(table.numbers[row, column]):.15g}"
         if array[0] == "y":
             return f"{table.path}{_cell_fault(table.names, column, row + 1, cell, 'label')}"
         place = f"column {column_title(table.names, column)}, row {row + 1}"
-        return f"{cell} in {place} of {table.path.name} (row 1 is the first with data)"
+        which = {"train": "training", "test": "test"}[split]
+        file = f" of the {which} file" if len(splits) > 1 else ""
+        return f"{cell} in {place}{file} (row 1 is the first with data)"
 
     for split, table in splits.items():
         if table.names is None and source.reading.header == "auto":

@@ -123,9 +123,10 @@ class Source:
         With other settings, the same files give other arrays, and so need a place of their own in the cache.
         """
         folders = [(folder.parent.name, folder.name, count) for folder, count in self.folders]
-        # The word "named" changes the key: at first, the names of classes and inputs were not read.
+        # The words at the end change the key. At first, the names of classes and inputs were not read, and
+        # the numbers of the rows were not kept.
         more = f" {folders} {self.notes}" if folders else ""
-        return f"{self.format} {self.reading}{more}" + " named" * (self.format in ("images", "csv"))
+        return f"{self.format} {self.reading}{more}" + " named, numbered" * (self.format != "idx")
 
 
 def find(path: Path, test_path: Path | None = None, reading: Reading = DEFAULT_READING) -> Source:

@@ -1148,12 +1148,23 @@ def test_a_csv_of_real_values_is_read(separator, tmp_path):
     loaded = load(prepared)
     assert np.array_equal(loaded.x_train, np.array([[0.25, -1e3], [1e-3, 2], [0.5, 3], [7, 256]], "f4"))
     assert loaded.y_train.tolist() == [0, 1, 0, 1]
-    reason = "0.25 in column 'x1', row 1 of train.csv (row 1 is the first with data)"
+    reason = "0.25 in column 'x1', row 1 of the training file (row 1 is the first with data)"
     assert prepared.notes == (
         f"its inputs are real-valued: {reason}",
         "its largest absolute input is 1000 in training and 2 in testing; check that both are on the same "
         "scale",
     )
+
+
+def test_notes_do_not_have_the_name_that_a_file_had_before(tmp_path):
+    first, renamed = tmp_path / "animals.csv", tmp_path / "pets.csv"
+    first.write_text("x1,x2,label\n" + "".join(f"{3 * i}.25,{i * i},{i % 2}\n" for i in range(9)))
+    notes = prepare("files", str(first)).notes
+    assert prepare("files", str(first.rename(renamed))).notes == notes
+    assert notes[0] == (
+        "its inputs are real-valued: 0.25 in column 'x1', row 1 (row 1 is the first with data)"
+    )
+    assert not any("animals" in note for note in notes)
 
 
 def test_a_header_of_numbers_is_not_a_row_of_real_values(tmp_path):

@@ -549,7 +549,7 @@ REFUSED = {
 REAL = {
     "csv, mean 0 and deviation 1": (
         csv(pixel=lambda value: f"{(value / 255 - 0.1307) / 0.3081:.4f}"),
-        "-0.4242 in column 'pixel0', row 1 of train.csv",
+        "-0.4242 in column 'pixel0', row 1 of the training file",
     ),
     "npz, -1 to 1": (images(lambda x: x / 127.5 - 1), "x_train has values from -1.0 to 1.0"),
     "npz, fractions of 7": (images(lambda x: x / 7), "x_train has fractions (float64, such as "),

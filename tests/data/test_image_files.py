@@ -10,6 +10,7 @@ from PIL import Image
 
 from fnnexp.data import readers
 from fnnexp.data.datasets import load, prepare
+from fnnexp.data.images import images
 from fnnexp.data.sources import find
 from fnnexp.errors import DataError
 
@@ -68,6 +69,19 @@ def test_without_folders_train_and_test_a_fifth_of_each_class_tests(tmp_path):
         np.concatenate(each) for each in ((arrays.x_train, arrays.x_test), (arrays.y_train, arrays.y_test))
     ]
     assert rows(*both) == rows_of(written)
+
+
+@pytest.mark.parametrize("is_split", [True, False])
+def test_images_are_numbered_class_by_class_and_by_name(is_split, tmp_path):
+    written = write(tmp_path / ("train" if is_split else "."))
+    if is_split:
+        tested = np.concatenate(list(write(tmp_path / "test", count=4).values()))
+    in_order = np.concatenate(list(written.values()))
+    for split in ("train", "test"):
+        table = images("files", split, path=tmp_path, rows=5)
+        originals = tested if is_split and split == "test" else in_order
+        assert len(set(table.index)) == 5
+        assert (table.drop(columns="label").to_numpy() == originals[table.index].reshape(5, -1)).all()
 
 
 def test_folders_called_by_numbers_are_numbered_by_value(tmp_path):

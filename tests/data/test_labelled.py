@@ -12,7 +12,7 @@ from files import IDX_NAMES, NAMES
 
 import fnnexp
 from fnnexp.data import cache as cache_module
-from fnnexp.data.datasets import load, prepare
+from fnnexp.data.datasets import load, prepare, row_numbers
 from fnnexp.data.labelled import ARRAYS, checked
 from fnnexp.data.sources import Reading
 from fnnexp.errors import DataError
@@ -427,6 +427,22 @@ def test_a_changed_byte_in_the_cache_is_found_and_the_data_prepared_again(
     assert output.startswith(f"fnnexp: the prepared data in {first.directory} is damaged; preparing it again")
     assert output.count("\n") == 1
     assert getattr(load(first), name).tobytes() == arrays[name].tobytes()
+
+
+def test_a_changed_row_number_in_the_cache_is_found(arrays, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("FNNEXP_CACHE", str(tmp_path / "cache"))
+    np.savez(tmp_path / "a.npz", x=arrays["x_train"], y=arrays["y_train"])
+    first = prepare("files", str(tmp_path / "a.npz"))
+    file = Path(first.directory) / "rows_test.npy"
+    np.save(file, np.load(file)[::-1])
+    with pytest.raises(DataError, match="missing or damaged"):
+        row_numbers(first)
+    assert prepare("files", str(tmp_path / "a.npz")) == first
+    assert "preparing it again" in capsys.readouterr().err
+    rows, x = row_numbers(first), arrays["x_train"].reshape(40, -1)
+    assert sorted(np.concatenate([rows["train"], rows["test"]])) == list(range(40))
+    assert (load(first).x_train == x[rows["train"]]).all()
+    assert (load(first).x_test == x[rows["test"]]).all()
 
 
 def test_a_changed_checksum_in_the_cache_is_found(arrays, tmp_path, capsys, monkeypatch):

@@ -19,6 +19,7 @@ from sklearn.metrics import confusion_matrix
 import fnnexp
 from fnnexp.errors import FnnexpError
 from fnnexp.pieces import registry
+from fnnexp.reporting.sections import mistakes as mistakes_section
 from fnnexp.tracking import artifacts
 
 SMALL = {"execution.n_jobs": 1, "data.validation": 200, "execution.engine": "numpy"}
@@ -187,6 +188,34 @@ def test_columns_of_a_csv_are_standardized_as_in_training(own):
     X = test.drop(columns="label").to_numpy()
     Z = plain(network, (X - rows.mean(axis=0)) / rows.std(axis=0))
     assert network.predict_proba(X) == pytest.approx(softmax(Z), abs=1e-5)
+
+
+def test_mistakes_have_the_row_numbers_of_a_file_without_test_rows(own, empty_store, tmp_path):
+    folder, store = own[1], empty_store(tmp_path)
+    table = pd.concat([pd.read_csv(folder / f"{name}.csv") for name in ("train", "test")], ignore_index=True)
+    table.to_csv(tmp_path / "all.csv", index=False)
+    data = {"data.path": str(tmp_path / "all.csv"), "data.scale": "standardize", "data.validation": 30}
+    common = {"execution.n_jobs": 1, "tracking.experiment": "one_file", "tracking.uri": store}
+    runs = fnnexp.sweep(data="files", epochs=1, seed_split=[None, 3], **data, **common, **{"data.subset": 80})
+    X, y = table.drop(columns="label").to_numpy(np.float32), table["label"].to_numpy()
+    assert len(runs) == 2
+    for _, row in runs.iterrows():
+        network = fnnexp.load(row, tracking_uri=store)
+        used = []
+        for split in ("train", "val", "test"):
+            used.extend(numbers := network.row_numbers(split))
+            assert (X[numbers] == network.rows(split).X).all()
+            mistakes = fnnexp.mistakes(network, split=split)
+            assert (y[mistakes["row"]] == mistakes["true"]).all()
+            assert (network.predict(X[mistakes["row"]]) == mistakes["predicted"]).all()
+        assert len(set(used)) == len(used) == 80 + 30 + 30
+        evaluation = mistakes_section.evaluate(row, store)
+        assert (X[evaluation.rows] == evaluation.images).all()
+        of_file = fnnexp.images("files", "test", path=tmp_path / "all.csv").loc[mistakes["row"]]
+        assert (of_file["label"].to_numpy() == mistakes["true"]).all()
+    (tmp_path / "all.csv").unlink()
+    with pytest.raises(FnnexpError, match="does not exist"):
+        fnnexp.mistakes(fnnexp.load(row, tracking_uri=store))
 
 
 def test_fractions_of_a_file_are_read_as_the_bytes_that_they_are(own):

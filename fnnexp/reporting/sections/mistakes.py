@@ -154,8 +154,8 @@ def _as_table(matrix: pd.DataFrame) -> pd.DataFrame:
 def mistakes(evaluation: Evaluation) -> pd.DataFrame:
     """Return one row per mistake, the highest loss first.
 
-    `row` is the row number, from 0, in the file of the images: the training file for validation rows, else
-    the test file. `probability` is that of the predicted class. Without softmax the column is `output`, the
+    `row` is the row number, from 0, in the file of the images, such as the training file for validation rows.
+    `probability` is that of the predicted class. Without softmax the column is `output`, the
     network's value. `loss` is the loss that the trial was trained with. `real_name` and `predicted_name` are
     the names of the classes, or their numbers if they have no names.
     """
@@ -296,11 +296,10 @@ def _gallery_caption(evaluation: Evaluation) -> str:
     n = min(len(evaluation.wrong), math.prod(GALLERY))
     complete = n == len(evaluation.wrong)
     which = "All mistakes" if complete else f"The {n:,} mistakes with the highest loss"
-    file = "training" if evaluation.split == "validation" else "test"
     value = "probability" if evaluation.is_probability else "output"
     return (
         f"{which} on {evaluation.split} images, the worst first, with the real class, the predicted class "
-        f"and its {value}. mistakes.csv lists all mistakes with their row in the {file} file."
+        f"and its {value}. mistakes.csv lists all mistakes, with the row of each in its file."
     )
 
 

@@ -221,7 +221,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 stacklevel=2,
             )
         # A sweep also evaluates test rows. Here one training row stands for them, which changes no weight.
-        data = TrainingData(Arrays(x, labels, x[:1], labels[:1]), trial.recipe)
+        data = TrainingData(Arrays(x, labels, x[:1], labels[:1]), trial.recipe, {})
         records, end = alone.train(trial.recipe, trial.lane(), data.arrays, self.engine)
         if end.how == "diverged":
             raise FnnexpError(

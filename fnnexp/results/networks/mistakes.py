@@ -112,8 +112,8 @@ def mistakes(
     Returns
     -------
     DataFrame
-        - `row` (int64): the number of the row from 0, in X; or in the training file (for `train` and `val`)
-          or the test file.
+        - `row` (int64): the number of the row from 0, in X; or in the file that the row is from, as in the
+          index of :func:`fnnexp.images`.
         - `true`, `predicted` (int64): the label, and the predicted class.
         - `probability` (float64): that of the predicted class. If the outputs are not those of softmax, the
           column is `output`, the network's output for that class.
@@ -139,7 +139,7 @@ def mistakes(
     network = loaded(network, experiment, tracking_uri)
     answers = _answers(network, X, y, split)
     wrong = np.flatnonzero(answers.true != answers.predicted)
-    wrong = wrong[np.argsort(-answers.output[wrong], kind="stable")]
+    wrong = wrong[np.lexsort((answers.row[wrong], -answers.output[wrong]))]
     name = "probability" if output_of(network.recipe) == "softmax" else "output"
     columns = dict(zip(("row", "true", "predicted", name), answers, strict=True))
     frame = pd.DataFrame({key: values[wrong] for key, values in columns.items()})

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fnnexp.data.datasets import Arrays
-from fnnexp.data.labelled import Numbers
+from fnnexp.data.labelled import Numbers, RowNumbers
 from fnnexp.errors import FnnexpError
 from fnnexp.nn.arrays import Array
 from fnnexp.nn.engines.base import Engine, engine_named
@@ -36,10 +36,14 @@ class Rows(NamedTuple):
 
 
 class TrainingData(NamedTuple):
-    """The data that a trial was trained on, and the recipe, which says which of its rows train."""
+    """The data that a trial was trained on, and the recipe, which says which of its rows train.
+
+    `rows` has the numbers of the rows in their file (:func:`fnnexp.data.datasets.row_numbers`).
+    """
 
     arrays: Arrays
     recipe: Recipe
+    rows: RowNumbers
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,7 +166,10 @@ class Network:
         return int(np.count_nonzero(self._outputs_of(rows)[0] == labels)) / len(rows)
 
     def rows(self, split: str = "test") -> Rows:
-        """Return the inputs X and labels y of a split of the trial's data, in the order of the file.
+        """Return the inputs X and labels y of a split of the trial's data, in the order of training.
+
+        This is the order of the file, unless the file has no test rows, or is a folder of images: these are
+        shuffled, always in the same way.
 
         Parameters
         ----------
@@ -207,14 +214,14 @@ class Network:
     def row_numbers(self, split: str) -> NDArray[np.intp]:
         """Return the numbers, from 0, that the rows of a split have in the file that they are from.
 
-        This is the training file, or the test file.
+        This is the training file, or the test file, or the one file that has both.
         """
-        data = self.data
+        arrays, recipe, rows = self.data
         if split == "test":
-            return np.arange(len(data.arrays.x_test))
-        n = len(data.arrays.x_train)
-        train, held_out = numbers(data.recipe, n)
-        return np.arange(n)[train if split == "train" else held_out]
+            return rows.get("test", np.arange(len(arrays.x_test)))
+        n = len(arrays.x_train)
+        train, held_out = numbers(recipe, n)
+        return rows.get("train", np.arange(n))[train if split == "train" else held_out]
 
     def outputs(self, X: Any) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
         """Return the predicted class (n,) of each row of X, and the network's outputs (n, C)."""

@@ -315,7 +315,7 @@ def _training_data(job: Job, recorded: Recorded, architecture: Architecture) -> 
             f"{architecture.classes} classes, but data={wanted.name} has {prepared.input_size} inputs and "
             f"{prepared.classes} classes"
         )
-    return TrainingData(data.load(prepared), recipe)
+    return TrainingData(data.load(prepared), recipe, data.row_numbers(prepared))
 
 
 def _inputs(
@@ -330,7 +330,7 @@ def _inputs(
     if recipe.scale in ("unit", "raw"):
         return Inputs(size, scaling(recipe.scale, np.empty((0, size), np.uint8)), real, divided)
     try:
-        arrays, own = load_data()
+        arrays, own, _ = load_data()
     except FnnexpError as error:
         raise FnnexpError(
             f"{recorded.name} scales its inputs by data.scale={recipe.scale}, for which its training data is "
