@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from matplotlib.legend_handler import HandlerTuple
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
@@ -205,7 +206,7 @@ def legend_lines(styles: dict[str, Style]) -> dict[str, Line2D]:
 
 
 def add_legend(figure: Picture, entries: dict[str, Any], columns: int | None = None) -> None:
-    """Add one legend for all panels below them."""
+    """Add one legend for all panels below them. An entry of several artists shows them side by side."""
     columns = columns or _legend_columns(figure.get_figwidth())
     columns = -(-len(entries) // -(-len(entries) // columns))  # fewer columns, if they need no more rows
     style: dict[str, Any] = {
@@ -214,6 +215,7 @@ def add_legend(figure: Picture, entries: dict[str, Any], columns: int | None = N
         "labelcolor": INK,
         "handlelength": 3.2,
         "borderaxespad": 0.1,
+        "handler_map": {tuple: HandlerTuple(ndivide=None, pad=0.3)},
     }
     legend = figure.legend(list(entries.values()), list(entries), loc="lower center", ncols=columns, **style)
     for text in legend.get_texts():
