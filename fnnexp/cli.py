@@ -13,8 +13,9 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
+from itertools import takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fnnexp import __version__
 from fnnexp.console import ENCODE_ERRORS, print_plain
@@ -168,9 +169,41 @@ def _command_named(word: str) -> Callable[[Sequence[str]], int]:
     )
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser that refuses an unknown option with the options that there are, and the most similar one."""
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        self._refuse_unknown(args)
+        return super().parse_args(args, namespace)
+
+    def parse_intermixed_args(self, args: Any = None, namespace: Any = None) -> Any:
+        self._refuse_unknown(args)
+        return super().parse_intermixed_args(args, namespace)
+
+    def _refuse_unknown(self, words: Sequence[str]) -> None:
+        options = [
+            name
+            for action in self._actions
+            if action.help != argparse.SUPPRESS
+            for name in action.option_strings
+            if name.startswith("--")
+        ]
+        known = [name for action in self._actions for name in action.option_strings]
+        for word in takewhile(lambda word: word != "--", words):
+            given = re.fullmatch(r"(--[\w-]+)(=\S*)?", word)  # a word with a space is a value, not an option
+            if given is None or given[1] in known:
+                continue
+            if self.allow_abbrev and any(name.startswith(given[1]) for name in known):
+                continue
+            raise FnnexpError(
+                f"{given[1]}: `{self.prog}` has no such option; its options are {', '.join(options)}."
+                f"{did_you_mean(given[1], options)}"
+            )
+
+
 def _parser() -> argparse.ArgumentParser:
     """Return the parser of a training command: KEY=VALUE overrides, and flags with the names of Hydra's."""
-    parser = argparse.ArgumentParser("fnnexp", add_help=False, allow_abbrev=False)
+    parser = _Parser("fnnexp", add_help=False, allow_abbrev=False)
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE")
     parser.add_argument("--multirun", "-m", action="store_true", help="run every combination of values")
     parser.add_argument(
@@ -296,7 +329,7 @@ def _run_hydra(words: Sequence[str]) -> None:
 
 
 def _report(words: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         "fnnexp report", description="Compare the trials of a sweep; without a name, list the experiments."
     )
     parser.add_argument("experiment", nargs="?", help="the sweep's name, as in card_grid")
@@ -419,7 +452,7 @@ def _list_experiments(arguments: argparse.Namespace) -> int:
 
 
 def _reproduce(words: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         "fnnexp reproduce",
         description="Train the published experiments and compare the results with the published numbers.",
     )
@@ -450,9 +483,7 @@ def _reproduce(words: Sequence[str]) -> int:
 
 
 def _gradcheck(words: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(
-        "fnnexp gradcheck", description="Compare gradients with finite differences."
-    )
+    parser = _Parser("fnnexp gradcheck", description="Compare gradients with finite differences.")
     parser.add_argument(
         "names", nargs="*", metavar="NAME", help="an operation or an architecture (default: all)"
     )
@@ -501,7 +532,7 @@ def _clean(words: Sequence[str]) -> int:
     from fnnexp.sweeping.resources.memory import size
     from fnnexp.tracking.store import option
 
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         "fnnexp clean",
         description="List what fnnexp left behind in this folder and in its cache, and remove it with --yes. "
         "Results are never removed: stores, their artifacts, reports.",
@@ -545,7 +576,7 @@ def _clean(words: Sequence[str]) -> int:
 
 
 def _ui(words: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         "fnnexp ui",
         description="Show the runs in MLflow's UI. Only this machine can reach it, unless you set --host.",
     )
@@ -563,7 +594,7 @@ def _ui(words: Sequence[str]) -> int:
 
 
 def _data(words: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         "fnnexp data",
         usage="fnnexp data PATH|NAME [KEY=VALUE ...] [--pieces FILE] [-cd FOLDER]",
         description="Show a data set as a trial would have it: rows by class and split, values and scaling, "
@@ -598,7 +629,7 @@ def _data(words: Sequence[str]) -> int:
 
 def _map(words: Sequence[str]) -> int:
     """Train a network for each cell (pair of values) of two axes, or with ``cell=I,J`` that of one cell."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         "fnnexp map",
         usage="fnnexp map x=KEY:LOW..HIGH:N y=KEY:LOW..HIGH:N [zoom=I0..I1,J0..J1] [finer=K] [cell=I,J] "
         "[KEY=VALUE ...] [--pieces FILE] [-cd FOLDER]",
@@ -640,7 +671,7 @@ def _map(words: Sequence[str]) -> int:
 
 def _lr(words: Sequence[str]) -> int:
     """Suggest a learning rate for each configuration of a sweep."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         "fnnexp lr",
         usage="fnnexp lr [-cn GRID] [range=LOW..HIGH] [KEY=VALUE[,VALUE ...] ...] [--pieces FILE] "
         "[-cd FOLDER]",
@@ -663,7 +694,7 @@ def _lr(words: Sequence[str]) -> int:
 
 
 def _merge(words: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         "fnnexp merge",
         description="Copy the finished trials of several SQLite stores into one, each once.",
     )
@@ -703,7 +734,7 @@ def _merge(words: Sequence[str]) -> int:
 
 
 def _verify(words: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         "fnnexp verify",
         description="Train a random sample of an experiment's finished trials again, and compare their "
         "numbers with those in the store. The status is 1 if one differs that should be the same to the last "

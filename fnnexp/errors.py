@@ -6,6 +6,7 @@ import difflib
 import traceback
 import unicodedata
 from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 
 
@@ -100,3 +101,26 @@ def did_you_mean(given: str, allowed: Iterable[str]) -> str:
         return f" Did you mean '{name}'?"
     similar = difflib.get_close_matches(given.lower(), by_lower_case, n=1)
     return f" Did you mean '{by_lower_case[similar[0]]}'?" if similar else ""
+
+
+def did_you_mean_path(missing: Path) -> str:
+    """Return " Did you mean 'x'?" with the path of the most similar name in the same folder, or "".
+
+    Names with a common suffix are not similar for that: `cars.csv` is no suggestion for `pets.csv`.
+    """
+
+    def stem(name: str) -> str:
+        return name.lower().partition(".")[0]
+
+    try:
+        names = {path.name for path in islice(missing.parent.iterdir(), MOST_NAMES)} - {missing.name}
+    except OSError:  # the folder is missing too, or cannot be read
+        return ""
+    stems = difflib.get_close_matches(stem(missing.name), {stem(name) for name in names})
+    similar = [name for name in names if stem(name) in stems]
+    best = difflib.get_close_matches(missing.name, similar, n=1, cutoff=0.0)
+    return f" Did you mean '{missing.parent / best[0]}'?" if best else ""
+
+
+MOST_NAMES = 10_000
+"""The largest number of names of a folder among which a similar one is looked for."""

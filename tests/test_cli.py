@@ -180,6 +180,14 @@ BAD = {
     "ui --port many": ["--port", "many"],
     "--multirun=3": ["--multirun", "3"],
     "--nonsense": ["--nonsense"],
+    "report a --handuot": [
+        "--handuot: `fnnexp report` has no such option",
+        "--metric, --margin",
+        "'--handout'?",
+    ],
+    "report --titel=x a": ["--titel: `fnnexp report`", "Did you mean '--title'?"],
+    "merge a.db --itno b.db": ["--itno: `fnnexp merge`", "Did you mean '--into'?"],
+    "--multrun seed=0,1": ["--multrun: `fnnexp` has", "Did you mean '--multirun'?"],
 }
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fnnexp.errors import DataError, FnnexpError, plural
+from fnnexp.errors import DataError, FnnexpError, did_you_mean_path, plural
 
 IDX_STEMS = {
     "x_train": "train-images",
@@ -151,7 +151,9 @@ def _files(path: Path, test_path: Path | None) -> Source:
     """Return the files of a data set, and its format."""
     for file in (path, test_path):
         if file is not None and not file.exists():
-            raise DataError(f"{file} does not exist (searched at {file.absolute()}); {EXPECTED}.")
+            hint = did_you_mean_path(file)
+            advice = f".{hint}" if hint else f"; {EXPECTED}."
+            raise DataError(f"{file} does not exist (searched at {file.absolute()}){advice}")
     if test_path is not None:
         if not (_is_table(path) and _is_table(test_path)):
             raise DataError(

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 
 from fnnexp.data.sources import place
-from fnnexp.errors import ConfigError, FnnexpError
+from fnnexp.errors import ConfigError, FnnexpError, did_you_mean_path
 from fnnexp.pieces.outside import is_installed
 from fnnexp.pieces.registry import ANNOUNCED, LOADING, MODULES, Source, withdraw, world_as_it_was
 
@@ -53,9 +53,10 @@ def load(written: str | Path) -> str:
     path = place(text)
     if not path.is_file():
         problem = "is not a file" if path.exists() else "does not exist"
+        hint = "" if path.exists() else did_you_mean_path(path)
         raise ConfigError(
-            f"--pieces {text}: {problem} (searched at {path.absolute()}); write --pieces FILE with the name "
-            "of a Python file"
+            f"--pieces {text}: {problem} (searched at {path.absolute()})"
+            + (f".{hint}" if hint else "; write --pieces FILE with the name of a Python file")
         )
     content = path.read_bytes()
     sha256 = hashlib.sha256(content).hexdigest()

@@ -509,6 +509,21 @@ def test_a_missing_file_is_refused(tmp_path):
     assert "expected an .npz" in message
 
 
+def test_a_missing_file_is_refused_with_the_most_similar_name_of_its_folder(tmp_path):
+    for name in ("pets.csv", "cars.csv", "cars.csv.gz", "pets.npz"):
+        (tmp_path / name).touch()
+    for written, meant in {
+        "pest.csv": "pets.csv",
+        "Pets.nzp": "pets.npz",
+        "pet": "pets.csv|pets.npz",
+    }.items():
+        message = refusal("files", str(tmp_path / written))
+        assert any(message.endswith(f"Did you mean '{tmp_path / name}'?") for name in meant.split("|"))
+    (tmp_path / "lost.csv").symlink_to("nowhere")
+    for written in ("birds.csv", "birds.csv.gz", "lost.csv"):
+        assert "Did you mean" not in refusal("files", str(tmp_path / written))
+
+
 def test_a_missing_test_file_is_refused(tmp_path, arrays):
     train = tmp_path / "train.csv"
     train.write_text(csv_text(arrays["x_train"], arrays["y_train"]))

@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.lines import Line2D
 
 import fnnexp
 from fnnexp.config.commands import Command
 from fnnexp.config.compose import compose
 from fnnexp.mapping.lr.request import EPOCHS, configurations, parse
-from fnnexp.mapping.lr.results import around
+from fnnexp.mapping.lr.results import RangeTest, around
 from fnnexp.mapping.lr.rule import PART, read
 from fnnexp.nn.pieces.schedules import factors
 
@@ -257,6 +258,29 @@ def test_each_configuration_is_trained_once_and_kept(invoke, store, own_folder):
         fnnexp.read_map("digits_lr")
     with pytest.raises(fnnexp.FnnexpError, match="only range tests of learning rates, which have no report"):
         fnnexp.report("digits_lr")
+
+
+@pytest.mark.parametrize("inits", [(), ("he", "max"), ("he", "max", "xavier", "normal")])
+def test_the_legend_shows_lines_and_dots_as_they_are_drawn(inits):
+    rates, losses = np.geomspace(0.01, 10, 9), np.array([9.0, 8, 6, 4, 2, 1, 2, 9, 10])
+    options = tuple((init,) for init in inits) or ((),)
+    all_rates, train = ((each,) * len(options) for each in (rates, losses))
+    figure = fnnexp.plot_lr(
+        RangeTest(("init",) if inits else (), options, all_rates, train, tuple(losses + 1 for _ in options))
+    )
+
+    def look(line):
+        marker = line.get_marker()
+        stroke = line.get_linestyle() if marker == "None" else line.get_markersize()
+        return line.get_color(), marker, stroke, line.get_linewidth()
+
+    drawn = {look(line) for line in figure.axes[0].lines}
+    (legend,) = figure.legends
+    shown = {look(line) for line in legend.findobj(Line2D)}
+    assert shown - {(color, "None", "None", width) for color, _, _, width in shown} <= drawn
+    assert len(shown & drawn) == len(options) + 2 * min(len(options), 3)
+    texts = [text.get_text() for text in legend.get_texts()]
+    assert texts == [*(inits or ["training"]), "validation", "suggested"]
 
 
 def test_its_losses_are_those_of_an_ordinary_trial(invoke, store):

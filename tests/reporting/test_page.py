@@ -43,7 +43,7 @@ def folder(browser, invoke, empty_store, tmp_path_factory):
     """Return the folder of a report."""
     folder = tmp_path_factory.mktemp("page")
     empty_store(folder)
-    for words in (SWEEP, ["report", "page"]):
+    for words in (SWEEP, ["report", "page", "--handout"]):
         ran = invoke(*words, cwd=folder)
         assert ran.status == 0, ran.err
     return folder / "reports" / "page"
@@ -298,6 +298,25 @@ def test_nothing_is_cut_off_or_too_small(page, width, tmp_path):
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     sizes = [page.locator(each).first.evaluate(FONT) for each in (".remarks p", "figcaption", "body")]
     assert sizes[0] == sizes[1] < sizes[2]
+
+
+@pytest.mark.parametrize("file", ["report.html", "handout.html"])
+def test_the_side_of_the_leader_is_in_sight_first(page, folder, file):
+    page.goto((folder / file).as_uri())
+    drawing = page.locator("figure > div:has(> svg)").first
+    sides = """each => [each, each.querySelector("svg")].flatMap(one => {
+        const { left, right } = one.getBoundingClientRect(); return [left, right]; })"""
+    for width in (500, 1300):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.reload()
+        left, right, svg_left, svg_right = drawing.evaluate(sides)
+        if width == 500:
+            assert svg_right == pytest.approx(right, abs=1)
+            assert svg_left < left - 50
+            drawing.evaluate("each => each.scrollBy(-1000, 0)")  # the names on the left can be scrolled to
+            left, right, svg_left, svg_right = drawing.evaluate(sides)
+            assert svg_right > right
+        assert svg_left == pytest.approx(left, abs=1)
 
 
 def test_the_best_cell_of_a_heat_map_stands_out_from_the_page_in_light_and_dark(page):

@@ -355,6 +355,18 @@ def test_only_trials_with_diagnostics_of_their_last_epoch_count_after_training(s
     assert layers.section(runs, diagnostics[:0]).blocks == []
 
 
+def test_captions_name_only_the_activations_that_occur():
+    points = pd.DataFrame({"quantity": ["saturated"]})
+    runs = pd.DataFrame({"arch.activation": pd.Categorical(["sigmoid", "[relu, elu]", None])})
+    (text,) = layers._idle_units(points, layers._activations(runs))
+    assert text.endswith("flat: below 0.01 or above 0.99 (sigmoid), within 1% of its lower bound (elu).")
+    assert layers._idle_units(points, {"mine"}) == [
+        "An output is saturated where its activation is almost flat."
+    ]
+    assert "at the ends: ±1 (tanh). " in layers._outputs_caption({"tanh"})
+    assert "at the ends" not in layers._outputs_caption({"relu"})
+
+
 @pytest.mark.parametrize("depth", [1, 3])
 def test_labels_panels_and_legend_do_not_overlap(depth):
     inits = [*style.KNOWN, "normal std=0.3"]

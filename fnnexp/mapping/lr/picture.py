@@ -11,10 +11,13 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from fnnexp.mapping.lr.results import RangeTest
 from fnnexp.reporting.plots.layout import add_legend, columns_for, in_rows, panels
 from fnnexp.reporting.plots.picture import Picture
-from fnnexp.reporting.plots.style import INK, styles
+from fnnexp.reporting.plots.style import styles
 
 MOST_PANELS = 60
 """The largest number of panels, as a picture has at most 65,535 pixels in height."""
+
+MOST_SAMPLES = 3
+"""The legend shows how validation losses and suggested rates look for so many initializers at most."""
 
 
 def plot_lr(test: RangeTest) -> Picture:
@@ -35,7 +38,7 @@ def plot_lr(test: RangeTest) -> Picture:
     lines = ["init" if factor == "init" else "" for factor in test.factors]
     own = [
         (
-            " ".join(option for option, line in zip(options, lines, strict=True) if line) or "loss",
+            " ".join(option for option, line in zip(options, lines, strict=True) if line) or "training",
             ", ".join(option for option, line in zip(options, lines, strict=True) if not line),
         )
         for options in test.options
@@ -64,10 +67,16 @@ def plot_lr(test: RangeTest) -> Picture:
             if of == title:
                 _draw(ax, test, i, drawn[name].color, drawn[name].linestyle)
     entries: dict[str, Any] = {
-        name: Line2D([], [], color=style.color, linestyle=style.linestyle) for name, style in drawn.items()
+        name: Line2D([], [], color=style.color, linestyle=style.linestyle, linewidth=1.4)
+        for name, style in drawn.items()
     }
-    entries["validation"] = Line2D([], [], color=INK, linewidth=0.7)
-    entries["suggested"] = Line2D([], [], color=INK, marker="o", linestyle="")
+    few = list(drawn.values())[:MOST_SAMPLES]
+    entries["validation"] = tuple(
+        Line2D([], [], color=style.color, linestyle=style.linestyle, linewidth=0.7) for style in few
+    )
+    entries["suggested"] = tuple(
+        Line2D([], [], color=style.color, marker="o", markersize=6, linestyle="") for style in few
+    )
     add_legend(figure, entries)
     return figure
 

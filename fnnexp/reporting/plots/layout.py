@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from matplotlib.legend_handler import HandlerTuple
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
@@ -207,8 +208,8 @@ def legend_lines(styles: dict[str, Style]) -> dict[str, Line2D]:
 def add_legend(figure: Picture, entries: dict[str, Any], columns: int | None = None) -> None:
     """Add a legend at the bottom of a figure, one for all its panels.
 
-    `entries` has what to show of each entry, such as a line, by its text. `columns` is the largest number of
-    columns; None for as many as fit.
+    `entries` has what to show of each entry, such as a line, by its text; several artists of an entry are
+    shown side by side. `columns` is the largest number of columns; None for as many as fit.
     """
     columns = columns or _legend_columns(figure.get_figwidth())
     columns = -(-len(entries) // -(-len(entries) // columns))  # fewer columns, if they need no more rows
@@ -218,6 +219,7 @@ def add_legend(figure: Picture, entries: dict[str, Any], columns: int | None = N
         "labelcolor": INK,
         "handlelength": 3.2,
         "borderaxespad": 0.1,
+        "handler_map": {tuple: HandlerTuple(ndivide=None, pad=0.3)},
     }
     legend = figure.legend(list(entries.values()), list(entries), loc="lower center", ncols=columns, **style)
     for text in legend.get_texts():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Collection, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +25,7 @@ from fnnexp.results.networks.histograms import averaged
 from fnnexp.results.ranking import ranking_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Hashable, Iterable, Iterator
 
     from fnnexp.reporting.document.blocks import Figure
     from fnnexp.reporting.plots.picture import Picture
@@ -281,12 +283,17 @@ def _table(title: str, values: pd.DataFrame, columns: Sequence[tuple[str, tuple[
 def figures(runs: pd.DataFrame, points: pd.DataFrame, start: pd.DataFrame) -> Iterator[Figure]:
     """Yield the figures of the untrained networks, and the figures by epoch of the finished trials."""
     by = [column for column in start.columns if column not in (*POINT, "layer", "quantity", "arch", "init")]
-    drawing = Drawing("at_start", _at_start_caption(start), plots.at_start)
+    activations = _activations(runs)
+    drawing = Drawing("at_start", _at_start_caption(start, activations), plots.at_start)
     yield from for_each(_idle_in_percent(start), by, [drawing], most=MOST_COMBINATIONS)
     factors = others(runs)
     finished = points[points["status"] == "finished"]
     idle = " ".join(
-        [IDLE_BY_EPOCH, *_idle_units(finished), "The axis ends at the largest share, rounded up."]
+        [
+            IDLE_BY_EPOCH,
+            *_idle_units(finished, activations),
+            "The axis ends at the largest share, rounded up.",
+        ]
     )
     finished = _idle_in_percent(finished)
     line = [*factors, "arch", "layer", "batching", "init", "quantity"]
@@ -356,14 +363,14 @@ def histograms(
     trials = trials.assign(**{axis: labels_of(trials, axis) for axis in AXES})
     factors = [*others(runs), "arch", "batching"]
     shown = [
-        (values, _options(group, found))
+        (values, _options(group, found), _outputs_caption(_activations(group)))
         for values, group in islice(groups(trials, factors), MOST_COMBINATIONS)
     ]
     drawn = []
-    for i, (values, options) in enumerate(shown, start=1):
+    for i, (values, options, outputs) in enumerate(shown, start=1):
         about = {name: as_text(value) for name, value in zip(factors, values, strict=True)}
         heading = ", ".join(f"{name}={text}" for name, text in about.items())
-        for name, quantity, caption in (("outputs", "a", OUTPUTS), ("gradients", "dz", GRADIENTS)):
+        for name, quantity, caption in (("outputs", "a", outputs), ("gradients", "dz", GRADIENTS)):
             figure = plots.histograms(options, quantity)
             if figure is not None:
                 number = i if len(shown) > 1 else None
@@ -373,7 +380,7 @@ def histograms(
                 drawn.append(picture.block(figure, file, text, heading, number=number, about=about))
     rows = [
         _shares_frame(each, {**dict(zip(factors, values, strict=True)), "init": init})
-        for values, options in shown
+        for values, options, _ in shown
         for init, each in options.items()
     ]
     return drawn, notes, {"histograms": pd.concat(rows, ignore_index=True)}
@@ -407,9 +414,9 @@ def _shares_frame(shares: Shares, about: Mapping[str, Any]) -> pd.DataFrame:
     return pd.DataFrame({**about, **columns})
 
 
-def _at_start_caption(start: pd.DataFrame) -> str:
+def _at_start_caption(start: pd.DataFrame, activations: Collection[str]) -> str:
     """Return the caption of the figure of untrained networks. A handout shows its first sentences."""
-    idle = _idle_units(start)
+    idle = _idle_units(start, activations)
     return " ".join([
         "The untrained networks, layer by layer; the last layer computes the logits.",
         *idle,
@@ -436,19 +443,57 @@ def _by_epoch_caption(start: str, drawn: pd.DataFrame, means: pd.DataFrame, fini
     return " ".join(filter(None, [start, over, layers]))
 
 
-IDLE_UNITS = {
-    "dead": "A dead unit is a ReLU that is 0 for every row.",
-    "saturated": (
-        "An output is saturated where its activation is almost flat: beyond ±0.99 (tanh, softsign), below"
-        " 0.01 or above 0.99 (sigmoid), within 1% of its lower bound (elu, selu)."
-    ),
+BOUNDED = ("tanh", "tanh_as_published", "softsign")
+
+SATURATED: dict[str, Sequence[str]] = {
+    "beyond ±0.99": BOUNDED,
+    "below 0.01 or above 0.99": ("sigmoid",),
+    "within 1% of its lower bound": ("elu", "selu"),
 }
-"""What captions say about the units of :data:`IDLE`."""
+"""Where outputs are saturated, with the activations of which this is so."""
+
+ENDS: dict[str, Sequence[str]] = {"±1": BOUNDED, "0 and 1": ("sigmoid",)}
+"""The ends of the outputs of activations."""
 
 
-def _idle_units(points: pd.DataFrame) -> list[str]:
+def _activations(runs: pd.DataFrame) -> set[str]:
+    """Return the activations of these trials."""
+    texts = runs["arch.activation"].dropna().astype("str").unique()
+    return {name for text in texts for name in re.findall(r"\w+", text)}
+
+
+def _by_activation(places: Mapping[str, Sequence[str]], activations: Collection[str]) -> str:
+    """Return the places with those of their activations that occur, and ": " before them; or "".
+
+    >>> _by_activation(ENDS, {"softsign", "sigmoid", "relu"})
+    ': ±1 (softsign), 0 and 1 (sigmoid)'
+    """
+    occurring = {place: [name for name in names if name in activations] for place, names in places.items()}
+    parts = [f"{place} ({', '.join(names)})" for place, names in occurring.items() if names]
+    return f": {', '.join(parts)}" if parts else ""
+
+
+def _idle_units(points: pd.DataFrame, activations: Collection[str]) -> list[str]:
     """Return what dead and saturated units are, as far as these points are shares of them."""
-    return [text for quantity, text in IDLE_UNITS.items() if (points["quantity"] == quantity).any()]
+    where = _by_activation(SATURATED, activations)
+    texts = {
+        "dead": "A dead unit is a ReLU that is 0 for every row.",
+        "saturated": f"An output is saturated where its activation is almost flat{where}.",
+    }
+    return [text for quantity, text in texts.items() if (points["quantity"] == quantity).any()]
+
+
+def _outputs_caption(activations: Collection[str]) -> str:
+    """Return the caption of a figure of the outputs of networks with these activations."""
+    ends = _by_activation(ENDS, activations)
+    off = ", as those of ReLUs that are off" if "relu" in activations else ""
+    return "".join([
+        "How the outputs of the hidden layers are distributed.",
+        f" Saturated units are at the ends{ends}." if ends else "",
+        f" The row at 0 of a logarithmic axis has the outputs that are exactly 0{off}.",
+        " Compare figures 4 and 6 of Glorot & Bengio (2010).",
+        HISTOGRAM,
+    ])  # fmt: skip
 
 
 def _about_zeros(points: pd.DataFrame, quantities: Sequence[str]) -> list[str]:
@@ -472,11 +517,6 @@ HISTOGRAM = (
     " (interpolated)."
 )
 HIDDEN_LAYERS = "Of more than six layers, some are left out."
-OUTPUTS = (
-    "How the outputs of the hidden layers are distributed. Saturated units are at the ends: ±1 for tanh, 0"
-    " and 1 for sigmoid. The row at 0 of a logarithmic axis has the outputs that are exactly 0, as those of"
-    " ReLUs that are off. Compare figures 4 and 6 of Glorot & Bengio (2010)." + HISTOGRAM
-)
 GRADIENTS = (
     "How large the gradients are, of each row's loss with respect to the pre-activations, without their sign."
     " They vanish if they are smaller in the first layers than in the last. The row at 0 has those that are"
