@@ -200,10 +200,12 @@ def _label_by_values(values: Numbers, path: Path) -> tuple[int, str]:
     candidates = {end: index for end, index in ends.items() if is_label(values[:, index])}
     if len(candidates) != 1:
         which = (
-            "both its first and its last column" if candidates else "neither its first nor its last column"
+            "both its first and its last column have"
+            if candidates
+            else "neither its first nor its last column has"
         )
         raise DataError(
-            f"{path}: {which} has the values of a label: 0, 1, 2, … without a gap; write data.label=first or "
+            f"{path}: {which} the values of a label: 0, 1, 2, … without a gap; write data.label=first or "
             "data.label=last."
         )
     ((end, index),) = candidates.items()

@@ -119,7 +119,7 @@ IMPOSSIBLE = {
 def test_impossible_data_is_refused_in_every_format(what, format_, arrays, tmp_path):
     change, words = IMPOSSIBLE[what]
     if what == "a constant label" and format_ == "csv":
-        words = "neither its first nor its last column can be the label"
+        words = "neither its first nor its last column has the values of a label"
     message = refusal(WRITERS[format_](tmp_path, arrays | change(arrays)))
     assert str(tmp_path) in message
     if what == "an index as a pixel" and not format_.startswith("csv"):
@@ -180,7 +180,7 @@ def test_data_label_is_needed_if_the_first_and_the_last_column_can_be_the_label(
     lines = csv_text(arrays["x_train"], arrays["y_train"]).splitlines()
     file = tmp_path / "a.csv"
     file.write_text("".join(f"{line},{y}\n" for line, y in zip(lines, other.tolist(), strict=True)))
-    assert "both its first and its last column can be the label" in refusal(file)
+    assert "both its first and its last column have the values of a label" in refusal(file)
     loaded = load(prepare("files", str(file), None, Reading(label=label)))
     counts = np.bincount(arrays["y_train"] if label == "first" else other)
     assert np.bincount(np.concatenate([loaded.y_train, loaded.y_test])).tolist() == counts.tolist()

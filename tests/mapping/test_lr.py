@@ -322,7 +322,7 @@ def test_the_printed_sweep_keeps_the_seeds_that_were_given(words, several):
 
 def test_a_single_configuration_has_the_name_of_its_network(invoke, store):
     ran = invoke("lr", *WORDS[:2], "init=he", *WORDS[3:])
-    assert re.search(r"^arch +suggested .*\nrelu_4 +\S+ .*\ntake the suggested rate: ", ran.out, re.MULTILINE)
+    assert re.search(r"^arch +suggested .*\nrelu_4 +\S+ .*\ntake the suggested rate; ", ran.out, re.MULTILINE)
 
 
 BAD = {

@@ -281,7 +281,7 @@ BAD = {
     ("x=regularization.dropout:0..2:4", Y): ["dropout=1", "below 1"],
     ("x=optimizer.momentum:0.1..0.9:4", Y): ["optimizer.momentum", "no meaning"],
     ("x=init.gain:0.1..10:4", "y=init.std:0.1..1:4"): ["init.std", "no meaning"],
-    ("x=seed_split:0..4:4", Y, "data.validation=0"): ["4 different trials", "changes nothing"],
+    ("x=seed_split:0..4:4", Y, "data.validation=0"): ["4 different trials", "changes no result here"],
     ("x=optimizer.lr:1..10:4", Y, "nonsense"): ["nonsense"],
     ("x=optimizer.lr:1..10:4", Y, "budget=3s"): ["budget=3s: has no meaning for a map"],
     ("x=optimizer.lr:1..10:4", Y, "search.trials=9"): ["search.trials=9: has no meaning for a map"],
