@@ -84,8 +84,8 @@ def _that_fit(
 
     `tables` are versions of the same table, the longest first.
     """
-    found = [*document.section(summary.TITLE).figures, *document.section(curves.TITLE).figures]
-    usual = [_brief(figure) for figure in [*found, *document.figures][:1]]
+    drawings = [*document.section(summary.TITLE).figures, *document.section(curves.TITLE).figures]
+    usual = [_brief(figure) for figure in [*drawings, *document.figures][:1]]
     of_layers = [_brief(figure) for figure in document.section(layers.TITLE).figures[:1]]
     for figures in ([*usual, *of_layers], of_layers) if of_layers else ():
         for table in tables:

@@ -160,7 +160,7 @@ def all_of(runs: pd.DataFrame, ranking: Ranking) -> list[Comparison]:
     """Return the comparisons of tuned options that a frame of runs contains."""
     texts = sorted(runs["tuning"].dropna().unique()) if "tuning" in runs else []
     names = dict.fromkeys(name for text in texts for name in str(text).split(AND))
-    return [found for asked in filter(None, map(parsed, names)) for found in of(runs, asked, ranking)]
+    return [each for asked in filter(None, map(parsed, names)) for each in of(runs, asked, ranking)]
 
 
 def of(runs: pd.DataFrame, asked: Tuned, ranking: Ranking) -> list[Comparison]:
@@ -178,7 +178,7 @@ def of(runs: pd.DataFrame, asked: Tuned, ranking: Ranking) -> list[Comparison]:
     level, draw, rest = (_texts(runs, keys) for keys in (by_level, by_draw, fixed))
     is_tuning = runs["tuning"].map(lambda text: str(asked) in str(text).split(AND)).astype("bool")
     is_tuning &= runs["seed"].isin(TUNING_SEEDS)
-    found, first = [], []
+    tunings, first = [], []
     for combination in dict.fromkeys(rest[is_tuning]):
         here = rest == combination
         names = [*dict.fromkeys(level[here & is_tuning])]
@@ -191,11 +191,11 @@ def of(runs: pd.DataFrame, asked: Tuned, ranking: Ranking) -> list[Comparison]:
             numbers = dict(zip(_texts(each.draws, by_draw), each.draws.index, strict=True))
             rows = runs[here & (level == name) & ~runs["seed"].isin(TUNING_SEEDS) & draw.isin([*numbers])]
             parts.append(rows.assign(level=number, draw=draw[rows.index].map(numbers).astype("int64")))
-        found.append(Comparison(asked, ranking, _distinct(levels), pd.concat(parts, ignore_index=True)))
+        tunings.append(Comparison(asked, ranking, _distinct(levels), pd.concat(parts, ignore_index=True)))
         first.append(tried[0].iloc[0])
     differs = [key for key in fixed if len({str(row[key]) for row in first}) > 1]
     where = [" ".join(f"{key}={as_text(row[key])}" for key in differs) for row in first]
-    return [replace(each, where=text) for each, text in zip(found, where, strict=True)]
+    return [replace(each, where=text) for each, text in zip(tunings, where, strict=True)]
 
 
 def _texts(frame: pd.DataFrame, keys: Sequence[str]) -> pd.Series:
@@ -243,7 +243,7 @@ def _distinct(levels: Sequence[Level]) -> list[Level]:
     ]
 
 
-def parts(runs: pd.DataFrame, found: Sequence[Comparison]) -> tuple[pd.DataFrame, pd.DataFrame]:
+def parts(runs: pd.DataFrame, tunings: Sequence[Comparison]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the trials that a report compares, and those that it shows over the values of numeric factors.
 
     Tuning trials are never compared. If all other trials belong to comparisons of tuned options, those with
@@ -251,10 +251,10 @@ def parts(runs: pd.DataFrame, found: Sequence[Comparison]) -> tuple[pd.DataFrame
     the same: all trials that did not tune.
     """
     compared = filters.compared(runs)
-    rows = [comparison.rows["trial"] for comparison in found]
+    rows = [comparison.rows["trial"] for comparison in tunings]
     if compared is runs or not rows or not compared["trial"].isin(pd.concat(rows)).all():
         return compared, compared
-    own = [comparison.own(level)["trial"] for comparison in found for level in range(len(comparison.levels))]
+    own = [each.own(level)["trial"] for each in tunings for level in range(len(each.levels))]
     tuning = runs["tuning"].notna() & runs["seed"].isin(TUNING_SEEDS)
     return filters.part(compared, compared["trial"].isin(pd.concat(own))), filters.part(runs, tuning)
 
@@ -264,24 +264,24 @@ def reported(runs: pd.DataFrame, ranking: Ranking) -> tuple[pd.DataFrame, list[s
 
     The rows are those of :func:`parts`. There are no such keys if the report does not compare tuned options.
     """
-    found = all_of(runs, ranking)
-    compared, over_values = parts(runs, found)
-    return compared, keys(found) if over_values is not compared else []
+    tunings = all_of(runs, ranking)
+    compared, over_values = parts(runs, tunings)
+    return compared, keys(tunings) if over_values is not compared else []
 
 
-def keys(found: Sequence[Comparison]) -> list[str]:
+def keys(tunings: Sequence[Comparison]) -> list[str]:
     """Return the keys that were tuned in any of these comparisons.
 
     Among the trials with the chosen values they are no factors, because each option determines its values.
     """
-    return list(dict.fromkeys(key for comparison in found for key in comparison.keys))
+    return list(dict.fromkeys(key for comparison in tunings for key in comparison.keys))
 
 
-def answers(found: Sequence[Comparison]) -> list[str]:
+def answers(tunings: Sequence[Comparison]) -> list[str]:
     """Return the answers of all comparisons in sentences; if there are several, each after its name."""
     texts = []
-    for comparison in found:
-        texts += [name_of(comparison)] if len(found) > 1 else []
+    for comparison in tunings:
+        texts += [name_of(comparison)] if len(tunings) > 1 else []
         texts += [*sentences(comparison, pairs(comparison)), *at_ends(comparison)]
     return texts
 
@@ -335,24 +335,24 @@ def pairs(comparison: Comparison) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["a", "b", *PAIR, "check"])
 
 
-def checked(findings: Findings, found: Sequence[Comparison]) -> Findings:
+def checked(findings: Findings, tunings: Sequence[Comparison]) -> Findings:
     """Return the findings, with the verdict `better` on two tuned options made `open` if it fails a check.
 
     The better one must also beat the other's next-best values, not only those that tuning chose
     (:class:`Check`). All other findings stay as they are.
     """
     return findings._replace(
-        with_leader=with_checks(findings.with_leader, found),
-        of_options=with_checks(findings.of_options, found),
-        in_each_cell=with_checks(findings.in_each_cell, found),
+        with_leader=with_checks(findings.with_leader, tunings),
+        of_options=with_checks(findings.of_options, tunings),
+        in_each_cell=with_checks(findings.in_each_cell, tunings),
     )
 
 
-def with_checks(table: pd.DataFrame, found: Sequence[Comparison]) -> pd.DataFrame:
+def with_checks(table: pd.DataFrame, tunings: Sequence[Comparison]) -> pd.DataFrame:
     """Return a table of pairs with the verdict `open` where `better` was not confirmed by the check."""
-    if len(found) != 1:
+    if len(tunings) != 1:
         return table
-    (comparison,) = found
+    (comparison,) = tunings
     checks = pairs(comparison)
     failed = checks[(checks["check"] != "") & (checks["verdict"] == "open")]
     if failed.empty:

@@ -423,18 +423,18 @@ def _sections(
         else questions_asked.answers(filters.compared(everything), asked, metric, margin)
     )
     ranking = ranking_of(everything, metric, margin if answers is None else answers.margin)
-    found = tuned.all_of(everything, ranking)
-    runs, over_values = tuned.parts(everything, found)
+    tunings = tuned.all_of(everything, ranking)
+    runs, over_values = tuned.parts(everything, tunings)
     what_was_run = overview.section(whole.runs, whole.curves, ranking)
     whole = _with_runs(whole, runs)
     shows_tuning, is_default = over_values is not runs, ranking.metric == frames.ranking(runs)
-    keys = tuned.keys(found) if shows_tuning else []
+    keys = tuned.keys(tunings) if shows_tuning else []
     rows, findings = questions.rows_and_findings(runs.drop(columns=keys), ranking)
-    findings = tuned.checked(findings, found)
+    findings = tuned.checked(findings, tunings)
     ranks_values = is_default and not shows_tuning
     notes = [*notes, *(numeric_factors.wider_ranges(over_values) if ranks_values else [])]
     return everything, [
-        tuned_options.section(found, ranking, len(filters.compared(everything)) - len(runs)),
+        tuned_options.section(tunings, ranking, len(filters.compared(everything)) - len(runs)),
         summary.section(rows, findings, answers, notes, tuned=keys),
         layers.section(runs, whole.diagnostics, ranking, partial(histograms.of_runs, uri=tracking_uri)),
         *(numeric_factors.sections(over_values, tested=not shows_tuning) if is_default else []),

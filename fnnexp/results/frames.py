@@ -729,8 +729,8 @@ def _diagnostics_of(trials: TrialRuns) -> list[str]:
 
     Diagnostics are measurements of a layer, such as the share of dead units.
     """
-    found = (NAME.fullmatch(name) for name, column in trials.metrics.items() if _is_recorded(column))
-    matches = sorted((match for match in found if match), key=lambda match: _layer_and_quantity(match[0]))
+    named = (NAME.fullmatch(name) for name, column in trials.metrics.items() if _is_recorded(column))
+    matches = sorted((match for match in named if match), key=lambda match: _layer_and_quantity(match[0]))
     return [match[0] for match in matches]
 
 

@@ -742,13 +742,13 @@ def seeds_needed_by(
 
     rest = np.flatnonzero(known)
     rest = rest[settles(rest, np.full(len(rest), most))]
-    found = np.isin(np.arange(len(lists)), rest)
+    is_settled = np.isin(np.arange(len(lists)), rest)
     too_few, enough = np.full(len(lists), 1), np.full(len(lists), most)
     while len(rest := rest[enough[rest] - too_few[rest] > 1]):
         middle = (too_few[rest] + enough[rest]) // 2
         settled = settles(rest, middle)
         enough[rest[settled]], too_few[rest[~settled]] = middle[settled], middle[~settled]
-    return [int(n) if ok else None for n, ok in zip(enough, found, strict=True)]
+    return [int(n) if ok else None for n, ok in zip(enough, is_settled, strict=True)]
 
 
 def fewest_for_signs(pairs: int = 1, *, level: float = LEVEL) -> int:

@@ -224,10 +224,10 @@ def test_a_lead_in_one_combination_is_open_too_if_it_did_not_pass_the_check():
         test_accuracy=0.9, train_accuracy=0.9, train_loss=0.1, val_loss=0.1, test_loss=0.1,
         seconds_per_epoch=0.1,
     ).reset_index(drop=True)  # fmt: skip
-    found = tuned.all_of(runs, RANKING)
-    compared, _ = tuned.parts(runs, found)
+    tunings = tuned.all_of(runs, RANKING)
+    compared, _ = tuned.parts(runs, tunings)
     _, findings = questions.rows_and_findings(compared.drop(columns="optimizer.lr"), RANKING)
     assert findings.in_each_cell["verdict"].tolist() == ["better", "better"]
-    checked = tuned.checked(findings, found)
+    checked = tuned.checked(findings, tunings)
     assert checked.in_each_cell["verdict"].tolist() == ["open", "open"]
     assert "better" not in {*checked.with_leader["verdict"]}

@@ -202,11 +202,11 @@ def test_the_leaderboard_and_the_answer_use_the_unit_of_the_ranking_metric():
     assert "chosen on the test images" in fnnexp.answer(runs, metric="test_loss")
     table = pairs.options(comparisons.findings(runs, Ranking("val_loss", 0.25)))
     assert table.head[3] == "ahead by"
-    found = comparisons.findings(runs, Ranking("val_loss", 0.25))
-    note = pairs.note(found)
+    findings = comparisons.findings(runs, Ranking("val_loss", 0.25))
+    note = pairs.note(findings)
     assert "put the difference within ±0.25." in note
-    assert "no margin was given" in pairs.note(found._replace(ranking=Ranking("val_loss")))
-    assert "in percentage points." in pairs.note(found._replace(ranking=ranking.ACCURACY))
+    assert "no margin was given" in pairs.note(findings._replace(ranking=Ranking("val_loss")))
+    assert "in percentage points." in pairs.note(findings._replace(ranking=ranking.ACCURACY))
     marks = {cell.text[-1:] for row in table.rows for cell in row}
     assert [mark in marks for mark in "±*?"] == [mark in note for mark in ("±: ", "*: ", "; ? means")]
     assert mistakes.best_trial(runs, comparisons.findings(runs, Ranking("val_loss")))["val_loss"] == (

@@ -303,12 +303,12 @@ def _constant(constant: list[int | str], size: int, column: str) -> str:
     return f"{len(constant)} of {plural(size, column)}{listed} {verb} one value in all training rows"
 
 
-def _duplicates(found: Duplicates, row: str) -> str:
+def _duplicates(duplicates: Duplicates, row: str) -> str:
     parts = [
-        (found.train, "training", f"repeat{'s' * (found.train == 1)} an earlier one"),
-        (found.val, "validation", _also(found.val, row)),
-        (found.test, "test", _also(found.test, row)),
-        (found.contradicting, "training", "are equal to others with another label"),
+        (duplicates.train, "training", f"repeat{'s' * (duplicates.train == 1)} an earlier one"),
+        (duplicates.val, "validation", _also(duplicates.val, row)),
+        (duplicates.test, "test", _also(duplicates.test, row)),
+        (duplicates.contradicting, "training", "are equal to others with another label"),
     ]
     texts = [f"{n} {split} {row}{'s' * (n > 1)} {what}" for n, split, what in parts if n]
     return "; ".join(texts) or f"none within training, or between the training {row}s and others"

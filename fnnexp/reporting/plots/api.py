@@ -127,9 +127,9 @@ def plot_histograms(runs: pd.DataFrame, quantity: str = "a", *, tracking_uri: st
     for factor in [*others(runs), "arch", "batching"]:
         if len(runs[factor].drop_duplicates()) > 1:
             _refuse(runs, factor)
-    found, reasons = of_runs(runs["run_id"], tracking_uri)
-    groups = runs[runs["run_id"].isin(found)].groupby(labels_of(runs, "init"), observed=True)["run_id"]
-    options = {str(init): averaged([found[run_id] for run_id in ids]) for init, ids in groups}
+    histograms, reasons = of_runs(runs["run_id"], tracking_uri)
+    groups = runs[runs["run_id"].isin(histograms)].groupby(labels_of(runs, "init"), observed=True)["run_id"]
+    options = {str(init): averaged([histograms[run_id] for run_id in ids]) for init, ids in groups}
     figure = draw_histograms(options, quantity, widest=1.7 * WIDEST) if options else None
     if figure is None:
         why = (

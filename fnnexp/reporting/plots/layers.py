@@ -300,7 +300,7 @@ def spreads(
     shares = shares @ np.eye(len(low))[own]  # without its sign, a bin has the values of two
     low, high = np.where(np.isfinite(low), low, high), np.where(np.isfinite(high), high, low)
     ends = shares.cumsum(axis=1)
-    found: dict[str, list[Any]] = {
+    columns: dict[str, list[Any]] = {
         "epoch": epochs.tolist(),
         "zeros": shares[:, (low == 0) & (high == 0)].sum(axis=1).tolist(),
     }
@@ -309,8 +309,8 @@ def spreads(
         row = np.arange(len(ends))
         own = np.maximum(shares[row, at], 1e-300)
         within = np.clip((part * ends[:, -1] - (ends[row, at] - shares[row, at])) / own, 0, 1)
-        found[name] = (low[at] + within * (high[at] - low[at])).tolist()
-    return found
+        columns[name] = (low[at] + within * (high[at] - low[at])).tolist()
+    return columns
 
 
 QUANTILES = {"p10": 0.1, "median": 0.5, "p90": 0.9}

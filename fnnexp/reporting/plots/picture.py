@@ -241,20 +241,20 @@ def svg(figure: Figure, label: str) -> str:
     return _with_shades(text.replace(INK, "currentColor"))
 
 
-def _with_palette(found: re.Match[str]) -> str:
+def _with_palette(match: re.Match[str]) -> str:
     """Return a PNG in base 64, made smaller by a palette if it has at most 256 colours.
 
-    `found` is the match of a pattern that finds the PNG in an SVG.
+    `match` is that of a pattern that finds the PNG in an SVG.
     """
-    image = Image.open(io.BytesIO(base64.b64decode(found[0]))).convert("RGBA")
+    image = Image.open(io.BytesIO(base64.b64decode(match[0]))).convert("RGBA")
     colours, places = np.unique(np.asarray(image).reshape(-1, 4), axis=0, return_inverse=True)
     if len(colours) > 256:
-        return found[0]
+        return match[0]
     indexed = Image.fromarray(places.reshape(image.height, image.width).astype(np.uint8), "P")
     indexed.putpalette(colours[:, :3].tobytes())
     buffer = io.BytesIO()
     indexed.save(buffer, "PNG", transparency=colours[:, 3].tobytes(), optimize=True)
-    return min(base64.b64encode(buffer.getvalue()).decode(), found[0], key=len)
+    return min(base64.b64encode(buffer.getvalue()).decode(), match[0], key=len)
 
 
 REVERSED = (
@@ -275,12 +275,12 @@ def _with_shades(text: str) -> str:
     """
     used: dict[str, str] = {}
 
-    def variable(found: re.Match[str]) -> str:
-        colour = found[2]
+    def variable(match: re.Match[str]) -> str:
+        colour = match[2]
         if colour not in SHADES:
-            return found[0]
+            return match[0]
         name, used[name] = SHADES[colour]
-        return f"{found[1]}: var(--{name}, {colour})"
+        return f"{match[1]}: var(--{name}, {colour})"
 
     text = re.sub(r"(fill|stroke): (#[0-9a-f]{6})", variable, text)
     if not used:

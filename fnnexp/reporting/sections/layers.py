@@ -353,17 +353,17 @@ def histograms(
 ) -> tuple[list[Figure], list[str], dict[str, pd.DataFrame]]:
     """Return the figures of the finished trials' histograms, sentences on them, and their data."""
     finished = runs[runs["status"] == "finished"]
-    found, reasons = read(finished["run_id"])
+    by_run, reasons = read(finished["run_id"])
     notes = []
     if reasons:
         notes.append(f"The histograms of {plural(len(reasons), 'trial')} can't be read: {reasons[0]}.")
-    trials = finished[finished["run_id"].isin(found)]
+    trials = finished[finished["run_id"].isin(by_run)]
     if trials.empty:
         return [], notes, {}
     trials = trials.assign(**{axis: labels_of(trials, axis) for axis in AXES})
     factors = [*others(runs), "arch", "batching"]
     shown = [
-        (values, _options(group, found), _outputs_caption(_activations(group)))
+        (values, _options(group, by_run), _outputs_caption(_activations(group)))
         for values, group in islice(groups(trials, factors), MOST_COMBINATIONS)
     ]
     drawn = []
@@ -386,11 +386,11 @@ def histograms(
     return drawn, notes, {"histograms": pd.concat(rows, ignore_index=True)}
 
 
-def _options(trials: pd.DataFrame, found: Mapping[str, Histograms]) -> dict[str, Shares]:
+def _options(trials: pd.DataFrame, histograms: Mapping[str, Histograms]) -> dict[str, Shares]:
     """Return the average histograms of each initializer at the epochs that a figure shows."""
     options = {}
     for init, ids in islice(trials.groupby("init", observed=True)["run_id"], MOST_INITS):
-        shares = averaged([found[run_id] for run_id in ids])
+        shares = averaged([histograms[run_id] for run_id in ids])
         epochs = plots.spread(len(shares.epochs), plots.MOST_EPOCHS)
         options[str(init)] = shares._replace(epochs=shares.epochs[epochs], shares=shares.shares[epochs])
     return options

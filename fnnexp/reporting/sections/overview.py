@@ -82,8 +82,8 @@ def counts(runs: pd.DataFrame) -> str:
     configurations = group_numbers(repeated, factors_of(repeated)).nunique()
     early = int(_stopped(runs).sum())
     patient = runs["stopping.patience"].notna() if "stopping.patience" in runs else _stopped(runs)
-    said = bool((patient & (runs["status"] == "finished")).any())
-    note = {"finished": f" ({early or 'none'} stopped early)" if said else ""}
+    is_patient = bool((patient & (runs["status"] == "finished")).any())
+    note = {"finished": f" ({early or 'none'} stopped early)" if is_patient else ""}
     counted = ", ".join(
         f"{n:,} {status}{note.get(status, '')}"
         for status, n in number.items()

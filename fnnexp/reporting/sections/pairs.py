@@ -137,10 +137,10 @@ def compare(
     """
     runs = by_version(runs if factor == "epochs" else filters.longest(runs))
     ranking = ranking_of(runs, metric, margin)
-    runs, found = _tuned_apart(runs, ranking, factor)
+    runs, tunings = _tuned_apart(runs, ranking, factor)
     rows = questions.rows_to_compare(runs, ranking)
     if factor is None:
-        return tuned.with_checks(comparisons.with_leader(rows, ranking), found)
+        return tuned.with_checks(comparisons.with_leader(rows, ranking), tunings)
     factors = [list(comparisons.levels(frame.reset_index(drop=True)).columns) for frame in (rows, runs)]
     # Factors that vary together are compared as one factor; the name of any of them selects it.
     varied = list(dict.fromkeys([*factors[0], *factors[1]]))
@@ -153,7 +153,7 @@ def compare(
             f"factor={factor!r} {problem} {these}; the factors that vary are "
             f"{', '.join(varied) or 'none'}.{did_you_mean(str(factor), varied)}"
         )
-    pairs = tuned.with_checks(comparisons.of_options(compared, ranking), found)
+    pairs = tuned.with_checks(comparisons.of_options(compared, ranking), tunings)
     return pairs[pairs["factor"] == factor].drop(columns="factor").reset_index(drop=True)
 
 
@@ -165,14 +165,14 @@ def _tuned_apart(
     If options were tuned, the trials are those with the values that tuning chose, as in a report. But if
     `factor` is itself a tuned key, all trials with fresh seeds are compared, as if nothing had been tuned.
     """
-    found = tuned.all_of(runs, ranking)
-    compared, over_values = tuned.parts(runs, found)
+    tunings = tuned.all_of(runs, ranking)
+    compared, over_values = tuned.parts(runs, tunings)
     if over_values is compared:
-        return compared, found
-    keys = tuned.keys(found)
+        return compared, tunings
+    keys = tuned.keys(tunings)
     if factor in keys:
         return filters.compared(runs), []
-    return compared.drop(columns=keys), found
+    return compared.drop(columns=keys), tunings
 
 
 def section(runs: pd.DataFrame, findings: Findings) -> Section:

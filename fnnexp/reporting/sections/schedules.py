@@ -43,7 +43,7 @@ def learning_rates_of(runs: pd.DataFrame) -> dict[str, tuple[float, Schedule, in
 
     Trials without training are left out, and so are schedules that this version does not know.
     """
-    found: dict[tuple[float, Schedule, int], None] = {}
+    distinct: dict[tuple[float, Schedule, int], None] = {}
     keys = [*KEYS, *(str(key) for key in runs if str(key).startswith("schedule."))]
     for row in runs[runs.columns.intersection(keys)].drop_duplicates().to_dict("records"):
         name = _value(row, "schedule.name", _value(row, "schedule", "constant"))
@@ -56,9 +56,9 @@ def learning_rates_of(runs: pd.DataFrame) -> dict[str, tuple[float, Schedule, in
             continue
         pairs = tuple((key, float(value)) for key, value in parameters.items())
         warmup = float(_value(row, "schedule.warmup", 0.0))
-        found[float(lr), Schedule(name, pairs, warmup), int(epochs)] = None
-    rates, lengths = {lr for lr, _, _ in found}, {epochs for _, _, epochs in found}
-    return {_label(*line, rates=len(rates), lengths=len(lengths)): line for line in found}
+        distinct[float(lr), Schedule(name, pairs, warmup), int(epochs)] = None
+    rates, lengths = {lr for lr, _, _ in distinct}, {epochs for _, _, epochs in distinct}
+    return {_label(*line, rates=len(rates), lengths=len(lengths)): line for line in distinct}
 
 
 def _value(row: dict[Any, Any], key: str, default: Any) -> Any:

@@ -100,14 +100,14 @@ def answer(runs: pd.DataFrame, *, metric: str | None = None, margin: float | Non
     kept = filters.longest(runs)  # frames with tuned comparisons stay as they are
     rows = by_version(kept)
     ranking = ranking_of(rows, metric, margin)
-    found = tunings.all_of(rows, ranking)
-    compared, over_values = tunings.parts(rows, found)
-    keys = tunings.keys(found) if over_values is not compared else []
+    apart = tunings.all_of(rows, ranking)
+    compared, over_values = tunings.parts(rows, apart)
+    keys = tunings.keys(apart) if over_values is not compared else []
     rows, findings = questions.rows_and_findings(compared.drop(columns=keys), ranking)
     ranks_values = over_values is compared and ranking.metric == frames.ranking(compared)
     notes = wider_ranges(compared) if ranks_values else []
-    checked = tunings.checked(findings, found)
-    texts = [*tunings.answers(found), *sentences(rows, checked, notes, tuned=keys)]
+    checked = tunings.checked(findings, apart)
+    texts = [*tunings.answers(apart), *sentences(rows, checked, notes, tuned=keys)]
     if kept is not runs:
         compares = 'fnnexp.compare(runs, "epochs") compares both'
         texts.append(f"{filters.about_longest(runs, kept).rstrip('.')}; {compares}.")
@@ -355,13 +355,13 @@ def _options_of(
     """
     done = (runs["status"] == "finished") & runs[findings.metric].notna()
     failed, look = comparisons.failed_to_learn(runs, findings.ranking), np.zeros(0, np.int64)
-    found = []
+    named = []
     for name in options.cat.categories:
         if (rows := done & (options == name)).any():
             levels, values = {factor: str(name)}, runs.loc[rows, findings.metric].astype("float64")
             text, learned = comparisons.name_of(levels), failed[rows].to_numpy()
-            found.append(comparisons.Configuration(levels, text, values, frozenset(), learned, look))
-    return sorted(found, key=lambda each: -statistics.mean(findings.ranking.goodness(each.metric)))
+            named.append(comparisons.Configuration(levels, text, values, frozenset(), learned, look))
+    return sorted(named, key=lambda each: -statistics.mean(findings.ranking.goodness(each.metric)))
 
 
 def _pairs_of(factor: str, ranked: Sequence[Configuration], findings: Findings) -> pd.DataFrame:
@@ -749,7 +749,7 @@ def _tried_in_few(cells: pd.DataFrame, configurations: Sequence[Configuration]) 
     tried: dict[str, set[tuple[str, ...]]] = {}
     for each in configurations:
         tried.setdefault(each.levels["init"], set()).add(tuple(each.levels[name] for name in cells.columns))
-    few = [f"{name} only in {n}" for name, found in tried.items() if (n := len(found & shown)) < len(shown)]
+    few = [f"{name} only in {n}" for name, where in tried.items() if (n := len(where & shown)) < len(shown)]
     return f" Not every initializer was tried in each: {_few(few)}." if few else ""
 
 

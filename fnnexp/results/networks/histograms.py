@@ -86,18 +86,18 @@ def histograms(
     """
     if isinstance(trial, pd.DataFrame) and {"run_id", "trial", "name"} <= {*trial.columns}:
         recorded = reader.runs_with(TAG, tracking_uri)
-        found = [
+        tables = [
             (run_id, of_trial, name)
             for run_id, of_trial, name in trial[["run_id", "trial", "name"]].itertuples(index=False)
             if run_id in recorded
         ]
-        if not found:
+        if not tables:
             raise FnnexpError(f"none of these {len(trial)} trials has histograms; {REMEDY}")
     else:
         run = find(trial, experiment, tracking_uri, function="histograms")
         _refuse_without(run)
-        found = [(run.run_id, run.trial, run.name)]
-    frames = [_frame(of_run(run_id, tracking_uri), *names) for run_id, *names in found]
+        tables = [(run.run_id, run.trial, run.name)]
+    frames = [_frame(of_run(run_id, tracking_uri), *names) for run_id, *names in tables]
     frame = frames[0] if len(frames) == 1 else pd.concat(frames, ignore_index=True)
     names = {column: pd.CategoricalDtype(list(dict.fromkeys(frame[column]))) for column in ("trial", "name")}
     return frame.astype(names)
@@ -152,14 +152,14 @@ def of_runs(run_ids: Iterable[str], uri: str | None = None) -> tuple[dict[str, H
 
     The messages say which histograms can't be read, and why.
     """
-    recorded, found, reasons = reader.runs_with(TAG, uri), {}, []
+    recorded, read, reasons = reader.runs_with(TAG, uri), {}, []
     for run_id in run_ids:
         if run_id in recorded:
             try:
-                found[run_id] = of_run(run_id, uri)
+                read[run_id] = of_run(run_id, uri)
             except FnnexpError as error:
                 reasons.append(str(error))
-    return found, reasons
+    return read, reasons
 
 
 class Shares(NamedTuple):
@@ -190,20 +190,20 @@ def averaged(several: Sequence[Histograms]) -> Shares:
     return Shares(epochs, total / trials[:, None, None, None], several[0].low, several[0].high)
 
 
-def _frame(found: Histograms, trial: str, name: str) -> pd.DataFrame:
+def _frame(histograms: Histograms, trial: str, name: str) -> pd.DataFrame:
     """Return the frame of :func:`histograms` for one trial, with this id and name."""
-    epochs, layers, quantities, bins = found.counts.shape
+    epochs, layers, quantities, bins = histograms.counts.shape
     each = np.indices((epochs, layers, quantities, bins)).reshape(4, -1)
     quantity = pd.Categorical.from_codes(each[2], dtype=pd.CategoricalDtype([*COUNTED], ordered=True))
     return pd.DataFrame(
         {
             "trial": trial,
             "name": name,
-            "epoch": pd.array(found.epochs[each[0]], dtype="Int64"),
+            "epoch": pd.array(histograms.epochs[each[0]], dtype="Int64"),
             "layer": pd.array(each[1] + 1, dtype="Int64"),
             "quantity": quantity,
-            "low": found.low[each[3]],
-            "high": found.high[each[3]],
-            "count": pd.array(found.counts.reshape(-1), dtype="Int64"),
+            "low": histograms.low[each[3]],
+            "high": histograms.high[each[3]],
+            "count": pd.array(histograms.counts.reshape(-1), dtype="Int64"),
         }
     )

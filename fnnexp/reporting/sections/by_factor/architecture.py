@@ -50,8 +50,8 @@ def section(runs: pd.DataFrame, ranking: Ranking | None = None) -> Section:
     shown_cells = table(best, ranking)
     texts = " ".join(map(str, shown_cells.to_numpy().ravel()))
     note = f"{ranking.metric}{unit}: mean{' ± standard deviation over seeds' * ('±' in texts)}."
-    if found := re.search(r"\((\d+)/(\d+)\)", texts):
-        note += f" {found[0]}: {found[1]} of {found[2]} trials finished."
+    if mark := re.search(r"\((\d+)/(\d+)\)", texts):
+        note += f" {mark[0]}: {mark[1]} of {mark[2]} trials finished."
     if best is not runs:
         note += " Each cell is at its best values of the numeric factors, which follow the word 'at'."
     shown = [*of_finished_trials(runs, [drawing], ranking), *tables(best, shown_cells)]

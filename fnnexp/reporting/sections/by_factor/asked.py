@@ -122,8 +122,8 @@ def _headline(questions: Sequence[Question], compare: Sequence[str], ranking: Ra
     else:
         verb = "is" if settled == 1 else "are"
         count = f"{settled:,} of the {n:,} questions that were asked{by} {verb} settled"
-    found = [text for factor, of in _by_factor(questions).items() for text in _winners(factor, of)]
-    return f"{count}{': ' * bool(found)}{'; '.join(found)}."
+    winners = [text for factor, of in _by_factor(questions).items() for text in _winners(factor, of)]
+    return f"{count}{': ' * bool(winners)}{'; '.join(winners)}."
 
 
 def _by_factor(questions: Iterable[Question]) -> Mapping[str, list[Question]]:
@@ -142,7 +142,7 @@ def _winners(factor: str, questions: Iterable[Question]) -> list[str]:
     by_cell: dict[str, list[Question]] = {}
     for question in questions:
         by_cell.setdefault(comparisons.name_of(question.cell), []).append(question)
-    found: dict[tuple[str, str], list[str]] = {}
+    winners: dict[tuple[str, str], list[str]] = {}
     for cell, of_cell in by_cell.items():
         options = sorted({option for question in of_cell for option in question.options})
         beats: dict[str, set[str]] = {option: set() for option in options}
@@ -157,9 +157,9 @@ def _winners(factor: str, questions: Iterable[Question]) -> list[str]:
             if len(beaten) == len(options) - 1 > 1:
                 others = f"every other {factor}"
             verb = "is" if len(best) == 1 else "are"
-            found.setdefault((f"{listed(names[: len(best)])} {verb}", others), []).append(cell)
+            winners.setdefault((f"{listed(names[: len(best)])} {verb}", others), []).append(cell)
     texts = []
-    for (best_are, others), cells in found.items():
+    for (best_are, others), cells in winners.items():
         several = len(cells) > CLOSE
         named = [*cells[: CLOSE - 1], f"{len(cells) - CLOSE + 1} more"] if several else cells
         where = f" with {listed(named)}" if any(cells) else ""

@@ -52,13 +52,13 @@ def sections(rows: pd.DataFrame, findings: Findings, uri: str | None = None) -> 
             if network.recipe.architecture.inputs != 2:
                 elsewhere.add(trial.get("data_checksum"))
                 continue
-            found = regions(network)
+            plane = regions(network)
         except FnnexpError as error:
             if _data_name(trial) in TOYS:
                 missing.append(f"{name} has no panel: {str(error).rstrip('.')}.")
             continue
         result, seed = float(trial[findings.metric]), int(trial["seed"])
-        panels.append((name, f"seed {seed}: {value(result, findings.ranking)}", found))
+        panels.append((name, f"seed {seed}: {value(result, findings.ranking)}", plane))
         drawn.append({"configuration": name, "name": trial["name"], "seed": seed, findings.metric: result})
     if not panels and not missing:
         return []

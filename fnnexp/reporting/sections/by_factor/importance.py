@@ -62,8 +62,8 @@ def of(runs: pd.DataFrame, ranking: Ranking) -> tuple[pd.DataFrame, str]:
             own = {name: spaces[name] for name in params}
             study.add_trial(optuna.trial.create_trial(value=result, params=params, distributions=own))
         evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=(best - 0.5) / len(points))
-        found = optuna.importance.get_param_importances(study, evaluator=evaluator)
-    rows = sorted(found.items(), key=lambda item: (-item[1], item[0]))
+        importances = optuna.importance.get_param_importances(study, evaluator=evaluator)
+    rows = sorted(importances.items(), key=lambda item: (-item[1], item[0]))
     about = (
         f"PED-ANOVA (Optuna {optuna.__version__}), which needs no full grid, over {len(points)} "
         f"configurations: how much each factor decides whether a configuration is among the best {best}."

@@ -42,7 +42,7 @@ CAPTION = (
 )
 
 
-def section(found: Sequence[Comparison], ranking: Ranking, omitted: int = 0) -> Section:
+def section(comparisons: Sequence[Comparison], ranking: Ranking, omitted: int = 0) -> Section:
     """Return the section about the tuned comparisons of an experiment; it is empty if there are none.
 
     `omitted` is the number of other trials that the report leaves out, because tuning tried their values but
@@ -50,10 +50,10 @@ def section(found: Sequence[Comparison], ranking: Ranking, omitted: int = 0) -> 
     """
     blocks: list[Block] = []
     data: dict[str, list[pd.DataFrame]] = {"tuned": [], "tuning": [], "tuning_curve": []}
-    for i, comparison in enumerate(found, start=1):
+    for i, comparison in enumerate(comparisons, start=1):
         pairs, curve = tuned.pairs(comparison), tuned.best_found(comparison)
         name = tuned.name_of(comparison)
-        heading = name if len(found) > 1 else ""
+        heading = name if len(comparisons) > 1 else ""
         if heading:
             blocks.append(Text(heading))  # in a terminal, the answer says enough
         blocks += [Text(sentence, EVERYWHERE) for sentence in tuned.sentences(comparison, pairs)]
@@ -64,7 +64,7 @@ def section(found: Sequence[Comparison], ranking: Ranking, omitted: int = 0) -> 
         if len(curve):
             compared = comparison.asked.compare
             figure = best_found(curve, ranking.metric, compared[0] if len(compared) == 1 else "")
-            place = i if len(found) > 1 else None
+            place = i if len(comparisons) > 1 else None
             blocks.append(picture.block(figure, "tuning_curve", CAPTION, heading, number=place))
         for file, frame in (("tuned", pairs), ("tuning", _draws(comparison)), ("tuning_curve", curve)):
             data[file].append(frame.assign(comparison=name))
