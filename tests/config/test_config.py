@@ -933,6 +933,7 @@ DEPENDENT = {
 }  # fmt: skip
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("case", DEPENDENT)
 def test_options_that_depend_on_each_other_are_left_to_hydra(case, tmp_path):
     loader = loader_with(DEPENDENT[case], tmp_path)
@@ -1017,6 +1018,7 @@ OWN = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("case", OWN)
 def test_each_job_of_a_users_configs_composes_as_in_hydra(case, tmp_path):
     files, words = OWN[case]
@@ -1077,6 +1079,7 @@ COMMANDS = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
 def test_each_job_of_a_command_line_composes_as_in_hydra(words, loader):
     master, jobs = swept(loader, "config", words)
