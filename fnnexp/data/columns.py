@@ -133,7 +133,7 @@ def check_dropped(
         )
     called = titles(names, width)
     raise DataError(
-        f"{problem} has no such column; it has {listed(called)}.{did_you_mean(unknown[0], called)}"
+        f"{problem} has no such column; it has {listed(called)}.{did_you_mean(unknown[0], sorted(known))}"
     )
 
 

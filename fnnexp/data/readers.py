@@ -419,7 +419,7 @@ def _read_words(path: Path, reading: Reading, label: str | int | None) -> _Table
     called = [column for column in range(len(layout.places)) if _is_called(layout, column, label)]
     worded = [column for column in first.columns if column in called or not called]
     if not worded or (len(worded) > 1 and not called):
-        raise first
+        raise DataError(str(first)) from None
     table = _read_table(path, reading, worded[0])
     _check_words(table, reading.header, first, is_label=bool(called))
     return table
@@ -454,7 +454,7 @@ def _check_words(table: _Table, header: str, first: DataError, *, is_label: bool
     if numbers := [word for word in table.words if is_number(word)]:
         word = next(word for word in table.words if not is_number(word))
         if not is_label:
-            raise first
+            raise DataError(str(first)) from None
         raise DataError(
             f"{table.path}: the labels in column {table.layout.title(table.worded)} mix numbers, such "
             f"as {numbers[0]!r}, with words, such as {word!r} in row {table.row_of(word)} (row 1 is the "
