@@ -79,7 +79,9 @@ def test_a_column_that_only_one_of_two_files_has_is_left_out_of_it(pets):
     _, arrays = read("train.csv", "test.csv", drop=EXTRA)
     inputs = ["weight (kg)", "height"]
     assert [arrays[0], arrays[2]] == [part[inputs].to_numpy(np.float32).tobytes() for part in (train, test)]
-    with pytest.raises(DataError, match=r"data\.drop=ID: train\.csv has no such column; .*species\.$"):
+    with pytest.raises(
+        DataError, match=r"data\.drop=ID: train\.csv has no such column; .*species\. Did you mean 'id'"
+    ):
         read("train.csv", "test.csv", drop=("ID", "notes"))
 
 
