@@ -22,7 +22,7 @@ from fnnexp.config.jobs import number_type
 from fnnexp.config.schema import LISTS, LISTS_OR_VALUES, OF_GRIDS, WHOLE, Config
 from fnnexp.console import print_plain
 from fnnexp.data import sources
-from fnnexp.data.datasets import DATASETS
+from fnnexp.data.datasets import DATASETS, is_path
 from fnnexp.errors import ConfigError, FnnexpError, plural
 from fnnexp.tracking import store
 from fnnexp.tracking.retry import shown
@@ -289,7 +289,7 @@ def _data_words(data: str) -> tuple[list[str], list[str]]:
     is_here = sources.place(data).exists()
     if "=" in data and not is_here:
         return [data], []
-    if (data in DATASETS and data != "files") or (not is_here and re.fullmatch(r"\w+", data)):
+    if not is_path(data):
         note = f"data={data}: shows the data set of this name; for the file or folder of this name write"
         return [f"data={data}"], [f"{note} ./{data}"] if is_here else []
     return ["data=files", f"data.path={quoted(data)}"], []
@@ -632,9 +632,9 @@ def _require_strings(grid: Any, overrides: Sequence[Any]) -> None:
 def _checked_depth(key: str, value: Any) -> tuple[str, Any]:
     """Return a key with its value or values; raise if lists are nested too deep for the key, or not enough.
 
-    Values of `arch.hidden`, itself a list, must all be lists; values of `arch.activation` may be lists; those
-    of most other keys must not be. These checks are made here because the command line's messages advise in
-    its own syntax, which does not help in Python.
+    Values of `arch.hidden`, itself a list, must all be lists, and so must several values of `data.drop`.
+    Values of `arch.activation` may be lists; those of most other keys must not be. These checks are made here
+    because the command line's messages advise in its own syntax, which does not help in Python.
     """
     if isinstance(value, range) and key not in WHOLE | LISTS:
         return key, value
@@ -645,7 +645,8 @@ def _checked_depth(key: str, value: Any) -> tuple[str, Any]:
     are_lists = [_has_values(element) for element in values or ()]
     if key in WHOLE:
         return key, [values] if values is not None else value
-    if key in LISTS and values != [] and not (are_lists and all(are_lists)):
+    several_columns = key == "data.drop" and len(are_lists) > 1 and not any(are_lists)
+    if several_columns or (key in LISTS and values != [] and not (are_lists and all(are_lists))):
         example = [64, 32] if values is None or any(are_lists) else values
         raise ConfigError(
             f"{key}={value!r}: must be a list of lists, because the outer list is swept over; write "

@@ -699,7 +699,10 @@ def _merge(words: Sequence[str]) -> int:
         description="Copy the finished trials of several SQLite stores into one, each once.",
     )
     parser.add_argument(
-        "stores", nargs="+", metavar="STORE", help="the file of a store, as in laptop/mlflow.db"
+        "stores",
+        nargs="+",
+        metavar="STORE",
+        help="the file of a store, as in laptop/mlflow.db, or its folder",
     )
     parser.add_argument(
         "--into", required=True, metavar="STORE", help="the store to copy to; made if missing"

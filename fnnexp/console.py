@@ -6,9 +6,11 @@ import codecs
 import logging
 import sys
 import time
+import unicodedata
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from fnnexp.errors import printable
@@ -107,6 +109,40 @@ def terminal(**options: Any) -> Console:
     return console
 
 
+def columns(text: str) -> int:
+    r"""Return how many columns of a terminal a text takes: a wide character two, and a combining one none.
+
+    >>> columns("ant"), columns("\u732b"), columns("e\u0301")
+    (3, 2, 1)
+    """
+    return len(text) if text.isascii() else sum(map(_columns_of, text))
+
+
+def _columns_of(character: str) -> int:
+    if unicodedata.category(character) in ("Mn", "Me", "Cf"):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
+def padded(text: str, width: int) -> str:
+    r"""Return the text, with spaces at its end if it takes fewer columns than `width`.
+
+    >>> padded("ant", 5), padded("\u732b", 4) == "\u732b  "
+    ('ant  ', True)
+    """
+    return text + " " * (width - columns(text))
+
+
+def fitted(text: str, width: int) -> str:
+    r"""Return as many of the text's first characters as fit into `width` columns.
+
+    >>> fitted("anthill", 3), fitted("\u732b\u732b", 3) == "\u732b"
+    ('ant', True)
+    """
+    ends = accumulate(map(_columns_of, text))
+    return text[: sum(end <= width for end in ends)]
+
+
 def print_plain(console: Console, text: str) -> None:
     """Print a text as it is: without markup or colours, and with lines of any length."""
     console.print(text, markup=False, highlight=False, soft_wrap=True)
@@ -183,10 +219,10 @@ def while_doing(what: str, console: Console) -> Iterator[Callable[[str], None]]:
 
     def show(text: str) -> None:
         nonlocal width
-        line = f"{text} …"[: console.width - 1]  # a line that wraps could not be removed
-        console.print(line.ljust(width), style="dim", markup=False, highlight=False, end="")
+        line = fitted(f"{text} …", console.width - 1)  # a line that wraps could not be removed
+        console.print(padded(line, width), style="dim", markup=False, highlight=False, end="")
         console.control(to_the_left)
-        width = len(line)
+        width = columns(line)
 
     def update(text: str) -> None:
         nonlocal shown_at

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import re
+import shlex
 import traceback
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -124,3 +126,35 @@ def did_you_mean_path(missing: Path) -> str:
 
 MOST_NAMES = 10_000
 """The largest number of names of a folder among which a similar one is looked for."""
+
+
+PLAIN = r"(?!(null|true|false|nan|inf)$|\.\d)[A-Za-z_./][\w./-]*"
+"""A value that Hydra's override grammar reads as plain text, without quotes."""
+
+
+def quoted(text: str) -> str:
+    r"""Return a text as a value in Hydra's override grammar, in quotes if it needs them.
+
+    >>> [quoted(text) for text in ("he", "a/b.npz", "a b", "True", ".5")]
+    ['he', 'a/b.npz', "'a b'", "'True'", "'.5'"]
+    """
+    if re.fullmatch(PLAIN, text, re.ASCII | re.IGNORECASE):
+        return text
+    # In Hydra's grammar a backslash escapes a quote. It escapes itself only before a quote or at the end.
+    escaped = re.sub(r"(\\*)('|\Z)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), text)
+    return f"'{escaped}'"
+
+
+def to_write(key: str, names: Sequence[str]) -> str:
+    """Return the override that gives a key a name, or a list of several names, for a message to propose.
+
+    It is in quotes for a shell if a name needs them.
+
+    >>> print(to_write("data.drop", ["id"]), to_write("data.drop", ["id", "pet name"]))
+    data.drop=id "data.drop=[id,'pet name']"
+    """
+    values = ",".join(name if re.fullmatch("0|[1-9][0-9]*", name) else quoted(name) for name in names)
+    word = f"{key}={values}" if len(names) == 1 else f"{key}=[{values}]"
+    if "'" not in word:
+        return word
+    return shlex.quote(word) if re.search(r'["$`\\!]', word) else f'"{word}"'

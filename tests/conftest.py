@@ -255,7 +255,7 @@ def trials_of(jobs_of):
         default = () if any(word.startswith("data=") for word in overrides) else ("data=digits",)
         jobs = jobs_of(*default, *overrides, config=config)
         wanted = [job.config.data for job in jobs]
-        prepared = [data.prepare(each.name, each.path, toy=each.toy) for each in wanted]
+        prepared = [data.prepare(each.name, each.path, reading=each.reading, toy=each.toy) for each in wanted]
         return [trial(job, its_data) for job, its_data in zip(jobs, prepared, strict=True)]
 
     return trials

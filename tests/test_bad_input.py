@@ -636,6 +636,7 @@ BAD_VALUES = {
     "data.path": container,
     "data.test_path": st.one_of(container, word),
     "data.label": st.one_of(container, word, unprintable),  # a label needs a CSV
+    "data.drop": st.one_of(word, unprintable, st.sampled_from(["{a:1}", "[[1]]", "[null]", "true", "1.5"])),
     "data.header": not_a_choice,
     "data.test_fraction": st.one_of(not_a_positive_real, st.sampled_from(["0", "1", "1.5"])),
     "data.transpose": not_a_boolean,

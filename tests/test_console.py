@@ -12,6 +12,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
@@ -78,6 +79,20 @@ def test_a_long_wait_shows_how_far_it_is(capsys, monkeypatch):
         for now in (2.0, 9.0, 12.0, 15.0, 23.0):
             tell(f"reading [{now:.0f}]")
     assert capsys.readouterr().out == "reading [12]\nreading [23]\n"
+
+
+TEXTS = ("", "ant", "größe × −0.5 …", "文字", "ｗｉｄｅ", "ｶﾅ", "한국어", "e\u0301a\u0300", "การ", "━╌", "🐜")
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_a_text_takes_as_many_columns_as_rich_counts(text):
+    assert console.columns(text) == cell_len(text)
+    for width in range(12):
+        assert cell_len(console.padded(text, width)) == max(width, cell_len(text))
+        fitted = console.fitted(text, width)
+        assert cell_len(fitted) <= width
+        assert text.startswith(fitted)
+        assert fitted == text or cell_len(text[: len(fitted) + 1]) > width
 
 
 def test_styles_still_reach_a_terminal(capsys):

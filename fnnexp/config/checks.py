@@ -210,9 +210,11 @@ def _check_rows(data: DataConfig) -> None:
 
 def _check_reading(data: DataConfig) -> None:
     try:
-        _ = data.reading
+        reading = data.reading
     except DataError as error:
         raise ConfigError(str(error)) from error
+    for name in reading.drop:
+        _printable("data.drop", name)
 
 
 def _check_toy(data: DataConfig) -> None:

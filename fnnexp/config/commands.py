@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from fnnexp.errors import quoted as quoted  # defined there, since messages below this module need it too
+
 
 def program() -> str:
     """Return how to call this fnnexp from the current shell.
@@ -82,23 +84,6 @@ def report_command(
     if experiment.startswith("-"):
         return f"{program} report{options} -- {words}"
     return f"{program} report {words}{options}"
-
-
-PLAIN = r"(?!(null|true|false|nan|inf)$|\.\d)[A-Za-z_./][\w./-]*"
-"""A value that Hydra's override grammar reads as plain text, without quotes."""
-
-
-def quoted(text: str) -> str:
-    r"""Return a text as a value in Hydra's override grammar, in quotes if it needs them.
-
-    >>> [quoted(text) for text in ("he", "a/b.npz", "a b", "True", ".5")]
-    ['he', 'a/b.npz', "'a b'", "'True'", "'.5'"]
-    """
-    if re.fullmatch(PLAIN, text, re.ASCII | re.IGNORECASE):
-        return text
-    # In Hydra's grammar a backslash escapes a quote. It escapes itself only before a quote or at the end.
-    escaped = re.sub(r"(\\*)('|\Z)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), text)
-    return f"'{escaped}'"
 
 
 @dataclass(frozen=True)

@@ -311,9 +311,9 @@ def _several_values(message: str, _: list[str]) -> str | None:
         return None
     instead = f"for a text with a comma write \"{match[2]}='…'\""
     if match[2] in LISTS_OR_VALUES:
-        instead = (
-            f"for one network with a value for each layer write {match[2]}=[{match[1].partition('=')[2]}]"
-        )
+        columns = match[2] == "data.drop"
+        one = "data without all of them" if columns else "one network with a value for each layer"
+        instead = f"for {one} write {match[2]}=[{match[1].partition('=')[2]}]"
     return f"{match[1]}: has several values; for one trial per value add -m; {instead}"
 
 

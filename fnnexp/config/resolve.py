@@ -270,6 +270,8 @@ def _resolved(job: Job, data: Prepared, validation: int, architecture: Architect
     arch, rows = _canonical(config.arch, architecture), config.data
     if rows.validation != validation:
         rows = replace(rows, validation=validation)
+    if rows.drop is not None and rows.drop != (drop := _canonical_columns(rows.reading.drop)):
+        rows = replace(rows, drop=drop)
     split = config.seed_split if _uses_split(config, data, validation) else None
     if arch is config.arch and rows is config.data and split == config.seed_split:
         return job
@@ -339,6 +341,11 @@ def _canonical(arch: ArchConfig, architecture: Architecture) -> ArchConfig:
     if (canonical, slope) == (arch.activation, arch.slope):
         return arch
     return replace(arch, activation=canonical, slope=slope)
+
+
+def _canonical_columns(names: Sequence[str]) -> str | list[str] | None:
+    """Return names of columns in one form for all ways to write them: a name, a list of several, or None."""
+    return list(names) if len(names) > 1 else names[0] if names else None
 
 
 def _bounds(init: InitConfig) -> tuple[float, float] | None:

@@ -16,7 +16,7 @@ from omegaconf import II, MISSING
 from fnnexp.config import key
 from fnnexp.config.execution import BUDGETS, Execution
 from fnnexp.data.datasets import DATASETS
-from fnnexp.data.sources import HEADERS, Reading
+from fnnexp.data.sources import HEADERS, Reading, columns_named
 from fnnexp.data.toys import DEFAULT_TOY, MOST_ARMS, MOST_NOISE, MOST_ROWS, Toy
 from fnnexp.nn.engines.numpy_engine import SCALES
 from fnnexp.nn.network import BIASES
@@ -201,6 +201,12 @@ class DataConfig:
     label: str | None = key(
         Reading.label, "The column of labels of a CSV: `first`, `last` or its name. Null: find it."
     )
+    drop: Any = key(
+        None,
+        "The columns of a CSV to leave out: a name, or a list of names. A column without a name is called by "
+        "its number, from 1. Null: none.",
+        kind="name, or list of names",
+    )
     header: str = key(
         Reading.header, "Whether the first line of a CSV has the names of the columns.", names=HEADERS
     )
@@ -244,7 +250,8 @@ class DataConfig:
     @property
     def reading(self) -> Reading:
         """The options for reading files. Raises `DataError` for impossible values."""
-        return Reading(self.label, self.header.lower(), self.test_fraction, self.transpose)
+        columns = columns_named(self.drop)
+        return Reading(self.label, self.header.lower(), self.test_fraction, self.transpose, columns)
 
 
 @dataclass
@@ -452,7 +459,7 @@ WHOLE = frozenset({"compare", "tune"})
 LISTS_OR_VALUES = frozenset(
     f"{key}.{field.name}" for key, node in NODES.items() for field in fields(node) if field.type == "Any"
 )
-"""The keys whose value is a list with one value for each layer, or one value for all layers."""
+"""The keys whose value is one value or a list, such as one activation for all layers, or one for each."""
 
 
 def keys_of(node: Any) -> list[str]:

@@ -1,16 +1,17 @@
-"""Find the label column of a table, and check that all others are pixels."""
+"""The columns of a table: those that are not read, and the one with the labels; all others must be inputs."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from fnnexp.data.labelled import Numbers, column_title, is_label, row_number_columns
+from fnnexp.data.labelled import Numbers, is_label, row_number_columns
 from fnnexp.data.sources import listed
-from fnnexp.errors import DataError, did_you_mean
+from fnnexp.errors import DataError, did_you_mean, to_write
 
 LABEL = re.compile(r".*(label|class|target).*|y", re.IGNORECASE)
 """Matches the usual names of a column with the labels."""
@@ -20,6 +21,120 @@ INDEX = ("", "id", "index")
 FEWEST_NUMBERS = 5
 """If a first line consists of at least this many consecutive numbers, they count the columns and are not
 an image."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The layout of a CSV, from its first line, without the columns that ``data.drop`` names.
+
+    `separator` is between two cells, and `width` is the number of cells in a line. `places` are the indices
+    in a line of the columns that are read, and `names` the names of these columns (None without a header).
+    `dropped` are the names in ``data.drop``. Other indices of columns count those that are read.
+    """
+
+    separator: str
+    width: int
+    places: tuple[int, ...]
+    names: list[str] | None
+    dropped: tuple[str, ...] = ()
+
+    def title(self, column: int) -> str:
+        """Return what messages call a column: its name in quotes, or its number in the file, from 1."""
+        return f"'{self.names[column]}'" if self.names and self.names[column] else self.called(column)
+
+    def called(self, column: int) -> str:
+        """Return what ``data.drop`` calls a column: its name, or its number in the file, from 1."""
+        return (self.names[column] if self.names else "") or str(self.places[column] + 1)
+
+    def dropping(self, columns: Sequence[int]) -> str:
+        """Return the override that leaves out these columns, and those that are left out already."""
+        return to_write("data.drop", [*self.dropped, *(self.called(column) for column in columns)])
+
+
+def layout_of(
+    separator: str, width: int, names: Sequence[str] | None, dropped: tuple[str, ...], path: Path
+) -> Layout:
+    """Return the layout of a CSV.
+
+    Parameters
+    ----------
+    separator, width, names
+        What is between two cells; the number of cells in a line; the header of the file, or None.
+    dropped
+        ``data.drop``: names of columns, or the numbers of columns without a name. Those that the file does
+        not have are ignored.
+    path
+        The file, for messages.
+
+    Raises
+    ------
+    DataError
+        If fewer than two columns are left, or if two of them have the same name.
+    """
+    called = titles(names, width)
+    places = tuple(i for i in range(width) if called[i] not in dropped)
+    if len(places) < 2:
+        raise DataError(
+            f"{to_write('data.drop', dropped)}: leaves {listed([called[i] for i in places])} of the columns "
+            f"of {path}; expected a label and at least one input."
+        )
+    layout = Layout(separator, width, places, [names[i] for i in places] if names else None, dropped)
+    if layout.names:
+        _check_repeated(layout, path)
+    return layout
+
+
+def titles(names: Sequence[str] | None, width: int) -> list[str]:
+    """Return what ``data.drop`` calls the columns of a file: their names, or their numbers from 1."""
+    return [(names[i] if names else "") or str(i + 1) for i in range(width)]
+
+
+def _check_repeated(layout: Layout, path: Path) -> None:
+    """Raise if two columns have the same name, or no name."""
+    names = layout.names or []
+    unnamed = [column for column, name in enumerate(names) if not name]
+    if len(unnamed) > 1:
+        raise DataError(
+            f"{path}: columns {listed([layout.title(column) for column in unnamed])} have no name; write "
+            f"{layout.dropping(unnamed)} to leave them out, or name them."
+        )
+    first = {name.lower(): column for column, name in reversed(list(enumerate(names)))}
+    repeated = [column for column, name in enumerate(names) if first[name.lower()] != column]
+    if repeated:
+        raise DataError(
+            f"{path} has duplicate columns ({listed([names[column] for column in repeated])}); expected each "
+            f"name once: rename them, or write {layout.dropping(repeated)} to leave them out."
+        )
+
+
+def check_dropped(
+    dropped: Sequence[str], headers: Sequence[tuple[Sequence[str] | None, int]], path: Path
+) -> None:
+    """Raise if ``data.drop`` names a column that none of the files has.
+
+    Parameters
+    ----------
+    dropped
+        The names in ``data.drop``.
+    headers
+        The header of each file, or None, and the number of its columns.
+    path
+        The first of the files, for messages.
+    """
+    known = {title for names, width in headers for title in titles(names, width)}
+    if not (unknown := [name for name in dropped if name not in known]):
+        return
+    names, width = headers[0]
+    problem = f"{to_write('data.drop', unknown[:1])}: {path}"
+    if names is None:
+        raise DataError(
+            f"{problem} has no header, so its columns are called 1 to {width}; write data.drop=1 to leave "
+            "out the first, or data.header=true if its first line has the names."
+        )
+    called = titles(names, width)
+    raise DataError(
+        f"{problem} has no such column; it has {listed(called)}.{did_you_mean(unknown[0], sorted(known))}"
+    )
 
 
 def is_header(fields: Sequence[str], second: Sequence[str] = ()) -> bool:
@@ -58,7 +173,7 @@ def is_number(text: str) -> bool:
 
 
 def label_of(
-    names: Sequence[str] | None,
+    layout: Layout,
     values: Numbers,
     wanted: str | None,
     path: Path,
@@ -68,8 +183,8 @@ def label_of(
 
     Parameters
     ----------
-    names
-        The names of the columns, or None.
+    layout
+        The names of the columns, or that they have none.
     values
         The numbers (rows, columns).
     wanted
@@ -91,38 +206,37 @@ def label_of(
     DataError
         If no column can be the label, several can be, or another column is not a pixel.
     """
-    stem = _stem_of_pixels(names) if names else None
-    not_pixels = [index for index, name in enumerate(names or ()) if not _is_pixel(name, stem)]
-    label = _wanted_column(names, values.shape[1], wanted, path)
+    names = layout.names or []
+    stem = _stem_of_pixels(names)
+    not_pixels = [index for index, name in enumerate(names) if not _is_pixel(name, stem)]
+    label = _wanted_column(layout, wanted, path)
     if label is None:
         label = worded
     if label is None and names and (stem is None or any(names[i].lower() not in INDEX for i in not_pixels)):
-        label = _label_by_name(names, not_pixels, path)
+        label = _label_by_name(layout, not_pixels, path)
     for index in row_number_columns(values):
         if index != label:
-            dropped = f".drop(columns=[{names[index]!r}])" if names and names[index] else ""
             raise DataError(
-                f"{path}: column {column_title(names, index)} numbers the rows, so it is no input; save "
-                f"the table without it, as in table{dropped}.to_csv(path, index=False)."
+                f"{path}: column {layout.title(index)} numbers the rows, so it is no input; write "
+                f"{layout.dropping([index])} to leave it out."
             )
-    unused = [names[index] for index in not_pixels if index != label] if names else []
-    if unused and label is not None and LABEL.fullmatch(unused[0]):
+    unused = [index for index in not_pixels if index != label]
+    if unused and label is not None and LABEL.fullmatch(names[unused[0]]):
+        other, without = layout.title(unused[0]), layout.dropping(unused[:1])
         if label == worded:
             raise DataError(
-                f"{path}: columns {column_title(names, label)} and '{unused[0]}' could both be the label; "
-                "save the table without the column that is not the label, as in "
-                f"table.drop(columns=[{unused[0]!r}]).to_csv(path, index=False)."
+                f"{path}: columns {layout.title(label)} and {other} could both be the label; leave out the "
+                f"one that is not, as in {without}."
             )
         raise DataError(
-            f"{path}: data.label={wanted} makes column {column_title(names, label)} the label, but "
-            f"'{unused[0]}' has the name of a label; write data.label={unused[0]}."
+            f"{path}: data.label={wanted} makes column {layout.title(label)} the label, but {other} has the "
+            f"name of a label; write {to_write('data.label', [names[unused[0]]])}, or {without} to leave it "
+            "out."
         )
-    if unused and names:
-        places = [index for index in not_pixels if index != label]
-        in_pandas = [names[index] or f"Unnamed: {index}" for index in places]
+    if unused:
         raise DataError(
-            f"{path}: column {column_title(names, places[0])} is neither the label nor a numbered pixel; "
-            f"save the table without it: table.drop(columns={in_pandas}).to_csv(path, index=False)."
+            f"{path}: column {layout.title(unused[0])} is neither the label nor a numbered pixel; write "
+            f"{layout.dropping(unused)} to leave {'it' if len(unused) == 1 else 'all such columns'} out."
         )
     return (label, "") if label is not None else _label_by_values(values, path)
 
@@ -151,13 +265,14 @@ def _is_pixel(name: str, stem: str | None) -> bool:
     return not LABEL.fullmatch(name) and name.lower() not in INDEX
 
 
-def _wanted_column(names: Sequence[str] | None, count: int, wanted: str | None, path: Path) -> int | None:
+def _wanted_column(layout: Layout, wanted: str | None, path: Path) -> int | None:
     """Return the index of the column that ``data.label`` (`wanted`) names; None if the user has not set it.
 
-    `count` is the number of columns. Raise if there is no such column.
+    Raise if there is no such column.
     """
+    names = layout.names
     if wanted in ("first", "last", None):
-        return {"first": 0, "last": count - 1, None: None}[wanted]
+        return {"first": 0, "last": len(layout.places) - 1, None: None}[wanted]
     if names is None:
         raise DataError(
             f"data.label={wanted}: {path} has no header; write data.label=first or data.label=last."
@@ -170,23 +285,24 @@ def _wanted_column(names: Sequence[str] | None, count: int, wanted: str | None, 
     return names.index(wanted)
 
 
-def _label_by_name(names: Sequence[str], not_pixels: Sequence[int], path: Path) -> int:
+def _label_by_name(layout: Layout, not_pixels: Sequence[int], path: Path) -> int:
     """Return the index of the column whose name is that of a label; raise if there is none, or several.
 
     `not_pixels` are the indices of the columns whose names are not those of pixels.
     """
+    names = layout.names or []
     candidates = [index for index in not_pixels if LABEL.fullmatch(names[index])]
     if len(candidates) > 1:
         several = [names[index] for index in candidates]
         raise DataError(
-            f"{path} has columns {listed(several)}, and only one can be the label; if {several[0]} is, save "
-            f"the table without the rest: table.drop(columns={several[1:]}).to_csv(path, index=False)."
+            f"{path} has columns {listed(several)}, and only one can be the label; if {several[0]} is, write "
+            f"{layout.dropping(candidates[1:])} to leave out the rest."
         )
     if not candidates:
         guess = next((names[index] for index in not_pixels if names[index].lower() not in INDEX), "NAME")
         raise DataError(
             f"{path} has no label column; it has {listed(list(names))}. Rename the column of "
-            f"class numbers to 'label', or write data.label={guess}."
+            f"class numbers to 'label', or write {to_write('data.label', [guess])}."
         )
     return candidates[0]
 

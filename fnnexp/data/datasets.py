@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -154,6 +155,16 @@ def prepare(
         ) from error
     except MemoryError as error:
         raise DataError(f"data={name} does not fit into memory ({error}); use fewer rows.") from error
+
+
+def is_path(data: str) -> bool:
+    """Return whether a user means a file or folder by `data`, and not the name of a data set.
+
+    A file or folder with the name of a data set is `./mnist`.
+    """
+    is_here = sources.place(data).exists()
+    is_name = (data in DATASETS and data != "files") or (not is_here and re.fullmatch(r"\w+", data))
+    return not is_name
 
 
 def load(prepared: Prepared) -> Arrays:
@@ -391,8 +402,8 @@ def _refuse_reading(why: str, request: Request) -> None:
     """
     if request.reading != DEFAULT_READING or request.test_path:
         raise DataError(
-            f"{why}, so data.label, data.header, data.test_fraction, data.transpose and data.test_path have "
-            "no meaning; omit them, or write data=files data.path=…."
+            f"{why}, so data.label, data.drop, data.header, data.test_fraction, data.transpose and "
+            "data.test_path have no meaning; omit them, or write data=files data.path=…."
         )
 
 

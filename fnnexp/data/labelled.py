@@ -69,6 +69,7 @@ class Raw:
     tell the user what was decided while reading. `class_names` are the names of the classes 0, 1, …, if
     labels are numbers and the file has names for them. `input_names` are the names of the inputs (D), if the
     file has them. `rows` has the numbers of the rows in the file, if they are in another order here.
+    `without(index)` is the override that leaves out an input; None if the file has no columns to leave out.
 
     `fault(name, index)` describes a value that is not a byte. For a label, it returns an error message. For
     an input, which may be a real value, it returns a few words that a note quotes.
@@ -80,6 +81,7 @@ class Raw:
     class_names: tuple[str, ...] = ()
     input_names: tuple[str, ...] = ()
     rows: RowNumbers = field(default_factory=dict)
+    without: Callable[[int], str] | None = None
 
 
 @dataclass(frozen=True)
@@ -140,7 +142,12 @@ def labelled(raw: Raw, reading: Reading, where: str) -> Labelled:
     return Labelled(flat, (*notes, note) if note else tuple(notes), names, inputs, rows)
 
 
-def checked(arrays: Mapping[str, Numbers], where: str, input_names: Sequence[str] = ()) -> Labelled:
+def checked(
+    arrays: Mapping[str, Numbers],
+    where: str,
+    input_names: Sequence[str] = (),
+    without: Callable[[int], str] | None = None,
+) -> Labelled:
     """Check four arrays, and return them as a data set of contiguous arrays with inputs (n, D).
 
     Parameters
@@ -152,6 +159,8 @@ def checked(arrays: Mapping[str, Numbers], where: str, input_names: Sequence[str
         The source of the arrays, which starts every error message.
     input_names
         The names of the inputs for messages, or none.
+    without
+        Returns the override that leaves out an input, given its index; None if there is none.
 
     Raises
     ------
@@ -163,7 +172,7 @@ def checked(arrays: Mapping[str, Numbers], where: str, input_names: Sequence[str
     flat = {name: np.ascontiguousarray(images.get(name, arrays[name])) for name in ARRAYS}
     _check_classes(flat["y_train"], flat["y_test"], where)
     for split in ("train", "test"):
-        _check_columns(flat[f"x_{split}"], flat[f"y_{split}"], f"{where}: x_{split}", input_names)
+        _check_columns(flat[f"x_{split}"], flat[f"y_{split}"], f"{where}: x_{split}", input_names, without)
     common, row = _count_common_rows(flat["x_train"], flat["x_test"], where), row_name(flat["x_test"])
     notes = [*_check_ranges(flat["x_train"], flat["x_test"], where)]
     if common >= NOTED_SHARE * len(flat["x_test"]):
@@ -531,19 +540,25 @@ def _check_classes(train: Bytes, test: Bytes, where: str) -> None:
         )
 
 
-def _check_columns(x: Numbers, y: Bytes, what: str, names: Sequence[str]) -> None:
+def _check_columns(
+    x: Numbers, y: Bytes, what: str, names: Sequence[str], without: Callable[[int], str] | None
+) -> None:
     """Raise if a column of the inputs contains the labels or the numbers of the rows, and so is no input."""
     column, rows, article = column_name(x), f"{row_name(x)}s", "a" if image_side(x) else "an"
+
+    def advice(index: int) -> str:
+        return f"write {without(index)} to leave it out" if without else f"save the {rows} without it"
+
     of_bytes = _byte_columns(x) if is_real(x) else np.arange(x.shape[1])
     for index in _label_columns(x[:, of_bytes].astype(np.uint8) if is_real(x) else x, y):
         raise DataError(
             f"{what}: {column} {column_title(names, of_bytes[index])} looks like a label: it contains class "
-            f"numbers, and they determine the label of every row; save the {rows} without it."
+            f"numbers, and they determine the label of every row; {advice(int(of_bytes[index]))}."
         )
     for index in row_number_columns(x):
         raise DataError(
             f"{what}: {column} {column_title(names, index)} numbers the rows, so it is not {article} "
-            f"{column}; save the {rows} without it."
+            f"{column}; {advice(index)}."
         )
 
 

@@ -12,17 +12,18 @@ import hashlib
 import io
 import itertools
 import math
+import re
 import struct
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, NamedTuple, cast
 
 import numpy as np
 
 from fnnexp.data import npz
-from fnnexp.data.columns import LABEL, is_header, is_number, label_of
+from fnnexp.data.columns import LABEL, Layout, check_dropped, is_header, is_number, label_of, layout_of
 from fnnexp.data.labelled import (
     ARRAYS,
     LARGEST_VALUE,
@@ -33,12 +34,11 @@ from fnnexp.data.labelled import (
     Raw,
     check_shapes,
     checked,
-    column_title,
     in_bytes,
     labelled,
 )
-from fnnexp.data.sources import Source, listed
-from fnnexp.errors import DataError, plural
+from fnnexp.data.sources import Reading, Source, listed
+from fnnexp.errors import DataError, plural, to_write
 
 READER_VERSION = 2
 """Raise this number if a reader starts to read the same file differently. Older caches are then ignored."""
@@ -49,9 +49,11 @@ CSV_ROWS, CSV_CELLS, CSV_CELL = 4096, 1 << 20, 32
 """The limits of one block of a CSV: its rows, its cells (about), and the characters of a cell."""
 CSV_FIRST_LINE = 1 << 20
 """Maximum length of the first line of a CSV."""
-CSV_WORDS = 1000
-"""Further characters that a line may have for a label in words."""
+CSV_WORDS = 1 << 14
+"""Further characters that a line may have, for a label in words and for columns that are not read."""
 SEPARATORS = ",;\t"
+DECIMAL_COMMA = re.compile(r"[-+]?[0-9]+,[0-9]+")
+"""Matches a number with a comma, as spreadsheets write it in many languages."""
 
 
 def content_key(kind: str, files: tuple[Path, ...] = ()) -> str:
@@ -90,8 +92,10 @@ def read(source: Source) -> Labelled:
     DataError
         If a file is damaged, or its arrays are not labelled images.
     """
-    unchecked = labelled(READERS[source.format](source), source.reading, source.where)
-    data = checked(unchecked.arrays, source.where, unchecked.input_names)
+    raw = READERS[source.format](source)
+    unchecked = labelled(raw, source.reading, source.where)
+    without = None if source.reading.transpose else raw.without
+    data = checked(unchecked.arrays, source.where, unchecked.input_names, without)
     return replace(unchecked, arrays=data.arrays, notes=(*unchecked.notes, *data.notes))
 
 
@@ -314,13 +318,13 @@ def _read_idx_file(path: Path, axes: int) -> Bytes:
 
 @dataclass(frozen=True)
 class _Table:
-    """A CSV in memory: the names of its columns (None without a header), and its numbers (rows, columns).
+    """A CSV in memory, without the columns that are not read: its layout and its numbers (rows, columns).
 
     One column, with the index `worded`, may have words. Its numbers are then positions in `words`.
     """
 
     path: Path
-    names: list[str] | None
+    layout: Layout
     numbers: Numbers
     worded: int | None = None
     words: tuple[str, ...] = ()
@@ -340,18 +344,20 @@ class _Table:
 
 
 class _WordsError(DataError):
-    """A row of a CSV has words where numbers are expected, in the columns with these indices."""
+    """A row of a CSV with this layout has words where numbers are expected, in the columns `columns`."""
 
-    def __init__(self, message: str, columns: tuple[int, ...]) -> None:
+    def __init__(self, message: str, columns: tuple[int, ...], layout: Layout) -> None:
         super().__init__(message)
-        self.columns = columns
+        self.columns, self.layout = columns, layout
 
 
 def _read_csv(source: Source) -> Raw:
-    wanted, header = source.reading.label, source.reading.header
-    train = _read_words(source.files[0], header, wanted)
-    label, note = label_of(train.names, train.numbers, wanted, train.path, train.worded)
-    tables = [train, *(_read_words(path, header, label) for path in source.files[1:])]
+    reading = source.reading
+    if reading.drop:
+        _check_dropped(source)
+    train = _read_words(source.files[0], reading, reading.label)
+    label, note = label_of(train.layout, train.numbers, reading.label, train.path, train.worded)
+    tables = [train, *(_read_words(path, reading, label) for path in source.files[1:])]
     splits = dict(zip(("train", "test"), tables, strict=False))
     if "test" in splits:
         _check_columns(train, splits["test"], label)
@@ -367,45 +373,59 @@ def _read_csv(source: Source) -> Raw:
         column = label if array[0] == "y" else index[1] + (index[1] >= label)
         cell = f"{float(table.numbers[row, column]):.15g}"
         if array[0] == "y":
-            return f"{table.path}{_cell_fault(table.names, column, row + 1, cell, 'label')}"
-        place = f"column {column_title(table.names, column)}, row {row + 1}"
+            return f"{table.path}{_cell_fault(table.layout, column, row + 1, cell, 'label')}"
+        place = f"column {table.layout.title(column)}, row {row + 1}"
         which = {"train": "training", "test": "test"}[split]
         file = f" of the {which} file" if len(splits) > 1 else ""
         return f"{cell} in {place}{file} (row 1 is the first with data)"
 
     for split, table in splits.items():
-        if table.names is None and source.reading.header == "auto":
+        if table.layout.names is None and reading.header == "auto":
             _check_first_line(arrays[f"x_{split}"], table.path)
-    inputs = [name for column, name in enumerate(train.names or ()) if column != label]
-    return Raw(arrays, fault, (note,) if note else (), input_names=tuple(inputs))
+    inputs = [name for column, name in enumerate(train.layout.names or ()) if column != label]
+    return Raw(
+        arrays,
+        fault,
+        (note,) if note else (),
+        input_names=tuple(inputs),
+        without=lambda index: train.layout.dropping([index + (index >= label)]),
+    )
 
 
-def _read_words(path: Path, header: str, label: str | int | None) -> _Table:
+def _check_dropped(source: Source) -> None:
+    """Raise if ``data.drop`` names a column that none of the files has."""
+    heads = []
+    for path in source.files:
+        with _text_of(path) as stream:
+            heads.append(_head(stream, source.reading.header, path))
+    check_dropped(source.reading.drop, [(head.names, head.width) for head in heads], source.files[0])
+
+
+def _read_words(path: Path, reading: Reading, label: str | int | None) -> _Table:
     """Read a CSV in which one column, the label, may have words.
 
     Parameters
     ----------
-    path, header
-        The file, and ``data.header``.
+    path, reading
+        The file, and how to read it.
     label
         ``data.label``, or the index of the label column if it is known already.
     """
     try:
-        return _read_table(path, header)
+        return _read_table(path, reading)
     except _WordsError as error:
         first = error
-    with _opened(path) as (unpacked, _), io.TextIOWrapper(unpacked, _encoding(path)) as stream:
-        layout, _ = _layout(stream, header, path)
-    called = [column for column in range(layout.columns) if _is_called(layout, column, label)]
+    layout = first.layout
+    called = [column for column in range(len(layout.places)) if _is_called(layout, column, label)]
     worded = [column for column in first.columns if column in called or not called]
     if not worded or (len(worded) > 1 and not called):
-        raise first
-    table = _read_table(path, header, worded[0])
-    _check_words(table, header, first, is_label=bool(called))
+        raise DataError(str(first)) from None
+    table = _read_table(path, reading, worded[0])
+    _check_words(table, reading.header, first, is_label=bool(called))
     return table
 
 
-def _is_called(layout: _Layout, column: int, label: str | int | None) -> bool:
+def _is_called(layout: Layout, column: int, label: str | int | None) -> bool:
     """Return whether a column is the label: by `label` or, if that is None, by the name of the column.
 
     `label` is ``data.label``, or the index of the label column.
@@ -413,7 +433,7 @@ def _is_called(layout: _Layout, column: int, label: str | int | None) -> bool:
     name = layout.names[column] if layout.names else ""
     if label is None:
         return LABEL.fullmatch(name) is not None
-    return label in (column, name) or (label, column) in (("first", 0), ("last", layout.columns - 1))
+    return label in (column, name) or (label, column) in (("first", 0), ("last", len(layout.places) - 1))
 
 
 def _check_words(table: _Table, header: str, first: DataError, *, is_label: bool) -> None:
@@ -434,13 +454,13 @@ def _check_words(table: _Table, header: str, first: DataError, *, is_label: bool
     if numbers := [word for word in table.words if is_number(word)]:
         word = next(word for word in table.words if not is_number(word))
         if not is_label:
-            raise first
+            raise DataError(str(first)) from None
         raise DataError(
-            f"{table.path}: the labels in column {column_title(table.names, table.worded)} mix numbers, such "
+            f"{table.path}: the labels in column {table.layout.title(table.worded)} mix numbers, such "
             f"as {numbers[0]!r}, with words, such as {word!r} in row {table.row_of(word)} (row 1 is the "
             "first with data); expected only numbers or only words."
         )
-    if table.names is None and header == "auto" and table.numbers[1:, table.worded].all():
+    if table.layout.names is None and header == "auto" and table.numbers[1:, table.worded].all():
         raise DataError(
             f"{table.path}: its first line has the label {table.words[0]!r}, which no other line has; if it "
             "has the column names, write data.header=true, otherwise data.header=false."
@@ -459,7 +479,8 @@ def _check_first_line(x: Numbers, path: Path) -> None:
 def _check_columns(train: _Table, test: _Table, label: int) -> None:
     """Raise if the columns of the test table differ from those of the training table."""
     difference = train.numbers.shape[1] - test.numbers.shape[1]
-    if difference == 1 and not (train.names and test.names and train.names[label] in test.names):
+    train_names, test_names = train.layout.names or [], test.layout.names or []
+    if difference == 1 and not (train_names and test_names and train_names[label] in test_names):
         raise DataError(
             f"{test.path} has no labels (one column fewer than {train.path}), so it cannot be tested on; "
             f"write data.path={train.path} alone: data.test_fraction=0.2 of its rows become test rows."
@@ -469,21 +490,21 @@ def _check_columns(train: _Table, test: _Table, label: int) -> None:
             f"training rows have {plural(train.numbers.shape[1] - 1, 'input')} ({train.path}) and test "
             f"rows {test.numbers.shape[1] - 1} ({test.path}); expected the same number."
         )
-    for train_name, test_name in zip(train.names or (), test.names or (), strict=False):
-        if train_name != test_name:
+    for of_train, of_test in zip(train_names, test_names, strict=False):
+        if of_train != of_test:
             raise DataError(
-                f"{test.path} has column '{test_name}' where {train.path} has '{train_name}'; "
+                f"{test.path} has column '{of_test}' where {train.path} has '{of_train}'; "
                 "expected the same columns in the same order."
             )
 
 
-def _read_table(path: Path, header: str, worded: int | None = None) -> _Table:
+def _read_table(path: Path, reading: Reading, worded: int | None = None) -> _Table:
     """Read a CSV in blocks of lines, so that a small packed file cannot fill the memory.
 
     Parameters
     ----------
-    path, header
-        The file, and ``data.header``.
+    path, reading
+        The file, and how to read it.
     worded
         The index of a column that may have words.
 
@@ -493,22 +514,30 @@ def _read_table(path: Path, header: str, worded: int | None = None) -> _Table:
         If another column has words.
     """
     words: dict[str, int] = {}
-    try:
-        with _opened(path) as (unpacked, _), io.TextIOWrapper(unpacked, _encoding(path)) as stream:
-            layout, first = _layout(stream, header, path)
-            lines = itertools.chain(first, _csv_lines(stream, layout.columns, path))
-            blocks = [np.empty((0, layout.columns), np.uint8)]
-            rows = 0
-            block_rows = max(1, min(CSV_ROWS, CSV_CELLS // layout.columns))
-            while block := list(itertools.islice(lines, block_rows)):
-                blocks.append(_csv_numbers(block, layout, rows, path, worded, words))
-                rows += len(block)
-                _check_size(sum(numbers.nbytes for numbers in blocks), str(path))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} is not a CSV in UTF-8 ({error}); save it as CSV in UTF-8.") from error
+    with _text_of(path) as stream:
+        head = _head(stream, reading.header, path)
+        layout = layout_of(head.separator, head.width, head.names, reading.drop, path)
+        lines = itertools.chain(head.data, _csv_lines(stream, head.width, path))
+        blocks = [np.empty((0, len(layout.places)), np.uint8)]
+        rows = 0
+        block_rows = max(1, min(CSV_ROWS, CSV_CELLS // head.width))
+        while block := list(itertools.islice(lines, block_rows)):
+            blocks.append(_csv_numbers(block, layout, rows, path, worded, words))
+            rows += len(block)
+            _check_size(sum(numbers.nbytes for numbers in blocks), str(path))
     if not rows:
         raise DataError(f"{path} has zero rows; expected one line per image or other row.")
-    return _Table(path, layout.names, np.concatenate(blocks), worded, tuple(words))
+    return _Table(path, layout, np.concatenate(blocks), worded, tuple(words))
+
+
+@contextlib.contextmanager
+def _text_of(path: Path) -> Iterator[IO[str]]:
+    """Open a CSV as text for the ``with`` block; raise DataError if it is not a CSV in UTF-8 or UTF-16."""
+    try:
+        with _opened(path) as (unpacked, _), io.TextIOWrapper(unpacked, _encoding(path)) as stream:
+            yield stream
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} is not a CSV in UTF-8 ({error}); save it as CSV in UTF-8.") from error
 
 
 def _encoding(path: Path) -> str:
@@ -517,17 +546,20 @@ def _encoding(path: Path) -> str:
         return "utf-16" if stream.read(2) in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
 
 
-@dataclass(frozen=True)
-class _Layout:
-    """The layout of a CSV, from its first line: the separator, the number of columns and their names."""
+class _Head(NamedTuple):
+    """What the first line of a CSV says: the separator, the number of columns, and their names or None.
+
+    `data` are those lines that were read to find this and are data, not a header.
+    """
 
     separator: str
-    columns: int
+    width: int
     names: list[str] | None
+    data: list[str]
 
 
-def _layout(stream: IO[str], header: str, path: Path) -> tuple[_Layout, list[str]]:
-    """Return the layout of a CSV, and those lines that were read to find it and are data, not a header."""
+def _head(stream: IO[str], header: str, path: Path) -> _Head:
+    """Read the first line of a CSV, and the second if it helps to tell whether the first is a header."""
     line = stream.readline(CSV_FIRST_LINE)
     if len(line) == CSV_FIRST_LINE:
         raise DataError(
@@ -541,15 +573,11 @@ def _layout(stream: IO[str], header: str, path: Path) -> tuple[_Layout, list[str
             f"{path} has {plural(len(names), 'column')}; expected a label and one column per pixel, "
             "separated by commas, semicolons or tabs."
         )
-    ahead = list(itertools.islice(_csv_lines(stream, len(names), path), 1)) if header == "auto" else []
+    ahead = list(itertools.islice(_csv_lines(stream, len(names), path), header == "auto"))
     second = [field.strip() for row in csv.reader(ahead, delimiter=separator) for field in row]
     if header == "false" or (header == "auto" and not is_header(names, second)):
-        return _Layout(separator, len(names), None), [line, *ahead]
-    first = {name.lower(): column for column, name in reversed(list(enumerate(names)))}
-    repeated = [name for column, name in enumerate(names) if first[name.lower()] != column]
-    if repeated:
-        raise DataError(f"{path} has duplicate columns ({listed(repeated)}); expected each name once.")
-    return _Layout(separator, len(names), names), ahead
+        return _Head(separator, len(names), None, [line, *ahead])
+    return _Head(separator, len(names), names, ahead)
 
 
 def _csv_lines(stream: IO[str], columns: int, path: Path) -> Iterator[str]:
@@ -559,7 +587,7 @@ def _csv_lines(stream: IO[str], columns: int, path: Path) -> Iterator[str]:
         if len(line) == longest:
             raise DataError(
                 f"{path} has rows of different lengths: a line has more than {longest} characters, and the "
-                f"first line has {columns} columns."
+                f"first line has {columns} columns; save the table without long texts."
             )
         if not line.isspace():
             yield line
@@ -567,7 +595,7 @@ def _csv_lines(stream: IO[str], columns: int, path: Path) -> Iterator[str]:
 
 def _csv_numbers(
     lines: list[str],
-    layout: _Layout,
+    layout: Layout,
     rows_before: int,
     path: Path,
     worded: int | None,
@@ -584,24 +612,30 @@ def _csv_numbers(
             raise ValueError
         return words.setdefault(cell.strip(), len(words))
 
+    dropped = {*range(layout.width)}.difference(layout.places)
+    converters: dict[int | str, Callable[[str], float]] = {column: lambda _: 0.0 for column in dropped}
+    if worded is not None:
+        converters[layout.places[worded]] = number_of
     try:
         values = np.loadtxt(
             lines, np.float64, delimiter=layout.separator, quotechar='"', comments=None, ndmin=2,
-            converters=None if worded is None else {worded: number_of}, encoding=None,
+            converters=converters or None, encoding=None,
         )  # fmt: skip
     except ValueError:
         values = np.empty((0, 0))
-    valid = values.shape == (len(lines), layout.columns) and bool((np.abs(values) <= LARGEST_VALUE).all())
+    valid = values.shape == (len(lines), layout.width) and bool((np.abs(values) <= LARGEST_VALUE).all())
     if not valid or any(line.count('"') % 2 for line in lines):
         fault, columns = _csv_fault(lines, layout, rows_before, worded)
-        raise _WordsError(f"{path}{fault}", columns) if columns else DataError(f"{path}{fault}")
+        raise _WordsError(f"{path}{fault}", columns, layout) if columns else DataError(f"{path}{fault}")
+    if dropped:
+        values = values[:, list(layout.places)]
     with np.errstate(invalid="ignore"):
         table = values.astype(np.uint8)
     return table if np.array_equal(table, values) else values
 
 
 def _csv_fault(
-    lines: list[str], layout: _Layout, rows_before: int, worded: int | None
+    lines: list[str], layout: Layout, rows_before: int, worded: int | None
 ) -> tuple[str, tuple[int, ...]]:
     """Return what is wrong with the first faulty line, for a message that begins with the file's name.
 
@@ -616,11 +650,12 @@ def _csv_fault(
                 f" has an open quote or is not CSV in row {row} ({error}; row 1 is the first with data).",
                 (),
             )
-        if len(cells) != layout.columns:
+        if len(cells) != layout.width:
             return (
                 f" has rows of different lengths: row {row} (row 1 is the first with data) has "
-                f"{plural(len(cells), 'cell')}, and the first line has {layout.columns}."
+                f"{plural(len(cells), 'cell')}, and the first line has {layout.width}."
             ), ()
+        cells = [cells[place] for place in layout.places]
         faults = [
             column
             for column, cell in enumerate(cells)
@@ -628,33 +663,41 @@ def _csv_fault(
         ]
         if faults:
             kind = "label" if faults[0] == worded else "cell"
-            fault = _cell_fault(layout.names, faults[0], row, cells[faults[0]].strip(), kind)
+            fault = _cell_fault(layout, faults[0], row, cells[faults[0]].strip(), kind)
             in_words = all(_is_word(cells[column]) and not is_number(cells[column]) for column in faults)
             return fault, tuple(faults) if in_words else ()
     return f" has a cell in rows {rows_before + 1} to {row} that NumPy cannot read; expected numbers.", ()
 
 
-def _cell_fault(names: list[str] | None, column: int, row: int, cell: str, kind: str = "cell") -> str:
+def _cell_fault(layout: Layout, column: int, row: int, cell: str, kind: str = "cell") -> str:
     """Return what is wrong with a cell of a CSV, for a message that begins with the file's name.
 
     The message calls the cell a cell or, if `kind` is "label", a label.
     """
-    problem = f"is '{cell}'" if cell else "is missing"
-    header = " If this line has the column names, write data.header=true." if row == 1 and not names else ""
-    if names and cell and not is_number(cell):
-        name = names[column]
-        header = (
-            f" Only the label may be in words: if it is this column, write data.label={name}; else save the "
-            f"table without the column, as in table.drop(columns=[{name!r}]).to_csv(path, index=False)."
+    name = layout.names[column] if layout.names else ""
+    shown = cell if len(cell) <= CSV_CELL else f"{cell[:CSV_CELL]}…"
+    problem = f"is '{shown}'" if cell else "is missing"
+    without, advice = layout.dropping([column]), ""
+    if kind == "cell" and cell.lower() in MISSING:
+        advice = f" Fill it, remove the row, or write {without} to leave out the column."
+    elif DECIMAL_COMMA.fullmatch(cell):
+        advice = (
+            " Numbers need a decimal point: save the table with points, as in "
+            "pd.read_csv(path, sep=';', decimal=',').to_csv(path, index=False)."
         )
+    elif cell and not is_number(cell):
+        is_label = f"if it is this column, write {to_write('data.label', [name])}; else " if name else ""
+        advice = f" Only the label may be in words: {is_label}write {without} to leave it out."
+    if row == 1 and not layout.names:
+        advice = f" If this line has the column names, write data.header=true.{advice}"
     expected = (
         "a class number 0..255, or a word"
         if kind == "label"
         else "a class number or pixel 0..255, or a real value"
     )
     return (
-        f": the {kind} in column {column_title(names, column)}, row {row} (row 1 is the first with data) "
-        f"{problem}; expected {expected}.{header}"
+        f": the {kind} in column {layout.title(column)}, row {row} (row 1 is the first with data) "
+        f"{problem}; expected {expected}.{advice}"
     )
 
 

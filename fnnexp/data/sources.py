@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
-from fnnexp.errors import DataError, FnnexpError, did_you_mean_path, plural
+from fnnexp.errors import DataError, FnnexpError, did_you_mean_path, plural, to_write
 
 IDX_STEMS = {
     "x_train": "train-images",
@@ -65,15 +66,17 @@ class Reading:
     `label` is the CSV column with the classes: `first`, `last`, a name, or None to find it. `header` says
     whether a CSV's first line has the column names: `auto`, `true` or `false`. `test_fraction` is the share
     of rows that become test rows if a file has none. `transpose` is for images stored column by column.
+    `drop` has the CSV columns that are not read, sorted, each once; `first` and `last` count the others.
     """
 
     label: str | None = None
     header: str = "auto"
     test_fraction: float = 0.2
     transpose: bool = False
+    drop: tuple[str, ...] = field(default=(), repr=False)  # no part of old keys in the cache, see Source
 
     def __post_init__(self) -> None:
-        """Raise `DataError` for an unknown `header` or an impossible `test_fraction`."""
+        """Raise `DataError` for an unknown `header`, an impossible `test_fraction`, or a dropped label."""
         if self.header not in HEADERS:
             raise DataError(f"data.header={self.header}: must be one of {', '.join(HEADERS)}")
         if not 0 < self.test_fraction < 1:
@@ -81,6 +84,28 @@ class Reading:
                 f"data.test_fraction={self.test_fraction:g}: must be between 0 and 1; "
                 "write data.test_fraction=0.2"
             )
+        if self.label in self.drop and self.label not in ("first", "last"):
+            raise DataError(
+                f"data.label={self.label} and {to_write('data.drop', self.drop)} name the same "
+                "column; omit one of them."
+            )
+
+
+def columns_named(given: Any) -> tuple[str, ...]:
+    """Return the names of columns that ``data.drop`` gives, sorted: one name, a list of names, or None.
+
+    A column may be called by a number.
+
+    >>> columns_named("id"), columns_named(["row", "id", 3]), columns_named(None)
+    (('id',), ('3', 'id', 'row'), ())
+    """
+    names = list(given) if isinstance(given, list | tuple) else [] if given is None else [given]
+    if wrong := [name for name in names if isinstance(name, bool) or not isinstance(name, str | int)]:
+        raise DataError(
+            f"data.drop={given}: {wrong[0]!r} is not the name of a column; write data.drop=NAME, or "
+            "data.drop=[NAME,NAME] for several columns, with quotes around a name such as '1.5' or 'true'."
+        )
+    return tuple(sorted({str(name).strip() for name in names}))
 
 
 DEFAULT_READING = Reading()
@@ -126,7 +151,8 @@ class Source:
         # The words at the end change the key. At first, the names of classes and inputs were not read, and
         # the numbers of the rows were not kept.
         more = f" {folders} {self.notes}" if folders else ""
-        return f"{self.format} {self.reading}{more}" + " named, numbered" * (self.format != "idx")
+        drop = f" without {self.reading.drop}" if self.reading.drop else ""
+        return f"{self.format} {self.reading}{more}" + " named, numbered" * (self.format != "idx") + drop
 
 
 def find(path: Path, test_path: Path | None = None, reading: Reading = DEFAULT_READING) -> Source:
@@ -139,11 +165,10 @@ def find(path: Path, test_path: Path | None = None, reading: Reading = DEFAULT_R
         `reading` sets an option that this format does not have.
     """
     source = replace(_files(path, test_path), reading=reading)
-    for key, value in (("label", reading.label), ("header", reading.header)):
-        if source.format != "csv" and value not in (None, "auto"):
-            raise DataError(
-                f"data.{key}={value}: this key is for .csv files, and {path} is not one; omit data.{key}."
-            )
+    for key, value in (("label", reading.label), ("header", reading.header), ("drop", reading.drop)):
+        if source.format != "csv" and value not in (None, "auto", ()):
+            given = f"data.{key}={value}" if key != "drop" else to_write("data.drop", reading.drop)
+            raise DataError(f"{given}: this key is for .csv files, and {path} is not one; omit data.{key}.")
     return source
 
 

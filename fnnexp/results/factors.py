@@ -19,7 +19,7 @@ AXES = ("arch", "init", "batching")
 """The factors of a table's rows and columns; each combination of other factors has a separate table."""
 
 SOURCES = ("data", "data.name", "data.path", "data.test_path",
-           "data.label", "data.header", "data.test_fraction", "data.transpose")  # fmt: skip
+           "data.label", "data.drop", "data.header", "data.test_fraction", "data.transpose")  # fmt: skip
 """The params that say where the data comes from and how its files are read."""
 
 SHORT = 12

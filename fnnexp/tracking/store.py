@@ -64,6 +64,13 @@ def address_or_default(uri: str | None) -> str:
     return uri or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_STORE
 
 
+def file_at(path: str | Path) -> Path | None:
+    """Return the file of a SQLite store at a path: the file itself, or ``mlflow.db`` in a folder, if any."""
+    place = sources.place(path)
+    file = place / "mlflow.db" if place.is_dir() else place
+    return file if file.is_file() else None
+
+
 def has_store(uri: str | None) -> bool:
     """Return whether a store may contain results, without importing MLflow or creating a database."""
     address = uri or os.environ.get("MLFLOW_TRACKING_URI")
@@ -326,6 +333,9 @@ def _problem(error: Exception, uri: str | None) -> str | None:
             "MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, to the values from its owner"
         )
     if "migrate-filestore" in str(error) and not any(Path(_folder_of(address_of(uri))).glob("*/meta.yaml")):
+        if (file := file_at(_folder_of(address_of(uri)))) is not None:
+            address = f"{SQLITE}{file.as_posix()}"
+            return f"{name} is a path, not an address; write tracking.uri={address} (for a command, --uri)"
         return f"{name} is neither a store nor a folder of runs that MLflow 2 wrote; {advice}"
     if "migrate-filestore" in str(error):
         target = DEFAULT_STORE if not Path("mlflow.db").exists() else _another(None)

@@ -1278,6 +1278,7 @@ UNCHANGING = {
     "data.path": "elsewhere.npz",
     "data.test_path": "elsewhere.csv",
     "data.label": "last",
+    "data.drop": "[id,row]",
     "data.header": "true",
     "data.test_fraction": "0.3",
     "data.transpose": "true",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -190,7 +191,13 @@ def test_data_label_is_needed_if_the_first_and_the_last_column_can_be_the_label(
     ("reading", "words"),
     [
         ({"label": "lable"}, ["data.label=lable", "no such column", "Did you mean 'label'?"]),
-        ({"label": "p3"}, ["data.label=p3 makes column 'p3' the label", "write data.label=label."]),
+        (
+            {"label": "p3"},
+            [
+                "data.label=p3 makes column 'p3' the label",
+                "write data.label=label, or data.drop=label to leave",
+            ],
+        ),
         ({"header": "false"}, ["column 1, row 1", "'label'", "data.header=true"]),
         ({"test_fraction": 0.3}, ["data.test_fraction=0.3", "omit data.test_fraction"]),
     ],
@@ -394,7 +401,7 @@ def test_reading_options_are_params_only_if_they_are_set(arrays, tmp_path, trial
     (default,) = trials_of("data=files", file)
     (transposed,) = trials_of("data=files", file, "data.transpose=true")
     assert transposed.params == default.params | {"data.transpose": True}
-    assert not {"data.label", "data.header", "data.test_fraction", "data.transpose"} & default.params.keys()
+    assert not {f"data.{field.name}" for field in fields(Reading)} & default.params.keys()
 
 
 def test_images_accepts_the_reading_options(arrays, tmp_path):

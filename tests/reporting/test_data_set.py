@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pytest
 from boxes import assert_legible
+from rich.cells import cell_len
 from sklearn.datasets import load_breast_cancer, load_iris
 
 import fnnexp
@@ -119,6 +120,20 @@ def test_inputs_are_shown_with_their_names_and_a_constant_one_is_named(own_folde
     assert fnnexp.show_data("b.csv", **{"data.label": "kind"}).facts["constant"] == (
         "1 of 2 inputs (same) has one value in all training rows"
     )
+
+
+def test_wide_characters_and_combining_marks_do_not_move_the_numbers(own_folder):
+    kinds = ("e\u0301le\u0301phant", "猫", "とても長い名前のクラスだから切る")
+    rows = "".join(f"{kinds[k % 3]},{k * k / 7},{-k / 3},{k % 7}.5\n" for k in range(1, 61))
+    (own_folder / "a.csv").write_text("kind,体重 (kg),a\u0300ge,x\n" + rows, "utf-8")
+    lines = str(fnnexp.show_data("a.csv", **{"data.label": "kind"})).splitlines()
+    tables = [lines[lines.index(head) :] for head in lines if re.match(" +train|input ", head)]
+    counts, ranges = (table[: table.index("")] for table in tables)
+    assert (len(counts), len(ranges)) == (5, 4)
+    ends = [cell_len(re.match(r".* +\d+ +\d+ +\d+(?=  |$)", line)[0]) for line in counts[1:]]
+    assert {*ends} == {len(counts[0])}
+    assert {*map(cell_len, ranges)} == {len(ranges[0])}
+    assert all(cell_len(line) <= 80 for line in counts)
 
 
 @pytest.mark.parametrize(

@@ -131,9 +131,9 @@ def test_the_command_says_what_became_of_the_trials(laptops, tmp_path, invoke):
         store.execute(
             "UPDATE tags SET value = 'interrupted' WHERE key = 'fnnexp.status' AND run_uuid = ?", (run_id,)
         )
-    ran = invoke("merge", str(copy / "mlflow.db"), c, "--into", "all.db", cwd=tmp_path)
+    ran = invoke("merge", str(copy), c, "--into", "all.db", cwd=tmp_path)
     assert ran.status == 0, ran.err
-    assert f"{copy / 'mlflow.db'}: 1 copied, 1 not finished" in ran.out
+    assert f"{copy}: 1 copied, 1 not finished" in ran.out
     assert "fnnexp report digits --uri" in ran.out
 
 
@@ -145,10 +145,13 @@ def test_the_command_says_what_became_of_the_trials(laptops, tmp_path, invoke):
         (["a.db", "./a.db"], "all.db", "is named twice"),
         (["a.db"], "a.db", "is named twice"),
         (["http://127.0.0.1:5000"], "all.db", "is not the file of a SQLite store"),
-        (["mlruns"], "all.db", "mlruns is not the file of a SQLite store"),
+        (["mlruns"], "all.db", r"mlruns is not the file of .* as in mlruns.mlflow\.db"),
+        (["a.db", "laptop", "laptop/mlflow.db"], "all.db", "laptop/mlflow.db is named twice"),
     ],
 )
 def test_what_is_no_store_is_refused(stores, into, message, store, own_folder):
+    (own_folder / "laptop").mkdir()
+    shutil.copy(own_folder / "mlflow.db", own_folder / "laptop")
     (own_folder / "mlflow.db").rename("a.db")
     (own_folder / "mlruns").mkdir(exist_ok=True)
     with pytest.raises(FnnexpError, match=message):

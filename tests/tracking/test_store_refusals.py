@@ -131,6 +131,15 @@ def test_the_advice_never_names_the_store_that_failed(uri, own_folder):
     assert stores.store_file(advised) != stores.store_file(uri or "sqlite:///mlflow.db")
 
 
+@pytest.mark.parametrize("path", ["results", "results/mlflow.db"])
+def test_the_path_of_a_store_is_refused_with_its_address(path, own_folder, empty_store):
+    empty_store(own_folder / "results")
+    with pytest.raises(FnnexpError, match=rf"store {path} is a path, not an address") as raised:
+        fnnexp.runs("one", tracking_uri=path)
+    (address,) = re.findall(r"tracking\.uri=(\S+)", str(raised.value))
+    assert fnnexp.experiments(tracking_uri=address).empty
+
+
 def test_the_advice_names_another_store_if_the_default_store_is_broken(own_folder, invoke):
     (own_folder / "mlflow.db").write_text("junk\n" * 300)
     ran = invoke("report", "digits")

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from fnnexp.console import fitted, padded
 from fnnexp.data.labelled import Numbers
 
 ACROSS, LINES, GAP = 4, 9, 2
@@ -37,7 +38,7 @@ def images(pixels: NDArray[np.uint8], titles: Sequence[str]) -> list[str]:
     width, text = 2 * lines + GAP, []
     for start in range(0, len(drawn), ACROSS):
         row = slice(start, start + ACROSS)
-        text.append("".join(title[: width - GAP].ljust(width) for title in titles[row]))
+        text.append("".join(padded(fitted(title, width - GAP), width) for title in titles[row]))
         text += ["".join(line.ljust(width) for line in parts) for parts in zip(*drawn[row], strict=True)]
         text.append("")
     return [line.rstrip() for line in text[:-1]]

@@ -18,6 +18,7 @@ from fnnexp.config.commands import Command
 from fnnexp.config.compose import Sweep, compose, jobs_of
 from fnnexp.config.jobs import key_of
 from fnnexp.config.resolve import check_scale
+from fnnexp.console import columns, padded
 from fnnexp.data import datasets
 from fnnexp.data.labelled import Numbers, column_name, image_side, is_real, row_name
 from fnnexp.errors import ConfigError, FnnexpError, plural, printable
@@ -200,10 +201,10 @@ class DataSet:
             return [*characters.points(np.asarray(self.X), np.asarray(self.y)), *axes]
         shown = self.inputs.head(MOST_INPUTS)
         titles = [cut(str(name), MOST_TITLE) for name in shown.index]
-        margin = max(MARGIN, *map(len, titles))
+        margin = max(MARGIN, *map(columns, titles))
         lines = [f"{'input':<{margin}}" + "".join(f"{name:>12}" for name in shown)]
         for title, row in zip(titles, shown.to_numpy().tolist(), strict=True):
-            lines.append(f"{title:<{margin}}" + "".join(f"{number(value, '.4g'):>12}" for value in row))
+            lines.append(padded(title, margin) + "".join(f"{number(value, '.4g'):>12}" for value in row))
         rest = len(self.inputs) - len(shown)
         return [*lines, f"and {plural(rest, 'more input')}"] if rest else lines
 
@@ -333,12 +334,12 @@ def _table(classes: pd.DataFrame, names: Sequence[str]) -> list[str]:
         cut(f"{number} {printable(names[number])}", MOST_TITLE) if names else f"class {number}"
         for number in range(min(len(classes), MOST_CLASSES))
     ]
-    margin = max(MARGIN, *map(len, titles))
+    margin = max(MARGIN, *map(columns, titles))
     head = f"{'':<{margin}}" + "".join(f"{name:>12}" for name in classes)
     room, most = WIDTH - len(head) - 2, int(classes["train"].max())
 
     def line(name: str, counts: Sequence[int], bar: str = "") -> str:
-        return f"{name:<{margin}}" + "".join(f"{count:>12,}" for count in counts) + f"  {bar}".rstrip()
+        return padded(name, margin) + "".join(f"{count:>12,}" for count in counts) + f"  {bar}".rstrip()
 
     shown, rest = classes.head(MOST_CLASSES), classes.iloc[MOST_CLASSES:]
     lines = [

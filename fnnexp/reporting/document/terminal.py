@@ -9,6 +9,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table as RichTable
 from rich.text import Text as RichText
 
+from fnnexp.console import columns
 from fnnexp.errors import plural, printable
 from fnnexp.reporting.document.blocks import Code, Medium, Table, Text
 
@@ -171,7 +172,7 @@ def _fitted(console: Console, table: Table) -> tuple[Table, bool]:
 
 
 def _width(table: Table, broken: bool) -> int:
-    """Return the least width that a table needs, in characters.
+    """Return the least width that a table needs, in columns of the terminal.
 
     Names can be broken at spaces, and headings too if `broken`; numbers cannot.
     """
@@ -182,10 +183,10 @@ def _width(table: Table, broken: bool) -> int:
             widths.append(len("[9]"))
         elif table.is_number(i):
             head = _broken(in_a_line(name), texts) if broken else in_a_line(name)
-            widths.append(max(map(len, [*head.splitlines(), *texts])))
+            widths.append(max(map(columns, [*head.splitlines(), *texts])))
         else:
             widths.append(
-                max(len(word) for text in [in_a_line(name), *texts] for word in [*text.split(), ""])
+                max(columns(word) for text in [in_a_line(name), *texts] for word in [*text.split(), ""])
             )
     return sum(widths) + 2 * len(widths)  # two spaces between columns, and one at each edge
 

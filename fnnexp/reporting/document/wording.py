@@ -10,6 +10,7 @@ import math
 import re
 from typing import TYPE_CHECKING
 
+from fnnexp.console import columns, fitted
 from fnnexp.data.datasets import IMAGES
 from fnnexp.results.ranking import ACCURACY, Ranking
 
@@ -113,12 +114,12 @@ def class_title(names: Sequence[str], number: int) -> str:
 
 
 def cut(text: str, most: int) -> str:
-    """Return a text with at most so many characters, cut at its end.
+    """Return a text that takes at most so many columns of a terminal, cut at its end.
 
     >>> cut("ant", 7), cut("bumblebee", 7)
     ('ant', 'bumble…')
     """
-    return text if len(text) <= most else f"{text[: most - 1]}…"
+    return text if columns(text) <= most else f"{fitted(text, most - 1)}…"
 
 
 def rows_of(runs: pd.DataFrame) -> str:

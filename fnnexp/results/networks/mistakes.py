@@ -129,6 +129,10 @@ def mistakes(
 
     Examples
     --------
+    The misclassified rows of a table, with all columns of its file:
+
+    >>> fnnexp.mistakes(network).join(pd.read_csv("pets.csv"), on="row")  # doctest: +SKIP
+
     The rows of X that are misclassified, and the surest mistake:
 
     >>> network = fnnexp.load(fnnexp.best(runs))  # doctest: +SKIP

@@ -62,8 +62,8 @@ def merge(*stores: str | Path, into: str | Path) -> pd.DataFrame:
     Parameters
     ----------
     stores
-        The SQLite stores: paths of files, or addresses such as `sqlite:///a.db`. Each has its artifacts in
-        `mlruns` beside it.
+        The SQLite stores: paths of files, or of the folders that have `mlflow.db`, or addresses such as
+        `sqlite:///a.db`. Each has its artifacts in `mlruns` beside it.
     into
         The SQLite store to copy to. It is made if it is missing. Its own trials stay as they are.
 
@@ -112,17 +112,18 @@ def merge(*stores: str | Path, into: str | Path) -> pd.DataFrame:
 
 
 def address_of(written: str | Path) -> str:
-    """Return the full address of a SQLite store, given as a path or an address."""
+    """Return the full address of a SQLite store: of an address, a file, or a folder that has `mlflow.db`."""
     text = str(written)
-    address = (
-        text
-        if "://" in text or text.startswith("sqlite:")
-        else f"{store.SQLITE}{sources.place(text).absolute().as_posix()}"
-    )
+    address = text
+    if "://" not in text and not text.startswith("sqlite:"):
+        place = store.file_at(text) or sources.place(text)
+        address = f"{store.SQLITE}{place.absolute().as_posix()}"
     file = store.store_file(address)
     if file is None or file.is_dir():
+        example = Path(text, "mlflow.db") if file is not None else "results/mlflow.db"
         raise FnnexpError(
-            f"{text} is not the file of a SQLite store; write its path, as in results/mlflow.db"
+            f"{text} is not the file of a SQLite store, nor a folder with mlflow.db; write the path of the "
+            f"file, as in {example}"
         )
     return store.full_address(address)
 
