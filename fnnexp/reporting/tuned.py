@@ -592,7 +592,10 @@ def sentences(comparison: Comparison, table: pd.DataFrame) -> list[str]:
 
 
 def at_ends(comparison: Comparison) -> Iterator[str]:
-    """Yield a sentence on each key for which tuning chose the lowest or the highest value that it tried."""
+    """Yield a sentence on each key for which tuning chose the lowest or the highest value that it tried.
+
+    If there are more than :data:`FEW` such options, they are counted instead of named.
+    """
     for key in comparison.keys:
         ends: dict[str, list[str]] = {}
         for level in comparison.levels:
@@ -600,9 +603,11 @@ def at_ends(comparison: Comparison) -> Iterator[str]:
                 ends.setdefault(mark, []).append(level.name)
         for mark, names in ends.items():
             verb = "has" if len(names) == 1 else "have"
+            few = len(names) <= FEW
+            these = listed(names) if few else f"{len(names)} of {len(comparison.levels)} options"
             yield (
-                f"{listed(names)} {verb} the {mark.removesuffix(' tried')} {key} that was tried, so values "
-                "beyond it may be better; write a wider space of it."
+                f"{these} {verb} the {mark.removesuffix(' tried')} {key} that was tried, so values beyond it "
+                "may be better; write a wider space of it."
             )
 
 

@@ -149,10 +149,13 @@ def test_a_configuration_that_diverges_once_in_tuning_is_not_chosen():
     assert comparison.levels[0].draws["diverged"].tolist() == [0, 1]
 
 
-def test_the_end_of_what_was_tried_is_marked():
+def test_the_end_of_what_was_tried_is_marked(monkeypatch):
     rates = {0.1: (0.9, 0.9), 0.2: (0.91, 0.91), 0.3: (0.8, None)}
     comparison, _ = answer({"he": {**rates, 0.4: (0.92, 0.92)}, "max": {**rates, 0.01: (0.1, None)}})
     assert [tuned.marks(level, comparison.keys) for level in comparison.levels] == ["highest tried", ""]
+    assert next(tuned.at_ends(comparison)).startswith("he has the highest optimizer.lr that was tried")
+    monkeypatch.setattr(tuned, "FEW", 0)
+    assert next(tuned.at_ends(comparison)).startswith("1 of 2 options has the highest optimizer.lr that was")
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5])
