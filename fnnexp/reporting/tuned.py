@@ -47,6 +47,9 @@ trials are done."""
 UNSURE = "unsure"
 """The answer where the interval of a difference excludes 0, but the corrected test finds no difference."""
 
+TIMED = "timed"
+"""The answer where the metric is a time."""
+
 PHRASES = {
     "better": "it is better than {}",
     "equivalent": "it is equivalent to {}",
@@ -56,6 +59,7 @@ PHRASES = {
     "good values are not trained yet with all fresh seeds",
     UNSURE: "it is ahead of {}, but not significantly",
     "open": "it is ahead of {}, but cannot be told apart",
+    TIMED: "it is ahead of {}; times are not tested, because trials that train in one stack share a clock",
 }
 """What the answer says of the best option and others, by the verdict or by a check that was not passed."""
 
@@ -579,6 +583,8 @@ def sentences(comparison: Comparison, table: pd.DataFrame) -> list[str]:
     # If a verdict is open only because its check was not passed, the answer says so.
     answers = behind["verdict"].mask((behind["verdict"] == "open") & (behind["low"] > 0), UNSURE)
     answers = answers.mask(behind["check"].isin([FAILED, MISSING]), behind["check"])
+    if ranking.is_time:
+        answers = pd.Series(TIMED, behind.index)
     texts = [
         phrase.format(_others(part, ranking))
         for answer, phrase in PHRASES.items()
@@ -640,6 +646,8 @@ def _others(part: pd.DataFrame, ranking: Ranking) -> str:
 def _other(row: Mapping[Any, Any], ranking: Ranking) -> str:
     """Return the name of the other option of a pair, and by how much it is behind the leader."""
     interval = between(row["low"], row["high"], ranking)
+    if ranking.is_time:
+        return f"{row['b']} (by {points(row['difference'], ranking)})"
     seeds = f"95% interval {interval}" if row["seeds"] > 1 else "in one seed"
     unsure = row["verdict"] == "open" and row["low"] > 0 and not row["check"]
     p = f", Holm p {row['p_corrected']:.2g}" if unsure else ""

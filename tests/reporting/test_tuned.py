@@ -109,6 +109,14 @@ def test_a_lead_that_is_not_significant_is_no_tie():
     assert len(table) == 3
 
 
+def test_times_of_tuned_options_are_not_tested():
+    rates = {"he": {0.1: (1.0, 1.0), 0.2: (3.0, None)}, "max": {0.1: (2.0, 2.0), 0.2: (3.0, None)}}
+    rows = frame(rates).rename(columns={"val_accuracy": "seconds_to_0.9"}).assign(val_accuracy=0.9)
+    (comparison,) = tuned.all_of(rows, Ranking("seconds_to_0.9"))
+    (sentence,) = tuned.sentences(comparison, tuned.pairs(comparison))
+    assert "he leads on 6 fresh seeds: it is ahead of max (by 1 s); times are not tested, " in sentence
+
+
 def test_comparisons_that_differ_in_what_is_fixed_are_named_by_it():
     rates = {"he": {0.1: (0.95, 0.95), 0.2: (0.8, None)}, "max": {0.1: (0.9, 0.9), 0.2: (0.8, None)}}
     longer = frame(rates).assign(epochs=6)
@@ -272,6 +280,11 @@ def test_a_lead_in_one_combination_is_open_too_if_it_did_not_pass_the_check(monk
     (sentence,) = summary._by_cell(checked.in_each_cell, finished, findings.configurations)
     assert sentence.endswith("its lead is significant in none; the check of 2 leads is missing.")
     assert "are tested, but not checked against luck in tuning." in of_pairs.note(checked)  # he, on average
+    cells = of_pairs.best_in_each_cell(checked)
+    texts = [[cell.text for cell in row] for row in cells.rows]
+    assert [[*row[:3], row[4], row[-1]] for row in texts] == [
+        ["a", "he", "max", "open", "–"], ["b", "he", "max", "open", "–"]
+    ]  # fmt: skip
     monkeypatch.setattr(comparisons, "MOST_OPTIONS", 3)
     assert len(tuned.pairs(tunings[0])) == 3
     again = tuned.checked(findings, tunings, compared)

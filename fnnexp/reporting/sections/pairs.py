@@ -319,7 +319,8 @@ def options(findings: Findings) -> Table:
 
 def best_in_each_cell(findings: Findings) -> Table:
     """Return the table of the best initializer in each combination of the other factors."""
-    names = [name for name in findings.in_each_cell.columns if name not in comparisons.PAIR]
+    columns = [str(name) for name in findings.in_each_cell.columns]
+    names = columns[: columns.index("b") + 1]
     return Table(
         "The best initializer in each combination, against the next best",
         [*names[:-2], "best init", "next best", *_head(findings)],

@@ -103,7 +103,7 @@ def _chosen(comparison: Comparison) -> Table:
     ranking, keys, rows = comparison.ranking, comparison.keys, []
     for i, level in enumerate(comparison.levels):
         own = comparison.own(i)
-        values = own.loc[own["status"] == "finished", ranking.metric].to_numpy(float)
+        values = own.loc[own["status"] == "finished", ranking.metric].dropna().to_numpy(float)
         mean = statistics.mean(values)
         tuning = float("nan") if level.chosen is None else float(level.draws["mean"].iloc[level.chosen])
         chosen = [Cell(as_text(value)) for value in comparison.values(i).values()]
