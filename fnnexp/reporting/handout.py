@@ -58,7 +58,7 @@ def of_report(document: Document, runs: pd.DataFrame) -> Document:
     """
     headlines = [
         Text(block.text)
-        for title in (tuned.TITLE, summary.TITLE)
+        for title in (summary.TITLE, tuned.TITLE)
         for block in document.section(title).shown_in(TERMINAL)
         if isinstance(block, Text)
     ]
@@ -145,7 +145,8 @@ def _title_of_table(document: Document) -> str:
 def _table(document: Document, most: int) -> list[Block]:
     """Return the first table that the terminal shows, cut to `most` lines, and remarks below it.
 
-    The remarks say by which metric the trials are ranked, and if test and validation accuracy differ.
+    The remarks say by which metric the trials are ranked, why only the leader has a test accuracy, and if
+    test and validation accuracy differ.
     Columns that would be empty are left out, and wide columns and notes if the table does not fit otherwise.
     """
     tables = [
@@ -164,9 +165,10 @@ def _table(document: Document, most: int) -> list[Block]:
     total = max(whole.size, len(document.data.get(Path(whole.file).stem, ())))
     ranked = [text for text in document.section(overview.TITLE).sentences if text.startswith("Ranked by")]
     apart = [text for text in document.section(summary.TITLE).sentences if text.startswith(summary.APART)]
+    test = [f"{text}." for text in leaderboard.about_test(table)]
     return [
         table._replace(rows=table.rows[:count], total=total, file="the report"),
-        *(Text(text, quiet=True) for text in [*ranked, *apart]),
+        *(Text(text, quiet=True) for text in [*ranked, *test, *apart]),
     ]
 
 

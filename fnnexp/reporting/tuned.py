@@ -30,7 +30,7 @@ from fnnexp.reporting.document.wording import between, listed, points
 from fnnexp.results import comparisons, filters, statistics
 from fnnexp.results.comparisons import ERROR_RATE, PAIR, Findings
 from fnnexp.results.factors import as_text, tuples_of
-from fnnexp.results.frames import CHECKSUM, PIECES, params_of
+from fnnexp.results.frames import CHECKSUM, PIECES, in_order, params_of
 from fnnexp.results.ranking import Ranking
 from fnnexp.tracking.run_format import AND, DONE
 
@@ -47,15 +47,19 @@ trials are done."""
 UNSURE = "unsure"
 """The answer where the interval of a difference excludes 0, but the corrected test finds no difference."""
 
+TIMED = "timed"
+"""The answer where the metric is a time."""
+
 PHRASES = {
     "better": "it is better than {}",
     "equivalent": "it is equivalent to {}",
     FAILED: "with the values that tuning chose it is ahead of {}, but not clearly with their other good "
     "values, so luck in tuning may explain the difference",
-    MISSING: "with the values that tuning chose it is ahead of {}, but their other good values, which "
-    "decide, are not trained yet with all fresh seeds",
+    MISSING: "with the values that tuning chose it is ahead of {}, but the check is missing: their other "
+    "good values are not trained yet with all fresh seeds",
     UNSURE: "it is ahead of {}, but not significantly",
     "open": "it is ahead of {}, but cannot be told apart",
+    TIMED: "it is ahead of {}; times are not tested, because trials that train in one stack share a clock",
 }
 """What the answer says of the best option and others, by the verdict or by a check that was not passed."""
 
@@ -122,6 +126,11 @@ class Comparison:
         """The keys that were tuned, such as `optimizer.lr`, if the trials have params of these names."""
         return [key for key in self.asked.tune if key in self.levels[0].draws]
 
+    @property
+    def factors(self) -> str:
+        """The compared factors as the heading of a column with the names of the levels: `arch init`."""
+        return " ".join(_compared_keys(self.rows, self.asked))
+
     def values(self, level: int) -> dict[str, Any]:
         """Return the values that tuning chose for a level, by tuned key; {} if it chose none."""
         chosen = self.levels[level].chosen
@@ -168,7 +177,7 @@ def of(runs: pd.DataFrame, asked: Tuned, ranking: Ranking) -> list[Comparison]:
 
     There is one for each combination of the settings that were neither compared nor tuned, such as `epochs`.
     """
-    runs = filters.once(runs)
+    runs = filters.once(in_order(runs))
     params = params_of(runs)
     by_level = [*(key for key in params if is_of_level(asked, key)), PIECES]
     by_draw = [key for key in asked.tune if key in params]
@@ -221,8 +230,13 @@ def _level(rows: pd.DataFrame, asked: Tuned, keys: Sequence[str], ranking: Ranki
         })  # fmt: skip
     table = pd.DataFrame(draws).astype({key: rows[key].dtype for key in keys})
     goodness = ranking.goodness(table["mean"]).to_numpy(np.float64)
-    name = comparisons.name_of({key: as_text(rows[key].iloc[0]) for key in asked.compare if key in rows})
+    name = comparisons.name_of({key: as_text(rows[key].iloc[0]) for key in _compared_keys(rows, asked)})
     return Level(name, table, None if np.isnan(goodness).all() else int(np.nanargmax(goodness)))
+
+
+def _compared_keys(rows: pd.DataFrame, asked: Tuned) -> list[str]:
+    """Return the compared factors in the order in which they make up the names of configurations."""
+    return [key for key in params_of(rows) if key in asked.compare]
 
 
 def _epochs(rows: pd.DataFrame) -> pd.Series:
@@ -335,50 +349,68 @@ def pairs(comparison: Comparison) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["a", "b", *PAIR, "check"])
 
 
-def checked(findings: Findings, tunings: Sequence[Comparison]) -> Findings:
+def checked(findings: Findings, tunings: Sequence[Comparison], rows: pd.DataFrame) -> Findings:
     """Return the findings, with the verdict `better` on two tuned options made `open` if it fails a check.
 
     The better one must also beat the other's next-best values, not only those that tuning chose
-    (:class:`Check`). All other findings stay as they are.
+    (:class:`Check`). All other findings stay as they are. `rows` are the trials that were compared.
     """
     return findings._replace(
-        with_leader=with_checks(findings.with_leader, tunings),
-        of_options=with_checks(findings.of_options, tunings),
-        in_each_cell=with_checks(findings.in_each_cell, tunings),
+        with_leader=with_checks(findings.with_leader, tunings, rows),
+        of_options=with_checks(findings.of_options, tunings, rows),
+        in_each_cell=with_checks(findings.in_each_cell, tunings, rows),
     )
 
 
-def with_checks(table: pd.DataFrame, tunings: Sequence[Comparison]) -> pd.DataFrame:
-    """Return a table of pairs with the verdict `open` where `better` was not confirmed by the check."""
-    if len(tunings) != 1:
-        return table
-    (comparison,) = tunings
-    checks = pairs(comparison)
-    failed = checks[(checks["check"] != "") & (checks["verdict"] == "open")]
-    if failed.empty:
-        return table
-    words = _words_of_levels(comparison)
-    doubtful = {frozenset((words[a], words[b])) for a, b in zip(failed["a"], failed["b"], strict=True)}
-    is_doubtful = [frozenset(_words_of_pair(row)) in doubtful for row in table.to_dict("records")]
-    verdict = table["verdict"].mask(pd.Series(is_doubtful, table.index, dtype="bool"), "open")
-    return table.assign(verdict=verdict)
+def with_checks(table: pd.DataFrame, tunings: Sequence[Comparison], rows: pd.DataFrame) -> pd.DataFrame:
+    """Return a table of pairs with the checks of tuned options, and `open` where a check does not confirm.
 
-
-def _words_of_levels(comparison: Comparison) -> dict[str, frozenset[str]]:
-    """Return the words of the name that tables of pairs (:mod:`comparisons`) have for each option.
-
-    The options are given by their names here. The tables name them by all that varies among the compared
-    trials: `mini size=64` for `batching.size=64`. Only the words are the same in all tables, but not their
-    order, as in `tanh_128 he` and `he tanh_128`, or `sqrtmax = xavier` and `xavier = sqrtmax`.
+    `check` is a column as in :func:`pairs`; it is "" for pairs that are not two options of one comparison.
+    A table of :func:`pairs` has no row for some pairs of many options. If such a pair is `better`, it is
+    checked here, with the p value of the check corrected for the pairs of its own question (Bonferroni).
     """
-    levels = range(len(comparison.levels))
-    rows = pd.concat([comparison.own(level) for level in levels], ignore_index=True)
-    options = comparisons.levels(rows.drop(columns=comparison.keys)).astype("str")
-    first = {level: options[rows["level"] == level].iloc[0] for level in rows["level"].unique()}
-    return {
-        name: frozenset().union(*(_words(first[level].to_dict()) for level in alike))
-        for name, alike in _alike(comparison).items()
-    }
+    if not tunings:
+        return table
+    records, verdict = table.to_dict("records"), table["verdict"].tolist()
+    check = [""] * len(records)
+    words = [[*_words_of_pair(row)] for row in records]
+    for comparison in tunings:
+        names, groups = _names_by_words(comparison, rows), _groups(comparison)
+        known = {
+            frozenset((row["a"], row["b"])): (row["check"], row["verdict"])
+            for row in pairs(comparison).to_dict("records")
+        }
+        for i, (row, of_pair) in enumerate(zip(records, words, strict=True)):
+            a, b = (names.get(each) for each in of_pair)
+            if a is None or b is None or row["verdict"] != "better":
+                continue
+            if (pair := frozenset((a, b))) in known:
+                check[i], verdict[i] = known[pair]
+            else:
+                result, p = _check(comparison, groups[a], groups[b])
+                is_sure = result == PASSED and p * row["family"] <= ERROR_RATE
+                check[i] = FAILED if result == PASSED and not is_sure else result
+                verdict[i] = "better" if is_sure else "open"
+    return table.assign(
+        verdict=pd.Series(verdict, table.index, dtype=table["verdict"].dtype),
+        check=pd.Series(check, table.index, dtype="str"),
+    )
+
+
+def _names_by_words(comparison: Comparison, rows: pd.DataFrame) -> dict[frozenset[str], str]:
+    """Return the names of the options, by the words of their names in tables of pairs (:mod:`comparisons`).
+
+    The options are named by what is compared. The tables name them by all that varies among the trials that
+    they compare, `rows`: `mini size=64` for `batching.size=64`. Only the words are the same in all tables,
+    because some have columns of their own for a part of the name.
+    """
+    options = comparisons.levels(rows).astype("str").set_axis(rows["trial"].astype("str"))
+    names = {}
+    for name, alike in _alike(comparison).items():
+        own = pd.concat([comparison.own(level)["trial"].astype("str") for level in alike])
+        found = options[options.index.isin(own)].drop_duplicates().to_dict("records")
+        names[frozenset().union(*(_words({str(k): v for k, v in each.items()}) for each in found))] = name
+    return names
 
 
 def _words_of_pair(row: Mapping[Any, Any]) -> Iterator[frozenset[str]]:
@@ -387,7 +419,7 @@ def _words_of_pair(row: Mapping[Any, Any]) -> Iterator[frozenset[str]]:
     In a table of one factor's options, and in one with a row for each combination of other factors, the names
     lack the factor or the combination, which have columns of their own.
     """
-    cell = {name: row[name] for name in row if name not in (*PAIR, "a", "b", "factor", "cells")}
+    cell = {name: row[name] for name in row if name not in (*PAIR, "a", "b", "factor", "cells", "check")}
     for side in (row["a"], row["b"]):
         yield _words({row["factor"]: side}) if "factor" in row else _words({**cell, "init": side})
 
@@ -551,6 +583,8 @@ def sentences(comparison: Comparison, table: pd.DataFrame) -> list[str]:
     # If a verdict is open only because its check was not passed, the answer says so.
     answers = behind["verdict"].mask((behind["verdict"] == "open") & (behind["low"] > 0), UNSURE)
     answers = answers.mask(behind["check"].isin([FAILED, MISSING]), behind["check"])
+    if ranking.is_time:
+        answers = pd.Series(TIMED, behind.index)
     texts = [
         phrase.format(_others(part, ranking))
         for answer, phrase in PHRASES.items()
@@ -564,7 +598,10 @@ def sentences(comparison: Comparison, table: pd.DataFrame) -> list[str]:
 
 
 def at_ends(comparison: Comparison) -> Iterator[str]:
-    """Yield a sentence on each key for which tuning chose the lowest or the highest value that it tried."""
+    """Yield a sentence on each key for which tuning chose the lowest or the highest value that it tried.
+
+    If there are more than :data:`FEW` such options, they are counted instead of named.
+    """
     for key in comparison.keys:
         ends: dict[str, list[str]] = {}
         for level in comparison.levels:
@@ -572,9 +609,11 @@ def at_ends(comparison: Comparison) -> Iterator[str]:
                 ends.setdefault(mark, []).append(level.name)
         for mark, names in ends.items():
             verb = "has" if len(names) == 1 else "have"
+            few = len(names) <= FEW
+            these = listed(names) if few else f"{len(names)} of {len(comparison.levels)} options"
             yield (
-                f"{listed(names)} {verb} the {mark.removesuffix(' tried')} {key} that was tried, so values "
-                "beyond it may be better; write a wider space of it."
+                f"{these} {verb} the {mark.removesuffix(' tried')} {key} that was tried, so values beyond it "
+                "may be better; write a wider space of it."
             )
 
 
@@ -607,6 +646,8 @@ def _others(part: pd.DataFrame, ranking: Ranking) -> str:
 def _other(row: Mapping[Any, Any], ranking: Ranking) -> str:
     """Return the name of the other option of a pair, and by how much it is behind the leader."""
     interval = between(row["low"], row["high"], ranking)
+    if ranking.is_time:
+        return f"{row['b']} (by {points(row['difference'], ranking)})"
     seeds = f"95% interval {interval}" if row["seeds"] > 1 else "in one seed"
     unsure = row["verdict"] == "open" and row["low"] > 0 and not row["check"]
     p = f", Holm p {row['p_corrected']:.2g}" if unsure else ""

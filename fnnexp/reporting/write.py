@@ -430,12 +430,12 @@ def _sections(
     shows_tuning, is_default = over_values is not runs, ranking.metric == frames.ranking(runs)
     keys = tuned.keys(tunings) if shows_tuning else []
     rows, findings = questions.rows_and_findings(runs.drop(columns=keys), ranking)
-    findings = tuned.checked(findings, tunings)
+    findings = tuned.checked(findings, tunings, rows)
     ranks_values = is_default and not shows_tuning
     notes = [*notes, *(numeric_factors.wider_ranges(over_values) if ranks_values else [])]
     return everything, [
+        summary.section(rows, findings, answers, notes, tuned=keys, apart=tunings),
         tuned_options.section(tunings, ranking, len(filters.compared(everything)) - len(runs)),
-        summary.section(rows, findings, answers, notes, tuned=keys),
         layers.section(runs, whole.diagnostics, ranking, partial(histograms.of_runs, uri=tracking_uri)),
         *(numeric_factors.sections(over_values, tested=not shows_tuning) if is_default else []),
         what_was_run,

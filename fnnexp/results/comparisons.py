@@ -36,11 +36,12 @@ from fnnexp.results.factors import (
     labels_of,
     others,
     tuples_of,
+    varies_within,
 )
-from fnnexp.results.frames import SEEDS, remembered
+from fnnexp.results.frames import SEEDS, params_of, remembered
 from fnnexp.results.ranking import Ranking, matching_accuracy, ranking_of
 from fnnexp.results.seeds import spread
-from fnnexp.tracking.run_format import PRUNED
+from fnnexp.tracking.run_format import DIVERGED, PRUNED
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping, Sequence
@@ -98,8 +99,8 @@ class Configuration(NamedTuple):
         Whether each finished trial failed to learn (:func:`failed_to_learn`), in the order of `metric`.
     look
         The number of the first report that showed each finished trial, in the same order; 0 if none did.
-    pruned
-        How many of the trials a search stopped, because others were better.
+    pruned, diverged
+        How many of the trials a search stopped, because others were better; and how many diverged.
     """
 
     levels: Mapping[str, str]
@@ -109,6 +110,7 @@ class Configuration(NamedTuple):
     failed: NDArray[np.bool_]
     look: NDArray[np.int64]
     pruned: int = 0
+    diverged: int = 0
 
 
 @remembered
@@ -206,6 +208,7 @@ def configurations(runs: pd.DataFrame, ranking: Ranking | None = None) -> list[C
         "failed": failed_to_learn(runs, ranking),
         "look": _looks(runs),
         "pruned": runs["status"] == PRUNED,
+        "diverged": runs["status"] == DIVERGED,
     }).sort_values("group", kind="stable")  # fmt: skip
     # Options that train identically share a name, so one configuration may have two trials with one seed.
     finished = trials[trials["metric"].notna()].drop_duplicates(["group", "seed"])
@@ -216,7 +219,7 @@ def configurations(runs: pd.DataFrame, ranking: Ranking | None = None) -> list[C
     ]
     of_trials, of_finished = (_slices(rows["group"], len(first)) for rows in (trials, finished))
     seeds, trained = list(trials["seed"]), list(trials["training"])
-    pruned = trials["pruned"].to_numpy()
+    pruned, diverged = (trials[status].to_numpy() for status in ("pruned", "diverged"))
     columns = {column: finished[column].to_numpy() for column in ("seed", "metric", "failed", "look")}
     for own_options, tried, done in zip(texts, of_trials, of_finished, strict=True):
         values, failed, look = (columns[column][done] for column in ("metric", "failed", "look"))
@@ -229,6 +232,7 @@ def configurations(runs: pd.DataFrame, ranking: Ranking | None = None) -> list[C
                 failed,
                 look,
                 int(pruned[tried].sum()),
+                int(diverged[tried].sum()),
             )
         )
     distinct = [
@@ -511,18 +515,43 @@ def of_options(runs: pd.DataFrame, ranking: Ranking | None = None) -> pd.DataFra
     names = ["factor", "a", "b", "cells"]
     if runs.empty:
         return _frame([], names)
-    options = levels(runs)
-    trials = pd.DataFrame({
-        "seed": runs["seed"],
-        "metric": ranking.goodness(runs[ranking.metric].where(runs["status"] == "finished")),
-        "failed": failed_to_learn(runs, ranking),
-        "look": _looks(runs),
-    })  # fmt: skip
+    options, trials = levels(runs), _trials(runs, ranking)
     questions = [
         _frame(_question(_options(options, name, trials), ranking), names).assign(factor=name)
         for name in options.columns
     ]
     return pd.concat(questions, ignore_index=True) if questions else _frame([], names)
+
+
+def of_key(runs: pd.DataFrame, key: str, ranking: Ranking | None = None) -> pd.DataFrame:
+    """Compare every two values of one key of `arch`, `init` or `batching`, such as `batching.size`.
+
+    The options of these factors are named by all their keys that vary, as in `mini size=64`. Here only one
+    key distinguishes options, and everything else, also the factor's other keys, distinguishes cells. Trials
+    without a value of the key, such as those of full batches, are left out.
+
+    Returns
+    -------
+    DataFrame
+        As :func:`of_options`. Empty unless some trials with equal values of everything else differ in the
+        key.
+    """
+    ranking, runs = ranking or ranking_of(runs), filters.once(runs)
+    runs = filters.part(runs, runs[key].notna())
+    section = key.partition(".")[0]
+    rest = [
+        name for name in params_of(runs) if name.partition(".")[0] == section and name not in (section, key)
+    ]
+    if section not in AXES or not varies_within(runs, rest, key):
+        return _frame([], ["factor", "a", "b", "cells"])
+    options = levels(runs)
+    own = next(name for name in options if section in str(name).split(WITH))
+    if own != section:  # it varies together with another factor
+        return _frame([], ["factor", "a", "b", "cells"])
+    others = group_numbers(runs, rest).astype("str").astype("category")
+    options = options.assign(**{key: _labels(runs, key), section: others})
+    rows = _question(_options(options, key, _trials(runs, ranking)), ranking)
+    return _frame(rows, ["factor", "a", "b", "cells"]).assign(factor=key)
 
 
 def in_each_cell(runs: pd.DataFrame, factor: str = "init", ranking: Ranking | None = None) -> pd.DataFrame:
@@ -553,6 +582,16 @@ def in_each_cell(runs: pd.DataFrame, factor: str = "init", ranking: Ranking | No
     return frame[[*names, "a", "b", *PAIR]].reset_index(drop=True)
 
 
+def _trials(runs: pd.DataFrame, ranking: Ranking) -> pd.DataFrame:
+    """Return each trial's seed, metric (more is better), failure to learn, and the first report of it."""
+    return pd.DataFrame({
+        "seed": runs["seed"],
+        "metric": ranking.goodness(runs[ranking.metric].where(runs["status"] == "finished")),
+        "failed": failed_to_learn(runs, ranking),
+        "look": _looks(runs),
+    })  # fmt: skip
+
+
 def _options(table: pd.DataFrame, name: str, about: pd.DataFrame) -> list[_Option]:
     """Return the options of a factor that have a finished trial, with their results, in the factor's order.
 
@@ -561,7 +600,7 @@ def _options(table: pd.DataFrame, name: str, about: pd.DataFrame) -> list[_Optio
     table, name
         The options of each trial, from :func:`levels`, and the column of the factor.
     about
-        Each trial's seed, metric (more is better), failure to learn, and the first report that showed it.
+        What :func:`_trials` returns for the trials.
     """
     cell = _cells(table.drop(columns=name))
     long = about.assign(option=table[name].astype("str"), cell=cell, seed=about["seed"].astype("str"))

@@ -408,6 +408,11 @@ def test_inputs_that_are_not_square_and_too_many_classes_are_reported_and_not_dr
         ([(1, 9)] * 9 + [(8, 3)], "Its most frequent mistake is to predict 9 for class 1 (9 times)."),
         ([(1, 9)] * 5 + [(8, 3)] * 4, "No mistake is clearly the most frequent; most often it predicts 9 for "
                                       "class 1 (5 times) and 3 for class 8 (4 times)."),
+        ([(1, 9)] * 5 + [(8, 3)] * 5 + [(4, 9)] * 5, "No mistake is clearly the most frequent; most often it "
+         "predicts 9 for class 1 (5 times), 9 for class 4 (5 times) and 3 for class 8 (5 times)."),
+        ([(1, 9)] * 5 + [(i, 0) for i in range(1, 7) for _ in range(4)], "No mistake is clearly the most "
+         "frequent; most often it predicts 9 for class 1 (5 times), 0 for class 1 (4 times), 0 for class 2 "
+         "(4 times) and 4 other mistakes as often as the last."),
         ([(1, 9), (8, 3)], "No mistake occurs twice."),
         ([(1, 9)] * 2, "All its mistakes are to predict 9 for class 1 (2 times)."),
     ],

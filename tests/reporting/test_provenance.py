@@ -173,3 +173,5 @@ def test_data_and_software_are_listed_with_counts_where_they_differ():
     assert facts[2:4] == ["versions: numpy 2", "BLAS and its kernel: not recorded"]
     assert facts[4:] == ["engine: numpy 2 (2 trials); numba 0 (1 trial)"]
     assert provenance.ran_with(runs[["trial"]]) == []
+    begun = runs.assign(engine=["numpy 2", "numpy", "numpy"], status=["finished", "pruned", "running"])
+    assert provenance.ran_with(begun)[4:] == ["engine: numpy 2"]  # the others have not recorded a version

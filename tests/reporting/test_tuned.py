@@ -13,8 +13,9 @@ import pytest
 import fnnexp
 from fnnexp.config.grids.tuned import TUNING_SEEDS, Tuned, parsed
 from fnnexp.reporting import tuned
+from fnnexp.reporting.sections import pairs as of_pairs
 from fnnexp.reporting.sections import summary
-from fnnexp.results import questions
+from fnnexp.results import comparisons, questions
 from fnnexp.results.ranking import Ranking
 
 ASKED = Tuned(("init",), ("optimizer.lr",))
@@ -54,12 +55,15 @@ def answer(levels, **more):
 def test_the_summary_says_what_a_pair_that_did_not_pass_the_check_lacks():
     pair = pd.Series({
         "verdict": "open", "low": 0.004, "high": 0.007, "p_corrected": 0.0003, "family": 3, "test": "t",
-        "seeds": 6, "difference": 0.005, "seeds_needed": math.nan,
+        "seeds": 6, "difference": 0.005, "seeds_needed": math.nan, "check": tuned.FAILED,
     })  # fmt: skip
     assert summary._unsettled(pair) == ", but not clearly with their other good values"
     assert summary._needed(pair) == "; luck in tuning may explain the difference"
+    pair["check"] = tuned.MISSING
+    assert summary._unsettled(pair) == ", but the check is missing"
+    assert summary._needed(pair).endswith("needs their other good values, trained with the same seeds")
     by_chance = pair.copy()
-    by_chance["p_corrected"] = 0.06
+    by_chance["p_corrected"], by_chance["check"] = 0.06, ""
     assert summary._unsettled(by_chance) == ", but p = 0.06 after correction for 3 pairs"
     assert summary._needed(by_chance) == "; it would take more than 1,000 seeds to settle it"
 
@@ -105,6 +109,14 @@ def test_a_lead_that_is_not_significant_is_no_tie():
     assert len(table) == 3
 
 
+def test_times_of_tuned_options_are_not_tested():
+    rates = {"he": {0.1: (1.0, 1.0), 0.2: (3.0, None)}, "max": {0.1: (2.0, 2.0), 0.2: (3.0, None)}}
+    rows = frame(rates).rename(columns={"val_accuracy": "seconds_to_0.9"}).assign(val_accuracy=0.9)
+    (comparison,) = tuned.all_of(rows, Ranking("seconds_to_0.9"))
+    (sentence,) = tuned.sentences(comparison, tuned.pairs(comparison))
+    assert "he leads on 6 fresh seeds: it is ahead of max (by 1 s); times are not tested, " in sentence
+
+
 def test_comparisons_that_differ_in_what_is_fixed_are_named_by_it():
     rates = {"he": {0.1: (0.95, 0.95), 0.2: (0.8, None)}, "max": {0.1: (0.9, 0.9), 0.2: (0.8, None)}}
     longer = frame(rates).assign(epochs=6)
@@ -115,6 +127,29 @@ def test_comparisons_that_differ_in_what_is_fixed_are_named_by_it():
     assert [text.split(" and ")[0] for text in texts] == ["With epochs=3", "With epochs=6"]
 
 
+def test_pairs_of_each_of_several_comparisons_are_checked_and_a_question_introduces_the_rest():
+    rates = {"he": {0.1: (0.95, 0.95), 0.2: (0.9, None)}, "max": {0.1: (0.93, 0.90), 0.2: (0.92, None)}}
+    longer = frame(rates).assign(epochs=6)
+    longer["trial"] += " longer"
+    longer["val_accuracy"] += 0.01 + longer["seed"] % 2 * 0.001
+    both = pd.concat([frame(rates), longer], ignore_index=True).assign(
+        optimizer="sgd", test_accuracy=0.9, train_accuracy=0.9, train_loss=0.1, val_loss=0.1, test_loss=0.1,
+        seconds_per_epoch=0.1,
+    )  # fmt: skip
+    pairs = fnnexp.compare(both)
+    same = pairs["b"] == "max epochs=6"
+    assert pairs.loc[same, ["a", "check", "verdict"]].to_numpy().tolist() == [
+        ["he epochs=6", "not trained", "open"]
+    ]
+    assert {*pairs.loc[~same, "check"]} == {""}
+    texts = str(fnnexp.answer(both)).splitlines()
+    assert [text.split(",")[0] for text in texts if text.startswith("With ")] == [
+        "With epochs=3 and optimizer.lr tuned for each option",
+        "With epochs=6 and optimizer.lr tuned for each option",
+    ]
+    assert "Which configuration is best in these comparisons together?" in texts
+
+
 def test_a_configuration_that_diverges_once_in_tuning_is_not_chosen():
     levels = {"he": {0.1: (0.95, 0.95), 0.2: (0.99, None)}, "max": {0.1: (0.9, 0.9), 0.2: (0.8, None)}}
     comparison, _ = answer(levels, diverged={("he", 0.2, TUNING_SEEDS[1])})
@@ -122,10 +157,13 @@ def test_a_configuration_that_diverges_once_in_tuning_is_not_chosen():
     assert comparison.levels[0].draws["diverged"].tolist() == [0, 1]
 
 
-def test_the_end_of_what_was_tried_is_marked():
+def test_the_end_of_what_was_tried_is_marked(monkeypatch):
     rates = {0.1: (0.9, 0.9), 0.2: (0.91, 0.91), 0.3: (0.8, None)}
     comparison, _ = answer({"he": {**rates, 0.4: (0.92, 0.92)}, "max": {**rates, 0.01: (0.1, None)}})
     assert [tuned.marks(level, comparison.keys) for level in comparison.levels] == ["highest tried", ""]
+    assert next(tuned.at_ends(comparison)).startswith("he has the highest optimizer.lr that was tried")
+    monkeypatch.setattr(tuned, "FEW", 0)
+    assert next(tuned.at_ends(comparison)).startswith("1 of 2 options has the highest optimizer.lr that was")
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5])
@@ -167,11 +205,17 @@ def test_the_answer_of_a_tuned_sweep_is_that_of_the_report():
         seconds_per_epoch=0.1,
     )  # fmt: skip
     (comparison,) = tuned.all_of(runs, RANKING)
-    first, end, second, *_ = str(fnnexp.answer(runs)).splitlines()
+    first, end, *rest = str(fnnexp.answer(runs)).splitlines()
     assert end.startswith("he has the lowest optimizer.lr that was tried, so values beyond it may be better;")
     assert [first] == tuned.sentences(comparison, tuned.pairs(comparison))
-    assert second.startswith("On a with mini-batches, each with its own optimizer.lr, he is the best of 2")
+    assert not any("is the best of" in text or "is better than" in text for text in rest)  # one answer
     assert "vary together" not in str(fnnexp.answer(runs))
+    more = runs[(runs["optimizer.lr"] == 0.1) & runs["tuning"].isna()].assign(**{"optimizer.lr": 0.7})
+    more["trial"] += " at a rate that tuning did not try"
+    both = pd.concat([runs, more], ignore_index=True).assign(optimizer="sgd")
+    texts = str(fnnexp.answer(both)).splitlines()
+    assert texts[0] == first
+    assert texts[2] == "Which configuration is best in all trials except those that tuned?"
 
 
 @pytest.mark.parametrize(("second_best", "verdict"), [(0.95, "open"), (0.91, "better")])
@@ -213,8 +257,8 @@ def test_a_pair_that_did_not_pass_the_check_is_open_in_all_tables_whatever_they_
         assert (pair["a"], pair["b"], pair["verdict"]) == ("mini size=64", "mini size=8", "open")
 
 
-def test_a_lead_in_one_combination_is_open_too_if_it_did_not_pass_the_check():
-    """Tuned for each initializer and architecture: the order of their names differs among tables."""
+def test_a_lead_in_one_combination_is_open_too_if_it_did_not_pass_the_check(monkeypatch):
+    """Tuned for each initializer and architecture. Of many options, only pairs with the best have rows."""
     asked = Tuned(("init", "arch"), ("optimizer.lr",))
     rates = {"he": {0.1: (0.95, 0.95), 0.2: (0.9, None)}, "max": {0.1: (0.93, 0.90), 0.2: (0.92, None)}}
     of_archs = [frame(rates).assign(**{"arch": arch, "arch.activation": arch}) for arch in ("a", "b")]
@@ -228,6 +272,22 @@ def test_a_lead_in_one_combination_is_open_too_if_it_did_not_pass_the_check():
     compared, _ = tuned.parts(runs, tunings)
     _, findings = questions.rows_and_findings(compared.drop(columns="optimizer.lr"), RANKING)
     assert findings.in_each_cell["verdict"].tolist() == ["better", "better"]
-    checked = tuned.checked(findings, tunings)
+    checked = tuned.checked(findings, tunings, compared)
     assert checked.in_each_cell["verdict"].tolist() == ["open", "open"]
+    assert checked.in_each_cell["check"].tolist() == ["not trained", "not trained"]
     assert "better" not in {*checked.with_leader["verdict"]}
+    finished = [each for each in findings.configurations if len(each.metric)]
+    (sentence,) = summary._by_cell(checked.in_each_cell, finished, findings.configurations)
+    assert sentence.endswith("its lead is significant in none; the check of 2 leads is missing.")
+    assert "are tested, but not checked against luck in tuning." in of_pairs.note(checked)  # he, on average
+    cells = of_pairs.best_in_each_cell(checked)
+    texts = [[cell.text for cell in row] for row in cells.rows]
+    assert [[*row[:3], row[4], row[-1]] for row in texts] == [
+        ["a", "he", "max", "open", "–"], ["b", "he", "max", "open", "–"]
+    ]  # fmt: skip
+    monkeypatch.setattr(comparisons, "MOST_OPTIONS", 3)
+    assert len(tuned.pairs(tunings[0])) == 3
+    again = tuned.checked(findings, tunings, compared)
+    pd.testing.assert_frame_equal(again.in_each_cell, checked.in_each_cell)
+    assert [level.name for level in tunings[0].levels] == ["a he", "a max", "b he", "b max"]
+    assert {*checked.with_leader["a"], *checked.with_leader["b"]} == {"a he", "a max", "b he", "b max"}

@@ -585,6 +585,55 @@ def test_the_answer_names_the_seeds_that_would_pair_the_leader_with_the_next():
     assert "(seed=0,1 and seed=3), so they cannot be paired; run he with seed=3 to pair them." in answer
 
 
+def test_the_candidates_leave_out_a_network_that_diverged_or_did_not_learn():
+    runs = options_with_seeds(range(3), range(3), range(3))
+    xavier = runs["init"] == "xavier"
+    alone = runs.assign(val_accuracy=runs["val_accuracy"].mask(xavier, 0.1))
+    alone["status"] = alone["status"].mask(xavier & (alone["seed"] > 0), "diverged")
+    text = fnnexp.answer(alone)
+    assert "; xavier did not learn in any seed." in text
+    assert "Some trials diverged, and no mean includes them: xavier (2 of 3)." in text
+    leader_fails = runs.assign(val_accuracy=runs["val_accuracy"].mask(xavier, 0.1))
+    leader_fails.loc[~xavier & (runs["seed"] == 1), "val_accuracy"] = 0.11
+    first = fnnexp.answer(leader_fails).splitlines()[0]
+    assert first.startswith(
+        "On relu_100 with full batches, the best of 3 initializers is he or sqrtmax, which "
+    )
+    assert "; xavier did not learn in any seed." in first
+
+
+def test_a_key_of_an_option_is_compared_among_the_trials_that_have_it():
+    runs = options_with_seeds(range(4), range(4), range(4))
+    sizes = runs["init"].astype("str").map({"he": 32, "sqrtmax": 64, "xavier": None}).astype("Int64")
+    mode = pd.Series("mini", runs.index).mask(sizes.isna(), "full").astype("category")
+    size_of = {"batching": mode, "batching.size": sizes, "init": "he", "init.method": "he"}
+    sized = runs.assign(**size_of)
+    (pair,) = fnnexp.compare(sized, "batching.size").to_dict("records")
+    values = [sized.loc[sized["batching.size"] == size, "val_accuracy"].to_numpy() for size in (32, 64)]
+    assert (pair["a"], pair["b"], pair["seeds"], pair["cells"], pair["family"]) == ("32", "64", 4, 1, 1)
+    assert pair["difference"] == pytest.approx((values[0] - values[1]).mean())
+    assert pair["p"] == pytest.approx(stats.ttest_rel(*values).pvalue)
+    with pytest.raises(FnnexpError, match=r"batching\.size. has one value, 32, or none in these 8 trials"):
+        fnnexp.compare(sized[sized["batching.size"].fillna(32) == 32], "batching.size")
+    with pytest.raises(FnnexpError, match=r"batching\.mode. varies only together with other settings in"):
+        fnnexp.compare(sized.assign(**{"batching.mode": mode.astype("str")}), "batching.mode")
+
+
+def test_the_leaderboard_says_why_only_the_leader_has_a_test_accuracy():
+    (remark,) = (block.text for block in leaderboard.section(grid(2)).blocks if isinstance(block, Text))
+    assert "test %: only the leader's, so that no configuration is chosen by test results." in remark
+    alone = leaderboard.section(options_with_seeds((0, 1), ()))
+    assert "only the leader's" not in alone.blocks[-1].text
+
+
+def test_the_page_has_the_means_of_a_small_grid_once_as_a_table():
+    section = by_architecture.section(grid(2))
+    assert [type(block).__name__ for block in section.blocks] == ["Figure", "Text"]
+    assert section.blocks[1].text == "The leaderboard has the same means, with their spread over seeds."
+    one_factor = by_architecture.section(options_with_seeds((0, 1), (0, 1)))
+    assert (one_factor.blocks, len(one_factor.data["table"])) == ([], 2)
+
+
 def test_the_answer_says_if_the_leader_is_behind_on_the_seeds_it_shares():
     runs = options_with_seeds((0, 1, 2), (0, 1))
     paired = (runs["init"] == "he") & (runs["seed"] != 2)

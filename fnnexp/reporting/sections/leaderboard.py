@@ -66,8 +66,10 @@ def section(runs: pd.DataFrame, ranking: Ranking | None = None) -> Section:
     """Return the leaderboard section for a frame of runs."""
     ranking, runs = ranking or ranking_of(runs), averaged(runs)
     board = _board(runs, ranking)
-    blocks: list[Block] = [table(runs, board, ranking)]
-    if notes := [*_about_interval(board), *(BESIDE[name] for name in _known(board))]:
+    shown = table(runs, board, ranking)
+    blocks: list[Block] = [shown]
+    notes = [*_about_interval(board), *about_test(shown), *(BESIDE[name] for name in _known(board))]
+    if notes:
         blocks.append(Text(f"{'. '.join(notes)}.", quiet=True))
     return Section(TITLE, blocks, {"leaderboard": board})
 
@@ -152,6 +154,17 @@ def _about_interval(board: pd.DataFrame) -> list[str]:
         f"95% interval: of the mean over seeds, by a BCa bootstrap{few}; a Student's t interval of the same "
         "mean, as in figures of curves, has other ends"
     ]
+
+
+TEST = "test %"
+"""The title of the column of test accuracy, if another metric ranks."""
+
+
+def about_test(table: Table) -> list[str]:
+    """Return why only the leader has a test accuracy; [] if the table has no such column, or a single row."""
+    if TEST not in table.head or len(table.rows) < 2:
+        return []
+    return [f"{TEST}: only the leader's, so that no configuration is chosen by test results"]
 
 
 def _known(board: pd.DataFrame) -> list[str]:

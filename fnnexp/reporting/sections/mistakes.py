@@ -20,7 +20,7 @@ from fnnexp.nn.arrays import Array
 from fnnexp.nn.evaluation import Predictions
 from fnnexp.nn.pieces.losses import output_of
 from fnnexp.reporting.document.blocks import Section, Text
-from fnnexp.reporting.document.wording import class_title, percent
+from fnnexp.reporting.document.wording import class_title, listed, percent
 from fnnexp.reporting.plots import picture
 from fnnexp.reporting.plots.rows import classes
 from fnnexp.reporting.plots.rows import images as plots
@@ -194,30 +194,36 @@ def sentence(evaluation: Evaluation) -> str:
     return text
 
 
+MOST_NAMED = 4
+"""If more mistakes than this are about as frequent as the first, the first are named and the rest counted."""
+
+
 def _most_frequent(evaluation: Evaluation) -> str:
-    """Return the most frequent mistake, or the two most frequent if their counts differ by no more than luck.
+    """Return the most frequent mistake, or several if the first two are about as frequent.
 
     If both were equally likely, their difference would exceed twice the square root of their sum in 5 of 100
-    samples.
+    samples. The several are the first two and all others that are as frequent as the second.
     """
     matrix = confusion(evaluation).to_numpy(copy=True)
     np.fill_diagonal(matrix, 0)
     names = evaluation.class_names or tuple(map(str, range(evaluation.classes)))
-    texts, counts_of = [], []
-    for place in np.argsort(-matrix, axis=None, kind="stable")[:2]:
+    places = np.argsort(-matrix, axis=None, kind="stable")
+    first, second = (int(matrix.flat[place]) for place in places[:2])
+    several = int((matrix >= second).sum()) if first - second < 2 * math.sqrt(first + second) else 1
+    texts = []
+    for place in places[: several if several <= MOST_NAMED else MOST_NAMED - 1]:
         real, predicted = np.unravel_index(place, matrix.shape)
-        count = int(matrix[real, predicted])
-        counts_of.append(count)
         for_ = class_title(evaluation.class_names, int(real))
-        texts.append(f"{names[predicted]} for {for_} ({plural(count, 'time')})")
-    first, second = counts_of
+        texts.append(f"{names[predicted]} for {for_} ({plural(int(matrix[real, predicted]), 'time')})")
     if not second:
         return f"All its mistakes are to predict {texts[0]}."
     if first == 1:
         return "No mistake occurs twice."
-    if first - second < 2 * math.sqrt(first + second):
-        return f"No mistake is clearly the most frequent; most often it predicts {' and '.join(texts)}."
-    return f"Its most frequent mistake is to predict {texts[0]}."
+    if several == 1:
+        return f"Its most frequent mistake is to predict {texts[0]}."
+    if more := several - len(texts):
+        texts.append(f"{plural(more, 'other mistake')} as often as the last")
+    return f"No mistake is clearly the most frequent; most often it predicts {listed(texts)}."
 
 
 REMARKS = {

@@ -12,7 +12,7 @@ from fnnexp.reporting.document.blocks import MOST_ROWS, Cell, Section, Table, Te
 from fnnexp.reporting.document.wording import between, listed, number, plain
 from fnnexp.results import comparisons, filters, frames, numeric, questions, seeds
 from fnnexp.results.arguments import validate_frames
-from fnnexp.results.factors import by_version
+from fnnexp.results.factors import as_text, by_version
 from fnnexp.results.ranking import ranking_of
 
 if TYPE_CHECKING:
@@ -53,6 +53,14 @@ NOTE = {
         "The rows of a factor average over the combinations of the other factors; within one combination, the"
         " order can differ."
     ),
+    "checks": (
+        "Open with the seeds needed –: the better option was tuned, and its check is failed or not trained;"
+        " 'Each option tuned' has the checks."
+    ),
+    "unchecked": (
+        "Averages over combinations, and pairs of different tuned comparisons, are tested, but not checked"
+        " against luck in tuning."
+    ),
     "needed": (
         "Seeds needed: roughly the number of seeds that tell the two apart in four of five experiments, at"
         " this difference and spread and with one more look{unknown}."
@@ -78,8 +86,9 @@ def compare(
         The frame of :func:`fnnexp.runs` or :func:`fnnexp.sweep`, or some of its rows. Trials that a later
         command trained for more epochs are left out, unless `factor` is `epochs`.
     factor
-        What varies, e.g. `init`, `batching` or `optimizer.lr`: every two of its options are compared,
-        averaged over the combinations of the other factors. Default: the best configuration is compared with
+        What varies, e.g. `init`, `batching`, `batching.size` or `optimizer.lr`: every two of its options are
+        compared, averaged over the combinations of the other factors; trials without a value of it, such as
+        a batch size with full batches, are left out. Default: the best configuration is compared with
         every other. If numeric factors vary too, each option has its own best values of them
         (:func:`at_best`).
     metric
@@ -123,6 +132,8 @@ def compare(
           if `p_corrected` ≤ 5%; else `open`. Options that were tuned (`compare=init tune=optimizer.lr`) are
           compared as in the report: with the values that tuning chose, and one is `better` than another only
           if it also beats the other's good values. This needs the rows of the trials that tuned.
+        - `check` (str), only for options that were tuned: the result of that second test, `passed`, `failed`
+          or `not trained` (its trials are missing); "" if there is none.
 
     Raises
     ------
@@ -140,21 +151,38 @@ def compare(
     runs, tunings = _tuned_apart(runs, ranking, factor)
     rows = questions.rows_to_compare(runs, ranking)
     if factor is None:
-        return tuned.with_checks(comparisons.with_leader(rows, ranking), tunings)
+        return tuned.with_checks(comparisons.with_leader(rows, ranking), tunings, rows)
     factors = [list(comparisons.levels(frame.reset_index(drop=True)).columns) for frame in (rows, runs)]
     # Factors that vary together are compared as one factor; the name of any of them selects it.
     varied = list(dict.fromkeys([*factors[0], *factors[1]]))
     factor = next((name for name in varied if factor in name.split(comparisons.WITH)), factor)
+    if factor not in varied and factor in frames.params_of(runs):
+        of_key = comparisons.of_key(runs, factor, ranking)
+        if len(of_key) and not tunings:
+            return of_key.drop(columns="factor")
+        factor = factor.partition(".")[0] if len(of_key) else factor  # tuned options have checks
     compared = rows if factor in factors[0] else runs
-    if factor not in factors[1] and factor not in factors[0]:
-        problem = "does not vary in" if factor in frames.params_of(runs) else "is not a factor of"
+    if factor not in varied:
+        problem = _problem(runs, factor)
         these = "this trial" if len(runs) == 1 else f"these {len(runs):,} trials"
         raise FnnexpError(
             f"factor={factor!r} {problem} {these}; the factors that vary are "
             f"{', '.join(varied) or 'none'}.{did_you_mean(str(factor), varied)}"
         )
-    pairs = tuned.with_checks(comparisons.of_options(compared, ranking), tunings)
+    pairs = tuned.with_checks(comparisons.of_options(compared, ranking), tunings, compared)
     return pairs[pairs["factor"] == factor].drop(columns="factor").reset_index(drop=True)
+
+
+def _problem(runs: pd.DataFrame, factor: str) -> str:
+    """Return why a factor cannot be compared in these trials, for an error that goes on with their number."""
+    if factor not in frames.params_of(runs):
+        return "is not a factor of"
+    values = runs[factor].dropna().unique()
+    if len(values) > 1:
+        return "varies only together with other settings in"
+    if len(values) and runs[factor].isna().any():
+        return f"has one value, {as_text(values[0])}, or none in"
+    return "does not vary in"
 
 
 def _tuned_apart(
@@ -250,6 +278,9 @@ def note(findings: Findings) -> str:
     absent = {
         "signs of failed": not pairs["test"].isin(comparisons.SIGNS).any(),
         "looks": not (pairs["looks"] > 1).any(),
+        "checks": "check" not in open_pairs or not open_pairs["check"].any(),
+        "unchecked": "check" not in pairs
+        or not ((pairs["verdict"] == "better") & pairs["check"].eq("")).any(),
         "needed": open_pairs.empty,
         "average": all(len(each.levels) < 2 for each in findings.configurations),
     }
@@ -288,7 +319,8 @@ def options(findings: Findings) -> Table:
 
 def best_in_each_cell(findings: Findings) -> Table:
     """Return the table of the best initializer in each combination of the other factors."""
-    names = [name for name in findings.in_each_cell.columns if name not in comparisons.PAIR]
+    columns = [str(name) for name in findings.in_each_cell.columns]
+    names = columns[: columns.index("b") + 1]
     return Table(
         "The best initializer in each combination, against the next best",
         [*names[:-2], "best init", "next best", *_head(findings)],
@@ -309,6 +341,8 @@ def _rows(pairs: pd.DataFrame, names: Sequence[str], ranking: Ranking) -> list[l
         unknown = "?" if pair["verdict"] == "open" else ""
         marks = "±" * (pair["test"] in comparisons.SIGNS) + "*" * (pair["looks"] > 1)
         needed = unknown if pd.isna(pair["seeds_needed"]) else str(int(pair["seeds_needed"]))
+        if pair["verdict"] == "open" and pair.get("check"):
+            needed = "–"
         rows.append([
             *(Cell(str(pair[name])) for name in names),
             Cell(plain(pair["difference"], ranking), pair["difference"]),

@@ -11,7 +11,7 @@ from fnnexp.errors import plural
 from fnnexp.reporting.document.blocks import Code, Items, Links, Section, Text
 from fnnexp.results import frames
 from fnnexp.results.factors import as_text, factors_of
-from fnnexp.tracking.run_format import engine_name
+from fnnexp.tracking.run_format import DONE, engine_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -180,7 +180,10 @@ def ran_with(runs: pd.DataFrame) -> list[str]:
     for column, name in names.items():
         if column not in runs:
             continue
-        counts = runs[column].dropna().value_counts()
+        rows = runs
+        if column == "engine" and "status" in runs and (ended := runs["status"].isin(DONE)).any():
+            rows = runs[ended]  # a run records its engine's version when it ends; until then only the name
+        counts = rows[column].dropna().value_counts()
         values = [
             str(value) if len(counts) == 1 else f"{value} ({plural(n, 'trial')})"
             for value, n in counts.items()

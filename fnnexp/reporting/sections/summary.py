@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from fnnexp.reporting.document.blocks import Block
     from fnnexp.reporting.sections.by_factor.asked import Answers
+    from fnnexp.reporting.tuned import Comparison
     from fnnexp.results.comparisons import Configuration, Findings
     from fnnexp.results.ranking import Ranking
 
@@ -106,8 +107,7 @@ def answer(runs: pd.DataFrame, *, metric: str | None = None, margin: float | Non
     rows, findings = questions.rows_and_findings(compared.drop(columns=keys), ranking)
     ranks_values = over_values is compared and ranking.metric == frames.ranking(compared)
     notes = wider_ranges(compared) if ranks_values else []
-    checked = tunings.checked(findings, apart)
-    texts = [*tunings.answers(apart), *sentences(rows, checked, notes, tuned=keys)]
+    texts = sentences(rows, tunings.checked(findings, apart, rows), notes, tuned=keys, apart=apart)
     if kept is not runs:
         compares = 'fnnexp.compare(runs, "epochs") compares both'
         texts.append(f"{filters.about_longest(runs, kept).rstrip('.')}; {compares}.")
@@ -121,6 +121,7 @@ def section(
     notes: Sequence[str] = (),
     *,
     tuned: Sequence[str] = (),
+    apart: Sequence[Comparison] = (),
 ) -> Section:
     """Return the first section of a report: which configuration is best, and how sure that is.
 
@@ -135,16 +136,20 @@ def section(
     notes
         Sentences on what is compared, and on values to try next.
     tuned
-        The keys that were tuned for each option, such as `optimizer.lr`; `runs` has no columns for them.
+        The keys that were tuned for each option, such as `optimizer.lr`, if only tuned options are compared;
+        `runs` has no columns for them.
+    apart
+        The comparisons of tuned options, which are answered first.
     """
     answered = asked is not None and asked.covers(findings.configurations)
     drawn = None if _only_seeds(findings.configurations) else from_leader(findings)
     figures = [picture.block(drawn.figure, "answer", drawn.caption)] if drawn else []
     factors = {} if asked is not None or tuned else _by_factor(runs, findings)
     shared = [Text(text, EVERYWHERE) for text in _shared(runs, findings)]
-    answers = headlines(runs, findings, factors, answered=answered, tuned=tuned)
+    answers = _answers_of_all(runs, findings, factors, answered=answered, tuned=tuned, apart=apart)
     doubts = [Text(text, EVERYWHERE) for text in (*caveats(runs, findings), *notes)]
-    evidence = map(Text, details(runs, findings, answered=answered, brief=bool(factors)))
+    whole = answered or _is_whole(tuned, apart)
+    evidence = map(Text, details(runs, findings, answered=whole, brief=bool(factors)))
     if asked is None:
         return Section(TITLE, [*answers, *shared, *doubts, *figures, *evidence])
     rest = Text(ALL if answered else REST, EVERYWHERE)
@@ -155,20 +160,56 @@ def section(
 
 
 def sentences(
-    runs: pd.DataFrame, findings: Findings, notes: Sequence[str] = (), *, tuned: Sequence[str] = ()
+    runs: pd.DataFrame,
+    findings: Findings,
+    notes: Sequence[str] = (),
+    *,
+    tuned: Sequence[str] = (),
+    apart: Sequence[Comparison] = (),
 ) -> list[str]:
     """Return sentences on which configuration is best and how sure that is: the answer, then the evidence.
 
     `findings` are the results of comparing the trials of `runs`
-    (:func:`fnnexp.results.comparisons.findings`). :func:`section` explains `notes` and `tuned`.
+    (:func:`fnnexp.results.comparisons.findings`). :func:`section` explains `notes`, `tuned` and `apart`.
     """
     factors = {} if tuned else _by_factor(runs, findings)
-    answers = [text.text for text in headlines(runs, findings, factors, tuned=tuned) if FILES & text.media]
-    texts = [*answers, *_shared(runs, findings), *caveats(runs, findings), *notes]
-    return [*texts, *details(runs, findings, brief=bool(factors))]
+    answers = _answers_of_all(runs, findings, factors, tuned=tuned, apart=apart)
+    texts = [text.text for text in answers if FILES & text.media]
+    texts += [*_shared(runs, findings), *caveats(runs, findings), *notes]
+    return [*texts, *details(runs, findings, answered=_is_whole(tuned, apart), brief=bool(factors))]
 
 
 # The answer
+
+
+def _answers_of_all(
+    runs: pd.DataFrame,
+    findings: Findings,
+    factors: Mapping[str, OfFactor],
+    *,
+    answered: bool = False,
+    tuned: Sequence[str] = (),
+    apart: Sequence[Comparison] = (),
+) -> list[Text]:
+    """Return the answers of tuned comparisons, then those of :func:`headlines` on all compared trials.
+
+    If both are about the same trials, the latter would say the same again, so they are left out except what
+    they say of each combination. Otherwise they follow the question that they answer.
+    """
+    is_whole = _is_whole(tuned, apart)
+    others = headlines(runs, findings, factors, answered=answered, tuned=tuned, only_cells=is_whole)
+    if apart and others and not is_whole:
+        these = "these comparisons together" if tuned else "all trials except those that tuned"
+        others = [Text(f"Which configuration is best in {these}?", EVERYWHERE), *others]
+    return [*(Text(text, EVERYWHERE) for text in tunings.answers(apart)), *others]
+
+
+def _is_whole(tuned: Sequence[str], apart: Sequence[Comparison]) -> bool:
+    """Return whether nothing but the options of one tuned comparison is compared, so its answer is whole.
+
+    :func:`section` explains the arguments.
+    """
+    return bool(tuned) and len(apart) == 1
 
 
 def headlines(
@@ -178,15 +219,19 @@ def headlines(
     *,
     answered: bool = False,
     tuned: Sequence[str] = (),
+    only_cells: bool = False,
 ) -> list[Text]:
     """Return the answer on each factor, and the overall answer on all configurations.
 
     `factors` has the answers on factors that :func:`_by_factor` returns. If it is empty, the overall answer
     comes first, and the best initializer in each combination follows. The terminal shows only the answer on
     the first factor in full, to leave room for the leaderboard. Nothing is returned if the questions that
-    were asked have `answered` all of this. `tuned` is as for :func:`section`.
+    were asked have `answered` all of this, and only the best initializer in each combination with
+    `only_cells`. `tuned` is as for :func:`section`.
     """
     finished = [configuration for configuration in findings.configurations if len(configuration.metric)]
+    if only_cells and all(each.failed.all() for each in finished):
+        return []
     if not finished:
         return [Text("No trial has finished, so there is no answer yet.", EVERYWHERE)]
     if all(each.failed.all() for each in finished):
@@ -198,6 +243,8 @@ def headlines(
     cells = []
     if len(findings.in_each_cell) > 1 and not findings.ranking.is_time:
         cells = _by_cell(findings.in_each_cell, finished, findings.configurations)
+    if only_cells:
+        return [Text(text, EVERYWHERE) for text in cells]
     best = [_best(runs, finished, findings, tuned=tuned, brief=bool(factors)), *_at_best(runs, finished)]
     if not factors:
         return [Text(text, EVERYWHERE) for text in (*best, *cells)]
@@ -274,6 +321,8 @@ def _at_best(runs: pd.DataFrame, finished: Sequence[Configuration]) -> list[str]
     names: dict[str, list[str]] = {}  # by value
     for configuration in finished[:GROUPED]:
         values = comparisons.finished_trials(runs, configuration).iloc[0]
+        if values[[f"best {axis}" for axis in axes]].isna().all():
+            continue
         at = {axis: values[f"best {axis}"] for axis in axes if not pd.isna(values[f"best {axis}"])}
         if len(axes) == 1:
             names.setdefault(as_text(values[f"best {axes[0]}"]), []).append(configuration.name)
@@ -447,7 +496,8 @@ def _best(
             return f"{candidates}{gap}{rest}."
         return f"{candidates}{_too_few_seeds(pairs)}{rest}. {_lead(nearest.iloc[0], leader, findings)}"
     if not equivalent and not worse:
-        return f"{_begin(where, f'{leader.name} is the only one of {among} {kind} that learns')}."
+        some = " in some seeds" * bool(leader.failed.any())
+        return f"{_begin(where, f'{leader.name} is the only one of {among} {kind} that learns{some}')}."
     if not equivalent:
         closest = pairs[verdict != GUESS].sort_values("difference", kind="stable").iloc[0]
         first = _first(closest, leader, f"is the best of {among} {kind}:", findings.ranking)
@@ -509,14 +559,14 @@ def _answers(pairs: pd.DataFrame, finished: Sequence[Configuration]) -> pd.Serie
 
     An open pair (one that the tests do not settle) may get one of two words in place of "open":
 
-    - :data:`GUESS` if the leader learned in all its seeds, and the other configuration had two seeds or more
-      and learned in none. This is plain without a test.
+    - :data:`GUESS` if the leader learned in some seeds, and the other configuration had two seeds or more and
+      learned in none: it ended as bad as guessing, or diverged. This is plain without a test.
     - :data:`BEHIND` if the 95% interval of the pair shows that the leader is ahead, but its corrected p does
       not. If this holds for every pair that is still open, they all stay open.
     """
     leader, verdict = finished[0], _verdict(pairs, finished[0])
-    if not leader.failed.any():
-        never = [each.name for each in finished if each.failed.all() and len(each.failed) > 1]
+    if not leader.failed.all():
+        never = [each.name for each in finished if each.failed.all() and len(each.failed) + each.diverged > 1]
         names = pd.Series(_against(pairs, leader), pairs.index, dtype="str")
         verdict = verdict.mask((verdict == "open") & names.isin(never), GUESS)
     is_open = (verdict == "open") & (pairs["seeds"] > 0)
@@ -656,16 +706,27 @@ def _unsettled(pair: pd.Series) -> str:
     """
     if pair.verdict != "open" or pair.low <= 0 <= pair.high:
         return ""
-    if _lacks_check(pair):
-        return ", but not clearly with their other good values"
+    if text := _CHECKS.get(_check_of(pair), ("", ""))[0]:
+        return text
     test = {"sign flip": " by a sign-flip test", "safe signs": " by a sign test"}.get(pair.test, "")
     corrected = f" after correction for {plural(pair.family, 'pair')}" if pair.family > 1 else ""
     return f", but p = {number(pair.p_corrected, '.3g')}{test}{corrected}"
 
 
-def _lacks_check(pair: pd.Series) -> bool:
-    """Return whether a significant pair is open because its tuned options did not pass their check."""
-    return bool(pair.verdict == "open" and pair.p_corrected <= comparisons.ERROR_RATE)
+_CHECKS = {
+    tunings.FAILED: (
+        ", but not clearly with their other good values", "; luck in tuning may explain the difference"
+    ),
+    tunings.MISSING: (
+        ", but the check is missing", "; the check needs their other good values, trained with the same seeds"
+    ),
+}  # fmt: skip
+"""What to say of an open pair of tuned options without a passed check: why it is open, and what is needed."""
+
+
+def _check_of(pair: pd.Series) -> str:
+    """Return the result of the check of two tuned options; "" if these options were not tuned."""
+    return str(pair.get("check", ""))
 
 
 def _are_worse(names: Sequence[str]) -> str:
@@ -686,8 +747,8 @@ def _needed(pair: pd.Series) -> str:
     """Return the end of a sentence on how many seeds would settle an open pair."""
     if pair.verdict == "better":
         return ", which is significant; it leads only by seeds that the other lacks"
-    if _lacks_check(pair):
-        return "; luck in tuning may explain the difference"
+    if text := _CHECKS.get(_check_of(pair), ("", ""))[1]:
+        return text
     if pair.seeds < 2 or pair.difference == 0:
         return "; how many seeds would settle it cannot be estimated yet"
     if pd.isna(pair.seeds_needed):
@@ -726,6 +787,8 @@ def _by_cell(
     kind = KINDS.get(others[0], f"{others[0]} value") + "s" if len(others) == 1 else ""
     among = f"{len(cells)} {kind or 'combinations of ' + ' and '.join(others)}{' that learn' * some_failed}"
     few = _tried_in_few(cells[others], tried)
+    unchecked = int(cells["check"].eq(tunings.MISSING).sum()) if "check" in cells else 0
+    lacking = f"; the check of {plural(unchecked, 'lead')} is missing" if unchecked else ""
     decided = cells[cells["difference"] != 0]
     leads = decided["a"].value_counts()
     significant = decided.loc[decided["verdict"] == "better", "a"].value_counts()
@@ -733,14 +796,14 @@ def _by_cell(
         n = int(significant.sum())
         count = "each" if n == len(cells) else str(n) if n else "none"
         best_init = f"{leads.index[0]} is the best initializer in each of the {among}"
-        return [f"{best_init}; its lead is significant in {count}.{few}"]
+        return [f"{best_init}; its lead is significant in {count}{lacking}.{few}"]
     counts = [f"{name} in {n}" for name, n in leads.items()]
     if level := len(cells) - len(decided):
         counts.append(f"level in {level}")
     surely = "no lead is significant"
     if len(significant):
         surely = f"significant leads: {', '.join(f'{name} in {n}' for name, n in significant.items())}"
-    return [f"Best initializer in each of {among}: {', '.join(counts)}; {surely}.{few}"]
+    return [f"Best initializer in each of {among}: {', '.join(counts)}; {surely}{lacking}.{few}"]
 
 
 def _tried_in_few(cells: pd.DataFrame, configurations: Sequence[Configuration]) -> str:
@@ -866,6 +929,7 @@ def details(
     texts = [
         _leader(leader, findings.ranking, chosen and learned),
         *_tested(runs, leader, by_test, findings),
+        *_diverged(finished),
         *_uncounted(runs),
     ]
     if chosen and learned and not findings.ranking.is_time and not answered:
@@ -981,6 +1045,12 @@ def _apart(trials: pd.DataFrame, gap: float, error: float, *, chose: bool) -> li
         f"{APART} {points(abs(gap))} {side} test accuracy, but sets of these sizes explain only "
         f"{points(EXPLAINED * error)} (95%): {why}."
     ]
+
+
+def _diverged(finished: Sequence[Configuration]) -> list[str]:
+    """Return a sentence on the configurations with results that diverged in some seeds, if there are any."""
+    some = [f"{each.name} ({each.diverged} of {len(each.tried)})" for each in finished if each.diverged]
+    return [f"Some trials diverged, and no mean includes them: {_few(some)}."] if some else []
 
 
 def _uncounted(runs: pd.DataFrame) -> list[str]:

@@ -154,7 +154,7 @@ class Tuning(Rounds):
         """
         ranking, keys = comparison.ranking, comparison.keys
         table = Table(
-            " ".join(self.asked.compare), *keys, "", f"{ranking.metric}", "seeds",
+            comparison.factors, *keys, "", f"{ranking.metric}", "seeds",
             box=None, pad_edge=False, header_style="bold",
         )  # fmt: skip
         rows = []

@@ -177,8 +177,8 @@ def test_lists_of_keys_and_unequal_numbers_of_values(invoke, store):
     )
     assert ran.status == 0, ran.err
     assert "1–2 configurations of optimizer.lr for each of 4 options" in ran.out
-    assert "Tuning was not equal: the options tried different configurations (1 of max" in ran.out
-    assert "2 of he" in ran.out
+    assert "Tuning was not equal: the options tried different configurations (1 of relu_100 max" in ran.out
+    assert "2 of relu_100 he" in ran.out
 
 
 def test_the_number_of_epochs_can_be_tuned(invoke, store):

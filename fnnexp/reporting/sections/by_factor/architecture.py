@@ -11,13 +11,13 @@ import pandas as pd
 
 from fnnexp.errors import plural
 from fnnexp.reporting import averages
-from fnnexp.reporting.document.blocks import MOST_ROWS, Cell, Section, Table, Text
+from fnnexp.reporting.document.blocks import MOST_ROWS, PAGE, Cell, Section, Table, Text
 from fnnexp.reporting.document.wording import mean_and_spread
 from fnnexp.reporting.figures import Drawing, of_finished_trials, shared_scale
 from fnnexp.reporting.plots.heat_map import SHADES, heat_map
-from fnnexp.reporting.sections.leaderboard import NOT_FINISHED, means_over_seeds
+from fnnexp.reporting.sections.leaderboard import MOST_SHOWN, NOT_FINISHED, means_over_seeds
 from fnnexp.results import comparisons, filters, numeric
-from fnnexp.results.factors import AXES, as_text, group_numbers, labels_of, others
+from fnnexp.results.factors import AXES, as_text, factors_of, group_numbers, labels_of, others
 from fnnexp.results.ranking import Ranking, matching_accuracy, ranking_of
 from fnnexp.results.seeds import averaged
 
@@ -34,19 +34,28 @@ def section(runs: pd.DataFrame, ranking: Ranking | None = None) -> Section:
     """Return the section with the results of each combination of architecture, initializer and batching mode.
 
     It has a heat map of an accuracy, also where a loss or a time ranks, and tables of the ranking metric. If
-    none of these three factors varies, the section is empty: a table would have a single cell.
+    none of these three factors varies, the section is empty: a table would have a single cell. Where the rows
+    of the leaderboard have the means of all cells, there are no tables, and if also only one factor varies,
+    the section is empty: its heat map would be a line of these means.
     """
     ranking, runs = ranking or ranking_of(runs), averaged(runs)
     metric, cells = matching_accuracy(runs, ranking), table(runs, ranking)
     best = numeric.at_best(runs, ranking)
     data = {"table": cells.reset_index()}
-    if (others(best) or best is not runs) and not set(comparisons.levels(best)) & set(AXES):
+    factors = {*map(str, comparisons.levels(best))}
+    rows = group_numbers(runs, factors_of(runs)).nunique()
+    is_repeated = best is runs and rows <= MOST_SHOWN and metric == ranking.metric
+    if (is_repeated and len(factors) == 1) or ((others(best) or best is not runs) and not factors & {*AXES}):
         return Section(TITLE, [], data)
     caption = f"{metric} in percent, mean over seeds. {SHADES}"
     finished = best[best["status"] == "finished"]
     scale = shared_scale(finished, others(best), lambda trials: averages.of_ends(trials, metric)["mean"])
     drawing = Drawing("heat_map", caption, lambda trials: heat_map(trials, metric, scale=scale))
     unit = " in percent" * ranking.is_accuracy
+    if is_repeated:
+        drawn = of_finished_trials(runs, [drawing], ranking)
+        same = Text("The leaderboard has the same means, with their spread over seeds.", PAGE, quiet=True)
+        return Section(TITLE, [*drawn, same], data)
     shown_cells = table(best, ranking)
     texts = " ".join(map(str, shown_cells.to_numpy().ravel()))
     note = f"{ranking.metric}{unit}: mean{' ± standard deviation over seeds' * ('±' in texts)}."

@@ -1,4 +1,4 @@
-"""Tuned comparisons: which option is best once each is tuned, what was chosen, and what it cost."""
+"""Tuned comparisons: what was chosen for each option, how the tuned options compare, and what it cost."""
 
 from __future__ import annotations
 
@@ -45,6 +45,8 @@ CAPTION = (
 def section(comparisons: Sequence[Comparison], ranking: Ranking, omitted: int = 0) -> Section:
     """Return the section about the tuned comparisons of an experiment; it is empty if there are none.
 
+    Their answers in sentences are not in it, but in the section before it, the answer of the report.
+
     `omitted` is the number of other trials that the report leaves out, because tuning tried their values but
     no option chose them.
     """
@@ -56,8 +58,6 @@ def section(comparisons: Sequence[Comparison], ranking: Ranking, omitted: int = 
         heading = name if len(comparisons) > 1 else ""
         if heading:
             blocks.append(Text(heading))  # in a terminal, the answer says enough
-        blocks += [Text(sentence, EVERYWHERE) for sentence in tuned.sentences(comparison, pairs)]
-        blocks += [Text(sentence, EVERYWHERE) for sentence in tuned.at_ends(comparison)]
         blocks.append(Text(_cost(comparison)))
         blocks += [_chosen(comparison), *_pairs(pairs, ranking)]
         blocks.append(Text(NOTE, quiet=True, under="How options are tuned and compared"))
@@ -103,7 +103,7 @@ def _chosen(comparison: Comparison) -> Table:
     ranking, keys, rows = comparison.ranking, comparison.keys, []
     for i, level in enumerate(comparison.levels):
         own = comparison.own(i)
-        values = own.loc[own["status"] == "finished", ranking.metric].to_numpy(float)
+        values = own.loc[own["status"] == "finished", ranking.metric].dropna().to_numpy(float)
         mean = statistics.mean(values)
         tuning = float("nan") if level.chosen is None else float(level.draws["mean"].iloc[level.chosen])
         chosen = [Cell(as_text(value)) for value in comparison.values(i).values()]
@@ -121,7 +121,7 @@ def _chosen(comparison: Comparison) -> Table:
         ])  # fmt: skip
     rows.sort(key=lambda row: _goodness(row[-2].value, ranking), reverse=True)
     head = [
-        " ".join(comparison.asked.compare), *keys, "note", "tuning trials", "tuning epochs", "diverged",
+        comparison.factors, *keys, "note", "tuning trials", "tuning epochs", "diverged",
         f"{ranking.metric} in tuning", f"{ranking.metric}, fresh seeds", "seeds",
     ]  # fmt: skip
     return Table("", head, rows, 1, media=EVERYWHERE, wide=("note", "tuning epochs", "diverged"))
