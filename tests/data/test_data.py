@@ -14,6 +14,7 @@ import os
 import pickle
 import re
 import struct
+import sys
 import threading
 import tracemalloc
 import warnings
@@ -23,6 +24,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pooch
 import pytest
 from files import IDX_NAMES, NAMES
 from hypothesis import HealthCheck, given, settings
@@ -939,7 +941,9 @@ def test_the_hashes_and_mirrors_are_the_published_ones():
     assert [mirror.partition("//")[0] for mirror in download.MNIST_MIRRORS] == ["https:", "https:"]
 
 
-def test_a_download_happens_once(mirror, published, arrays, cache, capsys):
+def test_a_download_happens_once(mirror, published, arrays, cache, capsys, monkeypatch):
+    # The logger writes to the stderr of its import, which may have been that of an earlier test.
+    monkeypatch.setattr(pooch.get_logger().handlers[0], "stream", sys.stderr)
     mirror.files["/one.npz"] = published
     first = prepare("mnist")
     assert prepare("mnist") == first
