@@ -129,16 +129,15 @@ def mistakes(
 
     Examples
     --------
-    The misclassified rows of a table, with all columns of its file:
-
-    >>> fnnexp.mistakes(network).join(pd.read_csv("pets.csv"), on="row")  # doctest: +SKIP
-
     The rows of X that are misclassified, and the surest mistake:
 
     >>> network = fnnexp.load(fnnexp.best(runs))  # doctest: +SKIP
     >>> X, y = network.rows("test")  # doctest: +SKIP
     >>> mistakes = fnnexp.mistakes(network, X, y)  # doctest: +SKIP
     >>> X[mistakes["row"]], X[mistakes["row"].iloc[0]]  # doctest: +SKIP
+
+    If the data is a table, the misclassified rows with all columns of its file are
+    ``fnnexp.mistakes(network).join(pd.read_csv("pets.csv"), on="row")``.
     """
     network = loaded(network, experiment, tracking_uri)
     answers = _answers(network, X, y, split)

@@ -249,6 +249,9 @@ def _job(content: bytes, recorded: Recorded) -> Job:
 
     Raise an OtherPiecesError if it needs pieces of the user that are not loaded.
     """
+    # The first part of a config is often a config too, of another trial. A whole file ends with a newline.
+    if not content.endswith(b"\n"):
+        raise FnnexpError("the file is incomplete")
     try:
         return jobs.from_artifact(content)
     except ConfigError as error:
