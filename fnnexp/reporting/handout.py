@@ -99,7 +99,7 @@ def _that_fit(document: Document, tables: Sequence[Sequence[Block]], room: float
     drawings = [*document.section(summary.TITLE).figures, *document.section(curves.TITLE).figures]
     usual = [_brief(figure) for figure in [*drawings, *document.figures][:1]]
     of_layers = [_brief(figure) for figure in document.section(layers.TITLE).figures[:1]]
-    for figures in ([*usual, *of_layers], of_layers) if of_layers else (usual,):
+    for figures in ([*usual, *of_layers], of_layers, usual) if of_layers else (usual,):
         for table in tables:
             rows = sum(len(each.rows) + 1 for each in table if isinstance(each, Table))
             texts = sum(_lines(text) for each in table for text in _texts(each))

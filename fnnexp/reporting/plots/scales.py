@@ -133,6 +133,15 @@ def _short(value: float) -> str:
     return re.sub(r"e\+?(-?)0*", r"e\1", f"{value:.4g}")
 
 
+def name_short_log_axis(axis: Axis, ends: tuple[float, float]) -> None:
+    """Give a logarithmic axis from `ends[0]` to `ends[1]` round ticks, such as 60, if it is short.
+
+    Matplotlib writes 6 × 10¹ on an axis of less than two powers of ten, for which panels have no room.
+    """
+    if ends[1] < 100 * ends[0]:
+        _name_ticks(axis, _ticks(np.log(np.array(ends)), LOG), _short)
+
+
 def share_time_axis(axes: Sequence[Axes], seconds: pd.Series) -> None:
     """Give all panels the same logarithmic x axis of seconds."""
     span = (float(seconds.min()) / 1.6, float(seconds.max()) * 1.6)
