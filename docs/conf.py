@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from docutils import nodes
+
 import fnnexp
 
 if TYPE_CHECKING:
@@ -56,3 +58,14 @@ project_copyright = "the fnnexp maintainers, MIT licence"
 def setup(app: Sphinx) -> None:
     """Leave the changelog out of the search, where it would be among the first for most words."""
     app.connect("env-updated", lambda app, env: env.metadata["CHANGELOG"].update(nosearch="true"))
+    app.connect("doctree-read", _describe_figures)
+
+
+def _describe_figures(app: Sphinx, doctree: nodes.document) -> None:
+    """Give each figure of a notebook a text for screen readers: the last line of code that plots."""
+    for cell in doctree.findall(nodes.container):
+        if cell.get("nb_element") == "cell_code":
+            lines = next(cell.findall(nodes.literal_block)).astext().splitlines()[::-1]
+            code = next((line for line in lines if "plot" in line), lines[0])
+            for image in cell.findall(nodes.image):
+                image.setdefault("alt", f"figure drawn by {code.strip()}")

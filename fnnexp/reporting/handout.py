@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from fnnexp.errors import plural
 from fnnexp.reporting.document.blocks import TERMINAL, Code, Document, Items, Section, Table, Text
@@ -30,20 +30,23 @@ LETTERS, IN_A_ROW = 105, 120
 ANSWER, COMMANDS, FACT = 12, 5, 2
 """The largest numbers of lines of the answer, of the commands, and of one fact about how it was run."""
 
+LEAST_ANSWER = 10
+"""The largest number of lines of the answer if its figure has no room otherwise."""
+
 ROWS, TEXT = 8, 26
 """The largest numbers of lines of the table, and of the answer, the table and the facts together."""
 
 LEAST_ROWS = 3
 """The table shows this many rows (or all, if it has fewer) even if the other texts are long."""
 
-WIDTH, PAGE, LINE = 7.4, 8.6, 0.165
-"""Inches of the page: its width, the height without headings, and the height of a line."""
+WIDTH, PAGE, LINE, TABLE_LINE = 7.4, 8.6, 0.165, 0.205
+"""Inches: the width of the page, its height without headings, the height of a line, and that of a row."""
 
 CAPTION = 3
 """The largest number of lines of a caption."""
 
 LEAST_SCALE = 0.9
-"""Figures may shrink to this scale to fit."""
+"""Figures may shrink to this scale to fit. Before they shrink more, table and answer are shortened."""
 
 QUESTIONS, HOW = "The questions", "How it was run"
 
@@ -62,11 +65,14 @@ def of_report(document: Document, runs: pd.DataFrame) -> Document:
         for block in document.section(title).shown_in(TERMINAL)
         if isinstance(block, Text)
     ]
-    answer = _first(headlines, ANSWER, "more sentence", " of the answer")
     facts = _facts(document, runs)
-    lines = sum(_lines(text) for block in (*answer, *facts) for text in _texts(block))
-    tables = [_table(document, most) for most in (max(LEAST_ROWS, min(ROWS, TEXT - lines)), LEAST_ROWS)]
-    figures, table = _that_fit(document, tables, PAGE - LINE * lines)
+    for longest in (ANSWER, LEAST_ANSWER):
+        answer = _first(headlines, longest, "more sentence", " of the answer")
+        lines = sum(_lines(text) for block in (*answer, *facts) for text in _texts(block))
+        tables = [_table(document, most) for most in (max(LEAST_ROWS, min(ROWS, TEXT - lines)), LEAST_ROWS)]
+        figures, table, fit = _that_fit(document, tables, PAGE - LINE * lines)
+        if fit:
+            break
     return Document(
         document.title,
         [
@@ -77,9 +83,15 @@ def of_report(document: Document, runs: pd.DataFrame) -> Document:
     )
 
 
-def _that_fit(
-    document: Document, tables: Sequence[Sequence[Block]], room: float
-) -> tuple[Sequence[Figure], Sequence[Block]]:
+class _Fitting(NamedTuple):
+    """Figures and a table, and whether they fit."""
+
+    figures: Sequence[Figure]
+    table: Sequence[Block]
+    fit: bool
+
+
+def _that_fit(document: Document, tables: Sequence[Sequence[Block]], room: float) -> _Fitting:
     """Return one or two figures (see :func:`of_report`) and a table that fit together into `room` inches.
 
     `tables` are versions of the same table, the longest first.
@@ -87,12 +99,13 @@ def _that_fit(
     drawings = [*document.section(summary.TITLE).figures, *document.section(curves.TITLE).figures]
     usual = [_brief(figure) for figure in [*drawings, *document.figures][:1]]
     of_layers = [_brief(figure) for figure in document.section(layers.TITLE).figures[:1]]
-    for figures in ([*usual, *of_layers], of_layers) if of_layers else ():
+    for figures in ([*usual, *of_layers], of_layers, usual) if of_layers else (usual,):
         for table in tables:
-            lines = sum(len(each.rows) + 2 if isinstance(each, Table) else 1 for each in table)
-            if LEAST_SCALE * sum(map(_height, figures)) <= room - LINE * lines:
-                return figures, table
-    return usual, tables[0]
+            rows = sum(len(each.rows) + 1 for each in table if isinstance(each, Table))
+            texts = sum(_lines(text) for each in table for text in _texts(each))
+            if LEAST_SCALE * sum(map(_height, figures)) <= room - LINE * texts - TABLE_LINE * rows:
+                return _Fitting(figures, table, fit=True)
+    return _Fitting(usual, tables[-1], fit=False)
 
 
 def _brief(figure: Figure) -> Figure:

@@ -152,6 +152,13 @@ def test_the_markdown_escapes_all_text_and_links_figures():
     assert "](figure_1.png)" in text
 
 
+def test_a_long_name_in_a_table_can_be_broken_after_its_underscores():
+    table = Table("", ["init"], [[Cell("he_normal")], [Cell(10 * "he_<")]], 1)
+    page = html.render(Document("Names", [Section("Names", [table])]))
+    assert ">he_normal<" in page
+    assert 10 * "he_<wbr>&lt;" in page
+
+
 def test_a_long_folding_table_is_collapsed_on_the_page():
     collapsed, open_table = (
         html.render(Document("t", [Section("s", [table(rows, folds=True)])]))

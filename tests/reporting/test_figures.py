@@ -3,12 +3,13 @@
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
 from fnnexp.reporting.plots import layers
 from fnnexp.reporting.plots.curves import curves as draw_curves
 from fnnexp.reporting.plots.from_leader import from_leader
 from fnnexp.reporting.plots.picture import Picture
-from fnnexp.reporting.plots.scales import share_value_axis
+from fnnexp.reporting.plots.scales import share_value_axis, share_y_axis
 from fnnexp.reporting.sections.layers import best_archs
 from fnnexp.results import comparisons
 from fnnexp.results.ranking import ranking_of
@@ -127,3 +128,18 @@ def test_the_layers_of_many_architectures_are_drawn_for_those_with_the_best_tria
     assert sentence.startswith("The figures show the 4 of 6 architectures with the best trials.")
     few = runs[runs["arch"].isin(archs[:4])]
     assert best_archs(few, ranking_of(few)) == (archs[:4], [])
+
+
+@pytest.mark.parametrize("seeds", [2, 3])
+def test_wide_intervals_of_accuracies_are_cut_but_results_are_not(seeds):
+    """The interval of three seeds ends at three times the odds of the best mean; two seeds are results."""
+    points = pd.DataFrame({"mean": [0.5, 0.9], "low": [0.01, 0.88], "high": [0.99, 0.92], "count": seeds})
+    ax = Figure().subplots()
+    notes = share_y_axis([ax], points)
+    low, high = ax.get_ylim()
+    if seeds == 2:
+        assert (low < 0.01, high > 0.99, notes) == (True, True, [])
+        return
+    assert 0.2 < low < 0.25  # odds of 1 / 3
+    assert 27 / 28 < high < 0.98  # odds of 27
+    assert notes == ["Wide intervals are cut."]

@@ -150,9 +150,15 @@ def _table_class(table: Table) -> Markup:
 
 
 def _cell_html(cell: Cell) -> Markup:
-    """Return the content of a table cell as HTML. A number gets its exact value, by which the page sorts."""
+    """Return the content of a table cell as HTML.
+
+    A number gets its exact value, by which the page sorts. A name with a long word may be broken into lines
+    after each `_`, where a table would be wider than the page.
+    """
     if cell.value is None or math.isnan(cell.value):
-        return Markup.escape(cell.text)
+        text = Markup.escape(cell.text)
+        is_long = max(map(len, cell.text.split()), default=0) > MOST_ON_A_LINE
+        return text.replace("_", Markup("_<wbr>")) if is_long else text
     return Markup("<data value='{}'>{}</data>").format(repr(float(cell.value)), cell.text)
 
 

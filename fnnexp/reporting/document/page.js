@@ -343,6 +343,7 @@
 
     // With the keyboard: the arrows go through the points, and Enter on a name highlights its option.
     svg.setAttribute("tabindex", 0);
+    svg.setAttribute("role", "group"); // an image has no buttons for a screen reader
     let place = -1;
     svg.addEventListener("keydown", event => {
       const way = { ArrowRight: 1, ArrowLeft: -1 }[event.key];

@@ -59,12 +59,12 @@ def against_time(runs: pd.DataFrame, metric: str) -> Picture | None:
             options = {axis: str(row[axis]) for axis in AXES}
             mark(ax, [bar, *points], options, metric, [row["time"]], [mean], values)
     share_time_axis(axes, means["time"])
-    share_y_axis(axes, means)
+    cut = share_y_axis(axes, means)
     any_init = STROKE | {"color": INK, "marker": "o", "linestyle": ""}
     entries = {name: Line2D([], [], **stroke) for name, stroke in strokes.items()}
     entries |= {name: Line2D([], [], **any_init | fill) for name, fill in shown.items()}
     add_legend(figure, entries)
-    figure.notes += averages.about_spread(means, "Bars", "Bars join")
+    figure.notes += averages.about_spread(means, "Bars", "Bars join") + cut
     if shown:
         figure.notes.append("The fill of a marker shows the batching mode.")
     return figure

@@ -72,8 +72,8 @@ def curves(runs: pd.DataFrame, curves: pd.DataFrame, metric: str, *, across: int
     panels_above = [
         _draw_panel(ax, panel, drawn, top, metric) for ax, panel in zip(axes, groups, strict=True)
     ]
-    share_y_axis(axes, points, top)
-    figure.notes += averages.about_spread(points, "Bands", "Thin lines are")
+    cut = share_y_axis(axes, points, top)
+    figure.notes += averages.about_spread(points, "Bands", "Thin lines are") + cut
     if top is None:
         figure.notes.append("The axis is stretched towards 100% (logit), where improvements are hardest.")
     elif points["high"].max() > top:

@@ -39,7 +39,9 @@ MOST_TICKS = 200
 LONGEST_NAME = 48
 """Maximum number of characters of a configuration's name; longer names are cut in the middle."""
 
-WIDTH, ROW, TOP, BOTTOM, LETTER = 7.8, 0.27, 0.35, 0.8, 0.072  # inches; it fits on a handout
+WIDTH, ROW, TOP, BOTTOM, LETTER = 7.8, 0.27, 0.35, 0.72, 0.072  # inches; it fits on a handout
+DENSE, FEW = 0.22, 8  # the height of a row if there are more rows than `FEW`
+NO_TITLE = 0.08  # the height above the rows if no title is there
 
 VERDICTS = {"better": "worse than the leader", "equivalent": "equivalent to the leader", "open": "open"}
 STROKES: dict[str, dict[str, Any]] = {
@@ -81,10 +83,19 @@ def from_leader(findings: Findings) -> FromLeader | None:
     at_edge = _at_edge(pairs[failed], leader, findings)
     drawn_at_edge = dict(islice(at_edge.items(), max(MOST_ROWS - len(rows), LEAST_AT_EDGE)))
     names = [_short(name) for name in (leader.name, *others, *drawn_at_edge)]
+    omitted = [
+        f"{n:,} {text}"
+        for n, text in (
+            (len(pairs) - int(failed.sum()) - len(rows), "further from the leader"),
+            (len(at_edge) - len(drawn_at_edge), "that did not learn or have no result"),
+        )
+        if n
+    ]
     left = 0.25 + LETTER * max(map(len, names))
-    high = TOP + BOTTOM + ROW * len(names)
+    tall = len(names) * (ROW if len(names) <= FEW else DENSE)
+    high = (TOP if omitted else NO_TITLE) + BOTTOM + tall
     figure = Picture(figsize=(WIDTH, high), facecolor="none")
-    ax = figure.add_axes((left / WIDTH, BOTTOM / high, 1 - (left + 0.2) / WIDTH, ROW * len(names) / high))
+    ax = figure.add_axes((left / WIDTH, BOTTOM / high, 1 - (left + 0.2) / WIDTH, tall / high))
     ax.patch.set_alpha(0)
     ax.spines[["top", "right", "left"]].set_visible(False)
     ax.spines["bottom"].set_color(INK)
@@ -116,14 +127,6 @@ def from_leader(findings: Findings) -> FromLeader | None:
         written = _draw_at_edge(ax, y, edge)
         if edge.row is not None:
             _mark_pair(ax, [written], by_name[name].levels, edge.row, edge.sign, y, ranking, labels)
-    omitted = [
-        f"{n:,} {text}"
-        for n, text in (
-            (len(pairs) - int(failed.sum()) - len(rows), "further from the leader"),
-            (len(at_edge) - len(drawn_at_edge), "that did not learn or have no result"),
-        )
-        if n
-    ]
     if omitted:
         text = f"not drawn: {', '.join(omitted)}"
         ax.set_title(text, color=INK, fontsize=9, loc=_side(text, left), parse_math=False)

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-WIDEST = 12.5  # inches; a page shows this without scaling
-CELL = (0.82, 0.36)  # the width and height of a cell, in inches
+WIDEST = 11.2  # inches; a page in a window of 1,300 pixels shows this without scrolling
+CELL = (0.72, 0.36)  # the width and height of a cell, in inches
 LETTER = 0.075  # the width of a letter in the label of an axis, in inches
 TILT = 30  # degrees, of the names of columns that are too long for a cell
 SLOPE = math.cos(math.radians(TILT))  # the share of a tilted name's length that it takes in width

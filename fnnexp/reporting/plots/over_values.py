@@ -64,7 +64,7 @@ CROSS: dict[str, Any] = STROKE | {"color": INK, "marker": "x", "linestyle": ""}
 def lines(rows: pd.DataFrame, metric: str, axis: str) -> Picture | None:
     """Return a figure of a metric over one numeric factor, with a line per initializer.
 
-    There is one panel per architecture and batching mode.
+    There is one panel per architecture and batching mode with a finished or a diverged trial.
 
     Parameters
     ----------
@@ -87,6 +87,8 @@ def lines(rows: pd.DataFrame, metric: str, axis: str) -> Picture | None:
     points = averages.with_both_seeds(averages.of_values(rows, metric, [at, best]))
     if points["mean"].isna().all():
         return None
+    any_result = points["mean"].notna() | points["diverged"].gt(0)
+    points = points[any_result.groupby([points["arch"], points["batching"]], observed=True).transform("any")]
     drawn = styles_in(points["init"])
     extra = {"best": Line2D([], [], **AROUND)}
     if points["diverged"].any():
@@ -95,12 +97,12 @@ def lines(rows: pd.DataFrame, metric: str, axis: str) -> Picture | None:
         points, len(drawn) + len(extra), x_label=axis, y_label=axis_title(metric)
     )
     share_value_axis(axes, points[at].tolist())
-    share_y_axis(axes, _within_sight(points))
+    cut = share_y_axis(axes, points)
     for ax, panel in zip(axes, groups, strict=True):
         for i, (name, style) in enumerate(drawn.items()):
             _draw_line(ax, panel[panel["init"] == name].sort_values(at), style, i, axis, metric)
     add_legend(figure, legend_lines(drawn) | extra)
-    figure.notes += averages.about_spread(points, "Bands", "Thin lines are")
+    figure.notes += averages.about_spread(points, "Bands", "Thin lines are") + cut
     if "diverged" in extra:
         figure.notes.append("A cross at the bottom is a value at which trials diverged.")
     return figure
@@ -153,16 +155,6 @@ def dots(rows: pd.DataFrame, metric: str, axis: str) -> Picture | None:
                 mark(ax, drawing, options_of(own), metric, x, y, values)
     add_legend(figure, legend_lines(drawn) | {"best": Line2D([], [], **AROUND)})
     return figure
-
-
-def _within_sight(points: pd.DataFrame) -> pd.DataFrame:
-    """Return the points, with intervals cut where they would flatten the lines.
-
-    With few seeds, an interval can reach 0 or 1, where the logit is infinite.
-    """
-    worst, best = points["mean"].min(), points["mean"].max()
-    low, high = points["low"].clip(lower=worst / 2), points["high"].clip(upper=(1 + best) / 2)
-    return points.assign(low=low, high=high)
 
 
 def _draw_line(ax: Axes, line: pd.DataFrame, style: Style, i: int, axis: str, metric: str) -> None:

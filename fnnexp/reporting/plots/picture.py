@@ -95,11 +95,12 @@ def block(
     caption, heading, media
         As for :class:`fnnexp.reporting.document.blocks.Figure`; the notes of the figure follow the caption.
     label
-        The text for screen readers; by default the name and the heading.
+        The text for screen readers; by default the heading and the first sentence of the caption.
     about
         The options, by factor, that all trials in the figure share.
     """
-    label = label or f"{name} {heading}".replace("_", " ").strip()
+    first = re.split(r"(?<=\.) (?=[A-Z])", caption)[0]
+    label = label or ": ".join(filter(None, [heading, first])) or name.replace("_", " ")
     file = name if number is None else f"{name}_{number}"
     drawn = getattr(figure, "drawn", [])
     options = _tagged(figure, drawn)

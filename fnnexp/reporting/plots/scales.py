@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
+import pandas as pd
 from scipy.special import expit, logit
 
+from fnnexp.reporting.averages import TWO
 from fnnexp.results import numeric
 from fnnexp.results.factors import as_text
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
     from numpy.typing import NDArray
@@ -29,6 +31,9 @@ POWERS = tuple(digit * 10.0**power for digit in (1, 5, 2, 3, 7) for power in (0,
 
 EDGES = (1e-3, 1 - 5e-4)
 """Accuracies beyond a limit are drawn at that limit, because the logits of 0 and 1 are infinite."""
+
+BEYOND = math.log(3)
+"""How far intervals of accuracies may go beyond all means, in units of the logit: to three times the odds."""
 
 LEAST_LOSS = 1e-4
 
@@ -77,22 +82,34 @@ LETTER = 0.024
 """The width of a character of a tick, as a share of the axis of a panel."""
 
 
-def share_y_axis(axes: Sequence[Axes], points: pd.DataFrame, top: float | None = None) -> None:
+def share_y_axis(axes: Sequence[Axes], points: pd.DataFrame, top: float | None = None) -> list[str]:
     """Give all panels the same y axis, so that they can be compared.
 
     Accuracies get a logit axis, which is stretched towards 100%, where improvements are hardest. Losses get a
-    logarithmic axis, on which a high loss at the start does not flatten the rest.
+    logarithmic axis, on which a high loss at the start does not flatten the rest. Intervals of accuracies are
+    cut where they would flatten the lines: with few seeds, they can reach 0 or 1, whose logits are infinite.
 
     Parameters
     ----------
     points
-        The columns `mean low high`.
+        The columns `mean low high`, and `count` if points with two seeds have both as `low` and `high`.
     top
         The upper limit of a loss axis; None for accuracies.
+
+    Returns
+    -------
+    list of str
+        A note for the caption if an interval is cut.
     """
+    is_cut = False
     low, high = float(points["low"].min()), float(points["high"].max())
     if top is None:
-        scale, (low, high) = LOGIT, np.clip([low, high], *EDGES)
+        of_two = points[points["count"] <= TWO] if "count" in points else points[:0]
+        results = pd.concat([points["mean"], of_two["low"], of_two["high"]])
+        ends = logit(np.clip([results.min(), results.max()], *EDGES))
+        least, most = expit(ends + np.array([-BEYOND, BEYOND]))
+        is_cut = low < least or high > most
+        scale, (low, high) = LOGIT, np.clip([max(low, least), min(high, most)], *EDGES)
     else:
         scale = LOG
         low, high = max(low, 0.7 * float(points["mean"].min()), LEAST_LOSS), min(top, high)
@@ -103,7 +120,26 @@ def share_y_axis(axes: Sequence[Axes], points: pd.DataFrame, top: float | None =
     for ax in axes:
         ax.set_yscale(scale.name)
         ax.set_ylim(*scale.back(ends))
-        _name_ticks(ax.yaxis, ticks, lambda y: f"{100 * y if top is None else y:.4g}")
+        _name_ticks(ax.yaxis, ticks, lambda y: _short(100 * y if top is None else y))
+    return ["Wide intervals are cut."] if is_cut else []
+
+
+def _short(value: float) -> str:
+    """Return a value as a tick, short enough for the margin of a panel.
+
+    >>> _short(97.5), _short(5.5e7), _short(0.0001)
+    ('97.5', '5.5e7', '0.0001')
+    """
+    return re.sub(r"e\+?(-?)0*", r"e\1", f"{value:.4g}")
+
+
+def name_short_log_axis(axis: Axis, ends: tuple[float, float]) -> None:
+    """Give a logarithmic axis from `ends[0]` to `ends[1]` round ticks, such as 60, if it is short.
+
+    Matplotlib writes 6 × 10¹ on an axis of less than two powers of ten, for which panels have no room.
+    """
+    if ends[1] < 100 * ends[0]:
+        _name_ticks(axis, _ticks(np.log(np.array(ends)), LOG), _short)
 
 
 def share_time_axis(axes: Sequence[Axes], seconds: pd.Series) -> None:

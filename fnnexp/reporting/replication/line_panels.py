@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fnnexp.reporting.plots import layout
 from fnnexp.reporting.plots.picture import mark
+from fnnexp.reporting.plots.scales import name_short_log_axis
 from fnnexp.reporting.plots.style import INK, STROKE, style
 
 if TYPE_CHECKING:
@@ -33,14 +34,20 @@ class Panel(NamedTuple):
     x_label: str = "epoch"
 
 
+SIZE, GAP = (2.9, 2.1), 0.62
+"""The width and height of a panel, and the gap between panels, which has room for ticks, in inches."""
+
+
 def line_panels(panels: Sequence[Panel]) -> Picture:
     """Return a figure with the panels side by side. Lines with the same name have the same style."""
     names = list(dict.fromkeys(line.name for panel in panels for line in panel.lines))
     positions, titles = layout.in_rows(len(panels), layout.COLUMNS), [panel.title for panel in panels]
-    figure, axes = layout.panels(positions, titles, len(names))
+    figure, axes = layout.panels(positions, titles, len(names), x_label="", size=SIZE, gap=GAP)
     entries: dict[str, Any] = {}
-    for ax, panel in zip(axes, panels, strict=True):
-        ax.set_xlabel(panel.x_label, color=INK, fontsize=9)
+    labels_below = [*(panel.x_label for panel in panels[layout.COLUMNS :]), *[""] * layout.COLUMNS]
+    for ax, panel, below in zip(axes, panels, labels_below[: len(panels)], strict=True):
+        if panel.x_label != below:
+            ax.set_xlabel(panel.x_label, color=INK, fontsize=9)
         ax.tick_params(which="both", labelleft=True)
         if "x" in panel.log:
             ax.set_xscale("log")
@@ -62,5 +69,7 @@ def line_panels(panels: Sequence[Panel]) -> Picture:
                 artists.append(band)
                 values |= {"low": [*line.low], "high": [*line.high]}
             mark(ax, artists, {"line": line.name}, panel.title, line.x, line.y, values)
+        if "y" in panel.log:
+            name_short_log_axis(ax.yaxis, ax.get_ylim())
     layout.add_legend(figure, {name: entries[name] for name in names})
     return figure

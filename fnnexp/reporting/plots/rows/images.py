@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.patches import Rectangle
 
 from fnnexp.nn.arrays import Array
+from fnnexp.reporting.plots.heat_map import WIDEST
 from fnnexp.reporting.plots.layout import bare
 from fnnexp.reporting.plots.picture import Picture, mark
 from fnnexp.reporting.plots.rows import classes
@@ -49,6 +50,9 @@ def confusion_matrix(counts: NDArray[np.int64], things: str = "rows", names: Seq
     turned = n * max(longest + 0.16, 0.52) > MOST_WIDE and longest > 0.4
     cell, bottom = (0.52 if turned else max(longest + 0.16, 0.52), 0.34), 0.1
     left, top, right = 0.36 + max(longest, 0.14), 0.5 + longest * turned, SHARES + 0.07
+    if n * cell[0] > (room := WIDEST - left - right):
+        letters = max(len(f"{counts.max():,}"), 0 if turned else max(map(len, labels)))
+        cell = (max(room / n, CHARACTER * letters + 0.08), cell[1])
     width, height = left + n * cell[0] + right, top + n * cell[1] + bottom
     figure = Picture(figsize=(width, height), facecolor="none")
     place = (left / width, bottom / height, n * cell[0] / width, n * cell[1] / height)

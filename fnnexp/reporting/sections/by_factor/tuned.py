@@ -124,7 +124,9 @@ def _chosen(comparison: Comparison) -> Table:
         comparison.factors, *keys, "note", "tuning trials", "tuning epochs", "diverged",
         f"{ranking.metric} in tuning", f"{ranking.metric}, fresh seeds", "seeds",
     ]  # fmt: skip
-    return Table("", head, rows, 1, media=EVERYWHERE, wide=("note", "tuning epochs", "diverged"))
+    table = Table("", head, rows, 1, media=EVERYWHERE, wide=("note", "tuning epochs", "diverged"))
+    noted = any(row[head.index("note")].text for row in rows)
+    return table if noted else table.without("note")
 
 
 def _goodness(mean: float | None, ranking: Ranking) -> float:
