@@ -112,7 +112,7 @@ def report(request, tmp_path_factory):
     return SimpleNamespace(
         name=request.param,
         folder=folder,
-        answer=drawn["answer"],
+        answer=next(drawn[label] for label in drawn if label.startswith("Difference of each configuration")),
         runs=runs,
         factors=factors,
         asked=asked,
