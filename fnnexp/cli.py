@@ -115,6 +115,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ["MPLBACKEND"] = "agg"
     gc.set_threshold(100_000, 20, 100)  # MLflow and 1,000 runs create a million objects that stay alive
     atexit.register(gc.freeze)  # skip the collection at exit: it takes 0.7 s, and the system frees all memory
+    status = _run(words)
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python flushes at its end
+        if not isinstance(error, BrokenPipeError):
+            print(f"fnnexp: the output can't be written: {error.strerror}", file=sys.stderr)
+        return 1
+    return status
+
+
+def _run(words: Sequence[str]) -> int:
+    """Run the command with these words, print its errors, and return the exit status."""
     try:
         first = words[0] if words else ""
         if first == "help" or (not _is_command(first) and {"-h", "--help"} & set(words)):
@@ -137,7 +150,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"fnnexp: a warning was raised as an error: {type(error).__name__}: {error}", file=sys.stderr)
         return 1
     except BrokenPipeError:  # the reader of the output has ended, as after `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return 0
 

@@ -1,4 +1,7 @@
-"""Fixtures of all tests: a working directory for each test, a shared data cache, and a shared empty store."""
+"""Fixtures of all tests: a working directory for each test, a shared data cache, and a shared empty store.
+
+No test depends on the machine: on its free disk or memory, or on what is in its temporary folder.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import logging
 import os
 import shutil
 import sys
+import tempfile
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -17,11 +21,50 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-VARIABLES = ("MLFLOW_TRACKING_URI", "HYDRA_FULL_ERROR")
+VARIABLES = ("MLFLOW_TRACKING_URI", "HYDRA_FULL_ERROR", "PYTHONUNBUFFERED", "PYTHONIOENCODING",
+             "MPLBACKEND", "LOKY_MAX_CPU_COUNT", "JOBLIB_TEMP_FOLDER",
+             "COLUMNS", "LINES", "TERM", "COLORTERM", "NO_COLOR", "FORCE_COLOR")  # fmt: skip
+"""Environment variables of whoever runs the tests, which the tests and their processes do not have."""
 
 
 @pytest.fixture(scope="session", autouse=True)
-def shared_cache(tmp_path_factory):
+def temporary_folder(tmp_path_factory, request):
+    """Use a temporary folder of the session's own, since MLflow and killed processes leave files there.
+
+    If all tests have passed, remove it with the folders of the tests. pytest would remove the folder of each
+    test at its end, but workers that started there go on working for later tests.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        folder = str(tmp_path_factory.mktemp("tmp"))
+        for variable in ("TMPDIR", "TEMP", "TMP"):
+            patch.setenv(variable, folder)
+        patch.setattr(tempfile, "tempdir", folder)
+        yield
+    if not request.session.testsfailed:
+        shutil.rmtree(tmp_path_factory.getbasetemp(), ignore_errors=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def roomy_machine():
+    """Say that the disk and the memory have room and that there are two cores, whatever this machine has.
+
+    macOS allows 256 open files, but MLflow keeps the stores of many tests open.
+    """
+    with contextlib.suppress(ImportError, ValueError):  # Windows has no limit; some can't be raised
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if 0 < soft < 4096:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (4096, hard))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fnnexp.sweeping.executor.cpu_count", lambda: 2)
+        patch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=10**12))
+        patch.setattr("fnnexp.data.room.available_memory", lambda: 16 * 10**9)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def shared_cache(temporary_folder, tmp_path_factory):
     """Use a new data cache for the session, shared with no user and no other session."""
     with pytest.MonkeyPatch.context() as patch:
         folder = tmp_path_factory.mktemp("cache")
@@ -32,12 +75,10 @@ def shared_cache(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def own_folder(shared_cache, tmp_path, monkeypatch):
-    """Run the test in its own working directory, with MLflow's defaults."""
-    monkeypatch.chdir(tmp_path)
-    for variable in VARIABLES:
-        monkeypatch.delenv(variable, raising=False)
-    return tmp_path
+def own_folder(shared_cache, tmp_path):
+    """Run the test in its own working directory, also after ``monkeypatch.undo()``."""
+    with contextlib.chdir(tmp_path):
+        yield tmp_path
 
 
 @pytest.fixture(autouse=True)

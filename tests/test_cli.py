@@ -939,7 +939,7 @@ def test_a_closed_pipe_prints_no_error(words):
         timeout=300,
     )
     os.close(writes)
-    assert ran.stderr == ""
+    assert (ran.returncode, ran.stderr) == (1, "")
 
 
 def test_a_warning_raised_as_an_error_prints_one_line(invoke, monkeypatch):

@@ -427,7 +427,7 @@ def test_data_is_not_unpickled(pickled, folder, invoke):
     else:
         with file.open("wb") as stream:
             np.save(stream, np.array([Trap()], object), allow_pickle=True)
-    ran = invoke("data=files", f"data.path={file}", "dry_run=true")
+    ran = invoke("data=files", f"data.path={file.name}", "dry_run=true")
     assert ran.status == 2
     assert str(file) in ran.err
     assert all_files(folder) == ["inner"]

@@ -174,7 +174,7 @@ class Execution:
     keep_states: str | None = key(
         "1GB",
         "The most disk space for the final states of trials, from which trials with more epochs go on. The "
-        "oldest leave first. 0 or null: none are kept.",
+        "oldest leave first, and results come before them. 0 or null: none are kept.",
     )
     segment_seconds: float = key(
         5.0, "How long a worker trains before its curves are logged.", unit="seconds", least=0

@@ -54,8 +54,8 @@ def too_many_workers(n_jobs: int, cluster: Cluster | None = None) -> str | None:
     if cluster is not None or n_jobs <= cores:
         return None
     return (
-        f"execution.n_jobs={n_jobs}: there are only {plural(cores, 'core')} here, so the workers share them, "
-        "which takes more memory and is no faster; execution.n_jobs=-1 is one worker per core"
+        f"execution.n_jobs={n_jobs}: this machine has {plural(cores, 'core')}, which the workers share; this "
+        "takes more memory and is no faster; execution.n_jobs=-1 is one worker per core"
     )
 
 

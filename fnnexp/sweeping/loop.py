@@ -107,6 +107,7 @@ def run(
         if claimed := [trial for trial in wanted if trial.id not in owners]:
             results = disk.needed(claimed, diagnostics=execution.diagnostics)
             disk.check(results, tracker.uri, tracker.experiment)
+            states.results = disk.needed_beside(STATES, results, tracker.uri, tracker.experiment)
             groups = identical(claimed)
             epochs = sum(max(last_epoch(trial.recipe, upto), 1) for trial in claimed)
             with connected(execution) as cluster:

@@ -473,7 +473,8 @@ def test_another_users_temporary_folder_is_not_used(tmp_path, arrays, monkeypatc
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("FNNEXP_CACHE", str(tmp_path / "file" / "cache"))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    monkeypatch.setattr(os, "getuid", lambda: 12345)
+    another = os.getuid() + 1
+    monkeypatch.setattr(os, "getuid", lambda: another)
     assert "another user" in refusal("files", str(write_npz(tmp_path / "a.npz", arrays)))
     assert "cannot be written" in capsys.readouterr().err
 
@@ -1211,7 +1212,7 @@ def test_a_label_or_an_index_among_real_values_is_refused(column, words, tmp_pat
 
 
 def test_the_default_scale_is_refused_for_real_values_with_the_reason(tmp_path, real, invoke):
-    command = ("data=files", f"data.path={write_npz(tmp_path / 'a.npz', real)}", "dry_run=true")
+    command = ("data=files", f"data.path={write_npz(tmp_path / 'a.npz', real).name}", "dry_run=true")
     ran = invoke(*command)
     assert ran.status == 2
     assert "its inputs are real-valued: x_train has values from -1.0 to 1.0; write data.scale=raw" in ran.err

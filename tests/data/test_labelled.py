@@ -305,7 +305,7 @@ def test_dividing_pixels_below_128_by_255_is_refused(most, arrays, tmp_path, inv
     dims = {1: lambda x: x // 128, 16: lambda x: x // 16 + 1, 100: lambda x: (x // 2 % 101).astype(np.uint8)}
     dim = {k: dims[most](a) for k, a in arrays.items()}
     dim |= {k: a for k, a in arrays.items() if k[0] == "y"}
-    path = f"data.path={write_npz(tmp_path, dim)}"
+    path = f"data.path={write_npz(tmp_path, dim).name}"
     ran = invoke("data=files", path, "dry_run=true")
     assert ran.status == 2
     assert f"the largest pixel of files is {most}; write data.scale=raw" in ran.err
@@ -315,7 +315,7 @@ def test_dividing_pixels_below_128_by_255_is_refused(most, arrays, tmp_path, inv
 def test_a_class_without_training_rows_is_refused_when_rows_are_held_out(arrays, tmp_path, invoke):
     order = np.argsort(arrays["y_train"], kind="stable")
     by_class = {name: arrays[name][order] for name in ("x_train", "y_train")}
-    path = f"data.path={write_npz(tmp_path, arrays | by_class)}"
+    path = f"data.path={write_npz(tmp_path, arrays | by_class).name}"
     last = int((arrays["y_train"] == 2).sum())
     ran = invoke("data=files", path, "dry_run=true", f"data.validation={last}")
     assert ran.status == 2
@@ -327,14 +327,14 @@ def test_a_warning_is_printed_only_if_the_held_out_rows_lack_a_class(arrays, tmp
     """In a sorted file, the six rows that are held out by default all have the last class."""
     order = np.argsort(arrays["y_train"], kind="stable")
     by_class = {name: arrays[name][order] for name in ("x_train", "y_train")}
-    path = f"data.path={write_npz(tmp_path, arrays | by_class)}"
+    path = f"data.path={write_npz(tmp_path, arrays | by_class).name}"
     ran = invoke("data=files", path, "dry_run=true")
     warning = "validation rows are the last 6 training rows of files. They lack a class"
     assert (ran.status, ran.out.count(warning)) == (0, 1)
     first_of_the_last_two = int((arrays["y_train"] == 0).sum())
     held = 40 - first_of_the_last_two
     assert "lack a class" in invoke("data=files", path, "dry_run=true", f"data.validation={held // 2}").out
-    mixed = f"data.path={write_npz(tmp_path, arrays)}"
+    mixed = f"data.path={write_npz(tmp_path, arrays).name}"
     all_there = next(n for n in range(40) if len(set(arrays["y_train"][-n:])) == 3 and n)
     for rows, count in ((all_there - 1, 1), (all_there, 0)):
         ran = invoke("data=files", mixed, "dry_run=true", f"data.validation={rows}")
@@ -360,7 +360,7 @@ def test_a_warning_is_printed_if_the_drawn_rows_lack_a_class(invoke):
 def test_notes_on_the_data_are_printed_each_time_and_are_not_params(arrays, tmp_path, invoke):
     x, y = (np.concatenate([arrays[f"{kind}_train"], arrays[f"{kind}_test"]]) for kind in "xy")
     (tmp_path / "all.csv").write_text(csv_text(x, y, label="last"))
-    words = ["data=files", f"data.path={tmp_path}/all.csv", "dry_run=true"]
+    words = ["data=files", "data.path=all.csv", "dry_run=true"]
     for _ in range(2):
         output = " ".join(invoke(*words).out.split())
         assert "all.csv: its last column is the label" in output
@@ -374,9 +374,8 @@ def test_differences_that_float32_rounds_away_are_said(arrays, tmp_path, invoke)
     rng = np.random.default_rng(0)
     x = np.stack([rng.permutation(80) + 1e8, rng.permutation(80) + 1e9, rng.normal(size=80)], axis=1)
     arrays |= {"x_train": x[:40], "x_test": x[40:50], "y_test": arrays["y_train"][:10]}
-    ran = invoke(
-        "data=files", f"data.path={write_npz(tmp_path, arrays)}", "data.scale=standardize", "dry_run=true"
-    )
+    path = f"data.path={write_npz(tmp_path, arrays).name}"
+    ran = invoke("data=files", path, "data.scale=standardize", "dry_run=true")
     step = 2 ** (int(np.log2(1e9)) - 23)  # of float32 at 1e9
     match = re.search(r"input (\d) differ by at most (\d+), .* to steps of (\d+)", ran.out)
     assert match, ran.err
@@ -388,7 +387,7 @@ def test_notes_on_the_data_are_tags_of_the_run(arrays, tmp_path, store, invoke):
     from mlflow import MlflowClient
 
     (tmp_path / "all.csv").write_text(csv_text(arrays["x_train"], arrays["y_train"], label="last"))
-    words = ["data=files", f"data.path={tmp_path}/all.csv", "execution.backend=sequential"]
+    words = ["data=files", "data.path=all.csv", "execution.backend=sequential"]
     ran = invoke(*words, "epochs=0", "arch.hidden=[1]", "tracking.experiment=one")
     assert ran.status == 0, ran.err
     client = MlflowClient(store)
@@ -397,7 +396,7 @@ def test_notes_on_the_data_are_tags_of_the_run(arrays, tmp_path, store, invoke):
 
 
 def test_reading_options_are_params_only_if_they_are_set(arrays, tmp_path, trials_of):
-    file = f"data.path={write_npz(tmp_path, arrays)}"
+    file = f"data.path={write_npz(tmp_path, arrays).name}"
     (default,) = trials_of("data=files", file)
     (transposed,) = trials_of("data=files", file, "data.transpose=true")
     assert transposed.params == default.params | {"data.transpose": True}
@@ -469,12 +468,12 @@ def test_a_sweep_checks_its_data_against_the_checksum_once(arrays, tmp_path, inv
     file.write_bytes(file.read_bytes()[:-1] + b"\x7f")
     hashed, checksum = [], cache_module._checksum
     monkeypatch.setattr(cache_module, "_checksum", lambda arrays: hashed.append(1) or checksum(arrays))
-    ran = invoke("-m", "data=files", f"data.path={path}", "seed=range(6)", "dry_run=true")
+    ran = invoke("-m", "data=files", f"data.path={path.name}", "seed=range(6)", "dry_run=true")
     assert ran.status == 0
     assert "preparing it again" in ran.err
     assert load(first).x_train.tobytes() == arrays["x_train"].tobytes()
     hashed.clear()
-    ran = invoke("-m", "data=files", f"data.path={path}", "seed=range(6)", "dry_run=true")
+    ran = invoke("-m", "data=files", f"data.path={path.name}", "seed=range(6)", "dry_run=true")
     assert (ran.status, ran.err, len(hashed)) == (0, "", 1)
 
 
@@ -483,7 +482,8 @@ def test_test_images_that_are_also_training_images_are_counted(arrays, tmp_path,
     mixed = {k: a.copy() for k, a in arrays.items()}
     for kind in "xy":
         mixed[f"{kind}_test"][:common] = mixed[f"{kind}_train"][:common]
-    ran = invoke("data=files", f"data.path={write_npz(tmp_path, mixed)}", "data.scale=raw", "dry_run=true")
+    path = f"data.path={write_npz(tmp_path, mixed).name}"
+    ran = invoke("data=files", path, "data.scale=raw", "dry_run=true")
     assert ran.status == 0, ran.err
     note = f"{common} of {len(arrays['x_test'])} test images are also training images"
     assert note in " ".join((ran.out + ran.err).split())

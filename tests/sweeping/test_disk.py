@@ -62,7 +62,7 @@ def test_a_grid_whose_results_do_not_fit_is_refused_before_anything_trains(
     ran = invoke(*GRID, word)
     assert ran.status == 2
     assert re.search(
-        r"the results of 4 trials need about 1 MB of disk \(34\d KB a trial\), but the disk of \S+ has 1 MB "
+        r"the results of 4 trials need about 1 MB of disk \(34\d KB a trial\), but the disk of .+ has 1 MB "
         r"left; free some of it, train fewer trials, or write tracking.uri=sqlite:///FOLDER/mlflow.db",
         ran.err,
     ), ran.err
@@ -78,7 +78,7 @@ def test_only_the_trials_to_run_count(store, invoke, monkeypatch):
 def test_a_dry_run_says_what_the_results_take_and_what_is_left(store, invoke, monkeypatch, own_folder):
     with_left(monkeypatch, 5 * 10**9)
     ran = invoke(*GRID, "dry_run=true")
-    assert re.search(r"^disk: about 1 MB in \S+ \(5.0 GB left\), 34\d KB a trial$", ran.out, re.MULTILINE)
+    assert re.search(r"^disk: about 1 MB in .+ \(5.0 GB left\), 34\d KB a trial$", ran.out, re.MULTILINE)
 
 
 def test_files_on_another_disk_are_counted_apart(trials_of, tmp_path, monkeypatch):

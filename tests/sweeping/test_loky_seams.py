@@ -24,8 +24,12 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL 
 
 
 @pytest.fixture
-def pids():
-    """Run joblib's pool in two processes, as a sweep does; return their process ids, as tasks report them."""
+def pids(monkeypatch):
+    """Run joblib's pool in two processes, as a sweep does; return their process ids, as tasks report them.
+
+    joblib fails if the path of its temporary folder is not in ASCII.
+    """
+    monkeypatch.setenv("JOBLIB_TEMP_FOLDER", "größe")
     if loky.pool() is not None:
         loky.pool().shutdown(wait=True, kill_workers=True)
     ran = joblib.Parallel(n_jobs=2, **loky.settings())(joblib.delayed(own_pid)(i) for i in range(8))

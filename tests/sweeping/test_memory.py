@@ -105,7 +105,7 @@ def test_a_trial_that_fits_with_numpy_only_is_refused_with_numpy_as_the_remedy(t
 def test_a_trial_that_fits_alone_is_refused_with_fewer_workers_as_the_remedy(trials_of, monkeypatch):
     groups = identical(trials_of(*DIGITS))
     stacks = plan(groups, max_lanes=None, n_jobs=4)
-    monkeypatch.setattr(memory, "available_memory", lambda: 200 * memory.MB)
+    monkeypatch.setattr("fnnexp.data.room.available_memory", lambda: 200 * memory.MB)
     with pytest.raises(FnnexpError, match=r"divided by 4 workers\); write execution.n_jobs=1, or write"):
         memory.fitting(stacks, groups, Execution(engine="numpy"), 4)
     assert memory.fitting(stacks, groups, Execution(engine="numpy"), 1) == stacks

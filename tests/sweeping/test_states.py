@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from stores import runs_in
 
 from fnnexp.sweeping.checkpoints import CHECKPOINTS
-from fnnexp.sweeping.resources import states
+from fnnexp.sweeping.resources import disk, states
 from fnnexp.sweeping.resources.states import STATES
 
 HERE = "execution.n_jobs=1"
@@ -177,12 +179,26 @@ def test_the_oldest_states_leave_first_and_a_full_room_is_said_once(
     assert len(list(STATES.glob("*"))) == 2
 
 
-def test_no_states_are_kept_if_the_disk_is_almost_full(invoke, store, monkeypatch):
-    monkeypatch.setattr(states, "FREE", 1 << 60)
-    ran = invoke(*SMALL, "epochs=1", HERE)
+@pytest.mark.parametrize("room", [0, 30_000])
+def test_states_leave_the_disk_to_results(room, invoke, store, trials_of, monkeypatch):
+    words = [*SMALL, "epochs=1", "seed=0,1,2"]
+    results = disk.needed(trials_of(*words), diagnostics=False)
+    free = results.store + results.files + states.SPARE + room
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
+    ran = invoke("-m", *words, "execution.max_lanes=1", HERE)  # a file of 22 KB for each trial
     assert ran.status == 0
-    assert "GB left: no more final states of trials are kept" in ran.out
-    assert not list(STATES.glob("*"))
+    said = "the disk has 100 MB left, which results may need: no more final states of trials are kept"
+    assert ran.out.count(said) == 1
+    assert len(list(STATES.glob("*"))) == (room > 0)
+
+
+def test_states_leave_100_mb_of_a_disk_that_others_fill(invoke, store, monkeypatch):
+    monkeypatch.setattr(
+        shutil, "disk_usage", lambda _: SimpleNamespace(free=10**8 if list(STATES.glob("*.npz")) else 10**9)
+    )
+    ran = invoke("-m", *SMALL, "epochs=1", "seed=0,1", "execution.max_lanes=1", HERE)
+    assert "the disk has 100 MB left, which results may need: no more final states" in ran.out
+    assert len(list(STATES.glob("*"))) == 1
 
 
 @pytest.mark.parametrize("damage", ["cut", "changed", "removed"])

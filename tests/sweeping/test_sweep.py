@@ -1546,9 +1546,10 @@ def test_the_callers_blas_limit_applies_after_a_segment(trials_of):
             assert all(number == count for number in threads)
 
 
-def test_n_jobs_means_the_same_as_in_joblib():
+def test_n_jobs_means_the_same_as_in_joblib(monkeypatch):
     from joblib import cpu_count
 
+    monkeypatch.setattr(executor_module, "cpu_count", cpu_count)
     assert worker_count(3) == 3
     assert worker_count(-1) == cpu_count()
     assert worker_count(-2) == max(cpu_count() - 1, 1)

@@ -168,7 +168,7 @@ def test_a_folder_name_that_mlflow_would_misread_is_refused(name, own_folder, in
         assert "write tracking.uri=sqlite:///FOLDER/mlflow.db" in ran.err
     assert [path.name for path in own_folder.rglob("*")] == [name]
     away = own_folder / "away" / "mlflow.db"
-    assert invoke(*SMALL, "++epochs=0", f"tracking.uri=sqlite:///{away}", cwd=folder).status == 0
+    assert invoke(*SMALL, "++epochs=0", f"tracking.uri={quoted(f'sqlite:///{away}')}", cwd=folder).status == 0
     assert away.exists()
 
 
@@ -227,7 +227,7 @@ def test_a_moved_project_writes_only_to_its_new_folder(moved, gone, how, invoke)
     before = files_in(former)
     known = downloaded(moved) if not gone else {}
     uri, cwd = f"sqlite:///{moved / 'mlflow.db'}", moved if how == "from within" else moved.parent
-    named = ([], []) if how == "from within" else ([f"tracking.uri={uri}"], ["--uri", uri])
+    named = ([], []) if how == "from within" else ([f"tracking.uri={quoted(uri)}"], ["--uri", uri])
     ran = invoke(*SMALL, "init=he,max,xavier", *named[0], cwd=cwd)
     assert ran.status == 0, ran.err
     assert "2 were done before" in ran.out
@@ -440,12 +440,12 @@ def test_a_command_names_its_store_only_if_necessary(own_folder, monkeypatch):
     elsewhere = f"sqlite:///{own_folder / 'a b' / 'mlflow.db'}"
     assert option(None) == option("sqlite:///mlflow.db") == ""
     assert option(f"sqlite:///{own_folder}/mlflow.db") == ""
-    assert option("sqlite:///my.db") == f" --uri sqlite:///{own_folder}/my.db"
+    assert shlex.split(option("sqlite:///my.db")) == ["--uri", f"sqlite:///{own_folder}/my.db"]
     assert shlex.split(option(elsewhere.replace(" ", "%20"))) == ["--uri", elsewhere]
     assert option("http://h:1") == " --uri http://h:1"
     assert mlflow_command("http://h:1") == "MLFLOW_TRACKING_URI=http://h:1 mlflow"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://h:1")
-    assert option("sqlite:///mlflow.db") == f" --uri sqlite:///{own_folder}/mlflow.db"
+    assert shlex.split(option("sqlite:///mlflow.db")) == ["--uri", f"sqlite:///{own_folder}/mlflow.db"]
     assert option(None) == " --uri http://h:1"
 
 

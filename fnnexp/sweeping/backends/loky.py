@@ -29,9 +29,16 @@ def settings() -> dict[str, Any]:
     """Return the arguments of joblib's ``Parallel`` that define its pool of worker processes.
 
     With other arguments, joblib would start new processes instead of reusing those that run.
-    ``max_nbytes=None`` turns memory mapping off, since stacks of networks are small and a pipe is faster.
+    ``max_nbytes=None`` turns memory mapping off, since stacks of networks are small and a pipe is faster. So
+    joblib writes nothing to its temporary folder, but it fails if the path of this folder is not in ASCII, as
+    where a user of Windows has an umlaut in the name.
     """
-    return {"backend": "loky", "max_nbytes": None, "initializer": initialize_worker}
+    return {
+        "backend": "loky",
+        "max_nbytes": None,
+        "temp_folder": os.sep,
+        "initializer": initialize_worker,
+    }
 
 
 def pool() -> Any:

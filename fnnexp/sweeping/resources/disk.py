@@ -100,6 +100,13 @@ def check(results: Needed, uri: str, experiment: str) -> None:
             )
 
 
+def needed_beside(folder: Path, results: Needed, uri: str, experiment: str) -> int:
+    """Return how many bytes of these results go to the disk of a folder."""
+    disk = _existing(folder.absolute()).stat().st_dev
+    parts = _parts(results, uri, experiment)
+    return sum(part.needed for part in parts if part.folder.stat().st_dev == disk)
+
+
 def summary(results: Needed, uri: str, experiment: str) -> str | None:
     """Return a sentence about the disk that results will take; None if the store is a server."""
     parts = _parts(results, uri, experiment)

@@ -14,7 +14,7 @@ import numpy as np
 from fnnexp.config.execution import Execution, bytes_of
 from fnnexp.config.grids.swept import BYTES_A_TRIAL
 from fnnexp.config.trial import Trial
-from fnnexp.data.room import available_memory
+from fnnexp.data import room
 from fnnexp.errors import FnnexpError, plural
 from fnnexp.nn.epoch import CHUNK, NOT_IN_PLACE, SLICE_BYTES, descends_by_row, is_plain, same_order_groups
 from fnnexp.nn.network import activations_of
@@ -193,7 +193,7 @@ def limit(execution: Execution, n_jobs: int) -> int | None:
     """Return how many bytes a worker may take at most; None if that is unknown, as on a cluster."""
     if execution.memory is not None:
         return bytes_of(execution.memory)
-    left = None if execution.backend in CLUSTERS else available_memory()
+    left = None if execution.backend in CLUSTERS else room.available_memory()
     return None if left is None else int(left * SHARE / n_jobs)
 
 

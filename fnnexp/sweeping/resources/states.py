@@ -45,6 +45,7 @@ from fnnexp.sweeping.checkpoints import (
     write,
 )
 from fnnexp.sweeping.plan import PlannedStack, joined
+from fnnexp.sweeping.resources import memory
 from fnnexp.sweeping.worker import Trained
 from fnnexp.tracking.run_format import engine_name
 
@@ -53,8 +54,8 @@ STATES = Path(".fnnexp/states")
 
 NAME = re.compile(r"([0-9a-f]{16})-(\d{1,9})-[0-9a-f]{16}\.npz")
 
-FREE = 10**9
-"""No state is kept if the disk has fewer bytes left, since results need them."""
+SPARE = 10**8
+"""How many bytes of the disk states leave free, beside those that the results of the sweep need."""
 
 MOST_ENDS = 1 << 24
 """The largest size in bytes of the text ``ends``; a lane takes about 60."""
@@ -109,12 +110,16 @@ class States:
     ----------
     say
         Called with each message.
+    results
+        How many bytes of the folder's disk the results of the sweep need. States leave them free.
     """
 
     def __init__(self, folder: Path, limit: str | None = None) -> None:
         self.folder, self.limit = folder, limit
         self.say: Callable[[str], None] = print
+        self.results = 0
         self.most = bytes_kept(limit)
+        self._room = 0  # bytes of the disk that all states may take
         self._in_use: dict[str, End] = {}  # by a lane's key: the final state from which the lane goes on
         self._older: deque[tuple[Path, int]] | None = None
         self._staying = 0  # bytes of the states that this sweep uses or wrote
@@ -314,14 +319,16 @@ class States:
 
     def _make_room(self, size: int) -> str | None:
         """Remove the oldest files until a file of this size fits; return why it can't fit, else None."""
-        if shutil.disk_usage(self.folder).free < FREE:
-            return f"the disk has less than {FREE // 10**9} GB left"
+        free = shutil.disk_usage(self.folder).free
         if self._older is None:
             tidy(self.folder)
             self._older = self._removable()
+            self._room = self._staying + self._leaving + free - SPARE - self.results
+        if size > free - SPARE or self._staying + size > self._room:
+            return f"the disk has {memory.size(free)} left, which results may need"
         if self._staying + size > self.most:
             return f"execution.keep_states={self.limit} is reached"
-        while self._staying + self._leaving + size > self.most:
+        while self._staying + self._leaving + size > min(self.most, self._room):
             file, freed = self._older.popleft()
             self._leaving -= freed
             file.unlink(missing_ok=True)
