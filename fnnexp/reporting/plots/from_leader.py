@@ -87,7 +87,7 @@ def from_leader(findings: Findings) -> FromLeader | None:
         f"{n:,} {text}"
         for n, text in (
             (len(pairs) - int(failed.sum()) - len(rows), "further from the leader"),
-            (len(at_edge) - len(drawn_at_edge), "that did not learn or have no result"),
+            (len(at_edge) - len(drawn_at_edge), "without a result or without learning"),
         )
         if n
     ]
