@@ -24,7 +24,7 @@ from fnnexp import api
 from fnnexp.config import commands, safety
 from fnnexp.data import datasets as data
 from fnnexp.data import download
-from fnnexp.errors import FnnexpError
+from fnnexp.errors import FnnexpError, quoted
 from fnnexp.sweeping.terminal import dry_run
 
 YAML_TRAPS = [
@@ -427,7 +427,7 @@ def test_data_is_not_unpickled(pickled, folder, invoke):
     else:
         with file.open("wb") as stream:
             np.save(stream, np.array([Trap()], object), allow_pickle=True)
-    ran = invoke("data=files", f"data.path={file.name}", "dry_run=true")
+    ran = invoke("data=files", f"data.path={quoted(str(file))}", "dry_run=true")
     assert ran.status == 2
     assert str(file) in ran.err
     assert all_files(folder) == ["inner"]

@@ -7,6 +7,7 @@ import shlex
 import warnings
 from dataclasses import dataclass
 
+import joblib
 import pytest
 from hydra.core.config_store import ConfigStore
 
@@ -15,6 +16,7 @@ from fnnexp.config.commands import Command
 from fnnexp.config.compose import compose, jobs_of, show
 from fnnexp.config.schema import CHOICES, Config, every_key
 from fnnexp.errors import ConfigError, FnnexpError
+from fnnexp.sweeping import executor
 
 HEAD = "defaults: [config, override data: digits, _self_]\n"
 
@@ -230,6 +232,7 @@ def test_info_on_a_grid_is_refused(invoke):
 @pytest.mark.parametrize("grid", [False, True])
 def test_a_core_limit_variable_that_is_not_a_number_is_refused_by_name(value, grid, invoke, monkeypatch):
     monkeypatch.setenv("LOKY_MAX_CPU_COUNT", value)
+    monkeypatch.setattr(executor, "cpu_count", joblib.cpu_count)  # tests have two cores otherwise
     ran = invoke(*["-m"][: int(grid)], "data=digits", f"seed=1{',2' * grid}", "dry_run=true")
     assert (ran.status, ran.out) == (2, "")
     assert f"LOKY_MAX_CPU_COUNT={value!r}" in ran.err

@@ -225,7 +225,7 @@ def test_a_missing_artifact_or_data_set_is_reported_in_a_sentence(swept, store, 
     assert "data=mnist is not on this machine, and nothing is downloaded here" in explanation(runs, store)
     read_instead(text.replace("digits", "${oc.env:HOME}").encode())
     assert "it holds references" in explanation(runs, store)
-    read_instead(b"- [")
+    read_instead(b"- [\n")
     assert "is not the config of a run" in explanation(runs, store)
 
 
@@ -274,9 +274,9 @@ def damaged(content, how):
         ("weights.npz", "", "weights.npz is damaged"),
         ("config.yaml", "cut", "the run's config cannot be read from its artifact config.yaml"),
         ("config.yaml", "", "the run's config cannot be read from its artifact config.yaml"),
-        ("config.yaml", b"\xff\xfe\x00", "is not the config of a run"),
-        ("config.yaml", "seed: !!timestamp x", "is not the config of a run"),
-        pytest.param("config.yaml", "- " * 30_000, "is not the config of a run", id="without end"),
+        ("config.yaml", b"\xff\xfe\x00\n", "is not the config of a run"),
+        ("config.yaml", "seed: !!timestamp x\n", "is not the config of a run"),
+        pytest.param("config.yaml", "- " * 30_000 + "\n", "is not the config of a run", id="without end"),
     ],
 )
 def test_a_damaged_artifact_is_reported_in_a_sentence(name, how, reason, swept, store, monkeypatch):
