@@ -26,7 +26,7 @@ from pandas.api.types import is_bool_dtype, is_numeric_dtype
 from fnnexp.config.grids.tuned import TUNING_SEEDS, Tuned, is_of_level, parsed
 from fnnexp.config.schema import CHOICES
 from fnnexp.errors import plural
-from fnnexp.reporting.document.wording import between, listed, points
+from fnnexp.reporting.document.wording import between, listed, points, value
 from fnnexp.results import comparisons, filters, statistics
 from fnnexp.results.comparisons import ERROR_RATE, PAIR, Findings
 from fnnexp.results.factors import as_text, tuples_of
@@ -53,9 +53,9 @@ TIMED = "timed"
 PHRASES = {
     "better": "it is better than {}",
     "equivalent": "it is equivalent to {}",
-    FAILED: "with the values that tuning chose it is ahead of {}, but not clearly with their other good "
+    FAILED: "with the values that tuning chose it is ahead of {}, but not clearly with other good "
     "values, so luck in tuning may explain the difference",
-    MISSING: "with the values that tuning chose it is ahead of {}, but the check is missing: their other "
+    MISSING: "with the values that tuning chose it is ahead of {}, but the check is missing: other "
     "good values are not trained yet with all fresh seeds",
     UNSURE: "it is ahead of {}, but not significantly",
     "open": "it is ahead of {}, but cannot be told apart",
@@ -594,7 +594,7 @@ def sentences(comparison: Comparison, table: pd.DataFrame) -> list[str]:
     texts += [f"on the seeds that both finished, {name} is ahead of it" for name in ahead]
     seeds = plural(int(table["seeds"].max()), "fresh seed")
     answer = f"{tuned_for}, {leader} leads on {seeds}: {'; '.join(texts)}."
-    return [answer, *notes]
+    return [answer, *_other_values(comparison, behind), *notes]
 
 
 def at_ends(comparison: Comparison) -> Iterator[str]:
@@ -615,6 +615,25 @@ def at_ends(comparison: Comparison) -> Iterator[str]:
                 f"{these} {verb} the {mark.removesuffix(' tried')} {key} that was tried, so values beyond it "
                 "may be better; write a wider space of it."
             )
+
+
+def _other_values(comparison: Comparison, behind: pd.DataFrame) -> Iterator[str]:
+    """Yield what made checks fail: the best fresh result of each loser with values that were not chosen.
+
+    `behind` are the pairs with the leader. If more than :data:`FEW` checks failed, yield nothing.
+    """
+    losers = [str(name) for name in behind.loc[behind["check"] == FAILED, "b"]]
+    for name in losers if len(losers) <= FEW else ():
+        number = _groups(comparison)[name]
+        level = comparison.levels[number]
+        others = level.contenders(comparison.ranking)[1:]
+        fresh = [_values(comparison, comparison.at(number, draw)) for draw in others]
+        means = np.array([statistics.mean(values) for values in fresh])
+        best_other = int(np.nanargmax(comparison.ranking.goodness(means)))
+        draw, mean = level.draws.iloc[others[best_other]], float(means[best_other])
+        at = " ".join(f"{key}={as_text(draw[key])}" for key in comparison.keys)
+        result = value(mean, comparison.ranking)
+        yield f"On the same seeds {name} has {result} with {at}, which was nearly as good in tuning."
 
 
 def _unequal(comparison: Comparison) -> list[str]:

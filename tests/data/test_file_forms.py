@@ -411,19 +411,19 @@ def test_a_single_file_is_split_into_the_same_rows_in_every_format(format_, trut
 # --- formats that are refused with a remedy -----------------------------------------------------------------
 
 REFUSED = {
-    "csv, an index without a name": (csv_with(lambda i: "" if i is None else i), "index=False"),
+    "csv, an index without a name": (csv_with(lambda i: "" if i is None else i), "data.drop=1"),
     "csv, a column without a name": (
         csv_with(lambda i: "" if i is None else 7 * i % 251),
-        "drop(columns=['Unnamed: 0'])",
+        "data.drop=1",
     ),
-    "csv, an index, no header": (without_header(csv_with(lambda i: i)), "index=False"),
-    "csv, a shuffled id": (csv_with(lambda i: "id" if i is None else 7 * i % 251), "drop(columns=['id'])"),
+    "csv, an index, no header": (without_header(csv_with(lambda i: i)), "data.drop=1"),
+    "csv, a shuffled id": (csv_with(lambda i: "id" if i is None else 7 * i % 251), "data.drop=id"),
     "csv, an id of millions": (
         csv_with(lambda i: "id" if i is None else 9**7 + 7 * i),
-        "drop(columns=['id'])",
+        "data.drop=id",
     ),
-    "csv, who wrote it": (csv_with(lambda i: "writer" if i is None else i % 3), "drop(columns=['writer'])"),
-    "csv, two labels": (csv_with(lambda i: "class" if i is None else i % 2), "drop(columns=['label'])"),
+    "csv, who wrote it": (csv_with(lambda i: "writer" if i is None else i % 3), "data.drop=writer"),
+    "csv, two labels": (csv_with(lambda i: "class" if i is None else i % 2), "data.drop=label"),
     "csv, two labels, no header": (
         csv(header=False, encode=each_line(lambda line: f"{line},{line[0]}")),
         "write data.label=first or data.label=last",
@@ -439,7 +439,7 @@ REFUSED = {
     ),
     "csv, words beside labels in numbers": (
         csv_with(lambda i: "writer" if i is None else "AB"[i % 2]),
-        "write data.label=writer; else save the table without the column",
+        "write data.label=writer; else write data.drop=writer",
     ),
     "csv, missing labels": (
         csv(cell=lambda y: "" if y == 3 else f"digit {y}", pixel=str),
@@ -514,7 +514,7 @@ REFUSED = {
             label="last",
             encode=each_line(lambda line: f"{line},{int(line.rpartition(',')[2]) // 3}"),
         ),
-        "save the rows without it",
+        "write data.drop=785",
     ),
     "npz, the label among the pixels": (
         lambda folder, a: npz()(

@@ -57,11 +57,11 @@ def test_the_summary_says_what_a_pair_that_did_not_pass_the_check_lacks():
         "verdict": "open", "low": 0.004, "high": 0.007, "p_corrected": 0.0003, "family": 3, "test": "t",
         "seeds": 6, "difference": 0.005, "seeds_needed": math.nan, "check": tuned.FAILED,
     })  # fmt: skip
-    assert summary._unsettled(pair) == ", but not clearly with their other good values"
+    assert summary._unsettled(pair) == ", but not clearly with other good values"
     assert summary._needed(pair) == "; luck in tuning may explain the difference"
     pair["check"] = tuned.MISSING
     assert summary._unsettled(pair) == ", but the check is missing"
-    assert summary._needed(pair).endswith("needs their other good values, trained with the same seeds")
+    assert summary._needed(pair).endswith("needs other good values, trained with the same seeds")
     by_chance = pair.copy()
     by_chance["p_corrected"], by_chance["check"] = 0.06, ""
     assert summary._unsettled(by_chance) == ", but p = 0.06 after correction for 3 pairs"
@@ -73,9 +73,10 @@ def test_a_winner_must_beat_all_good_values_of_the_other():
     unlucky = {0.1: (0.93, 0.90), 0.2: (0.92, 0.95), 0.3: (0.91, 0.90), 0.4: (0.2, None)}
     comparison, pair = answer({"he": he, "max": unlucky})
     assert (pair["a"], pair["b"], pair["check"], pair["verdict"]) == ("he", "max", "failed", "open")
-    (sentence,) = tuned.sentences(comparison, tuned.pairs(comparison))
+    sentence, other = tuned.sentences(comparison, tuned.pairs(comparison))
     assert "with the values that tuning chose it is ahead of max" in sentence
     assert "luck in tuning may explain the difference" in sentence
+    assert "max has 95.02% with optimizer.lr=0.2, which was" in other  # 0.95 and the mean of the noise
     assert "told apart" not in sentence
     worse = {**unlucky, 0.2: (0.92, 0.91)}
     _, pair = answer({"he": he, "max": worse})

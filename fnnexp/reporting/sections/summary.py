@@ -715,10 +715,10 @@ def _unsettled(pair: pd.Series) -> str:
 
 _CHECKS = {
     tunings.FAILED: (
-        ", but not clearly with their other good values", "; luck in tuning may explain the difference"
+        ", but not clearly with other good values", "; luck in tuning may explain the difference"
     ),
     tunings.MISSING: (
-        ", but the check is missing", "; the check needs their other good values, trained with the same seeds"
+        ", but the check is missing", "; the check needs other good values, trained with the same seeds"
     ),
 }  # fmt: skip
 """What to say of an open pair of tuned options without a passed check: why it is open, and what is needed."""

@@ -136,8 +136,8 @@ def mistakes(
     >>> mistakes = fnnexp.mistakes(network, X, y)  # doctest: +SKIP
     >>> X[mistakes["row"]], X[mistakes["row"].iloc[0]]  # doctest: +SKIP
 
-    If the data is a table, the misclassified rows with all columns of its file are
-    ``fnnexp.mistakes(network).join(pd.read_csv("pets.csv"), on="row")``.
+    If the data is a table, ``fnnexp.mistakes(network, split="test").join(pd.read_csv("pets.csv"), on="row")``
+    has the misclassified test rows with all columns of the file.
     """
     network = loaded(network, experiment, tracking_uri)
     answers = _answers(network, X, y, split)
