@@ -192,10 +192,13 @@ def lines_of_values(
                 f"several values; write one value of {key}, or omit it"
             )
         if has_several and key not in (*tuned.compare, *tuned.tune, *SEEDS):
-            names = ",".join([*tuned.compare, key])
+            # The options of arch differ in arch.hidden and arch.activation, so with these swept some are equal.
+            is_arch = key.startswith("arch.")
+            others = [name for name in tuned.compare if name in given or not (is_arch and name == "arch")]
+            names = ",".join([*others, key])
             raise ConfigError(
                 f"{given[key]}: only what is compared or tuned may have several values; write one value, or "
-                f"compare=[{names}], which tunes every combination"
+                f"compare={names if not others else f'[{names}]'}, which tunes every combination"
             )
     return lines
 

@@ -261,6 +261,7 @@ def test_a_dry_run_says_how_far_a_budget_reaches(budget, text):
         (["compare=init", "tune=optimizer.momentum"], "'optimizer.momentum=interval(A,B)'"),
         (["compare=init", "tune=optimizer.lr", "optimizer.lr=0.1"], "needs several values to try"),
         (["compare=init", "tune=optimizer.lr", "arch=relu_100,tanh_128"], "compare=[init,arch], which tunes"),
+        (["compare=arch", "tune=optimizer.lr", "arch.hidden=[3],[4]"], "or compare=arch.hidden, which tunes"),
         (["compare=init", "tune=optimizer.lr", "seed_init=0,1"], "only `seed` may have several values"),
         (
             ["compare=init", "tune=optimizer.lr", "seed=999999,1000000"],
