@@ -587,6 +587,20 @@ def test_an_invalid_grid_is_refused_without_multirun_too(invoke, swept, own_grid
 
 
 @pytest.mark.parametrize(
+    ("word", "advice"),
+    [
+        ("seed=range[0,3]", "write 'seed=range(0,3)'"),
+        ("init=he,", "write the whole list without blanks, as init=A,B"),
+        ("arch.hidden=[24,", "write the whole list without blanks, as arch.hidden=[…,…]"),
+    ],
+)
+def test_a_list_split_by_the_shell_and_square_brackets_are_refused_with_what_to_write(word, advice, invoke):
+    ran = invoke("-m", word, "data=digits", "dry_run=true")
+    assert (ran.status, ran.out) == (2, "")
+    assert advice in ran.err
+
+
+@pytest.mark.parametrize(
     "uri", ["sqlite:///~/x.db", "sqlite:///a.db?timeout=5", "sqlite:///it's here.db", "~me/x"]
 )
 def test_a_value_outside_of_hydras_grammar_is_refused_with_its_quoted_form(uri, invoke):

@@ -59,6 +59,13 @@ def explain(error: Exception) -> str:
         if key and re.fullmatch(r"[^][(){},]+", value):  # a single value, as a path, can be quoted as a whole
             as_text = shlex.quote(f"{key}={quoted(value)}")
             return f"{error.override}: has characters that need quotes in Hydra's grammar; write {as_text}"
+        if value.endswith(","):  # the shell splits a list after a blank
+            whole = "[…,…]" if value.startswith("[") else "A,B"
+            return (
+                f"{error.override}: ends with a comma; write the whole list without blanks, as {key}={whole}"
+            )
+        if match := re.fullmatch(r"(range|interval|choice|glob)\[(.*)\]", value):
+            return f"{error.override}: needs round brackets; write '{key}={match[1]}({match[2]})'"
         return (
             f"{error.override}: is not an override ({summary}); write key=value, with quotes as in "
             "'key=\"a b\"'"

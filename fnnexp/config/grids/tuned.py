@@ -192,7 +192,7 @@ def lines_of_values(
                 f"several values; write one value of {key}, or omit it"
             )
         if has_several and key not in (*tuned.compare, *tuned.tune, *SEEDS):
-            # The options of arch differ in arch.hidden and arch.activation, so with these swept some are equal.
+            # Options of arch differ in arch.hidden and arch.activation; if these are swept, some are equal.
             is_arch = key.startswith("arch.")
             others = [name for name in tuned.compare if name in given or not (is_arch and name == "arch")]
             names = ",".join([*others, key])
