@@ -115,9 +115,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ["MPLBACKEND"] = "agg"
     gc.set_threshold(100_000, 20, 100)  # MLflow and 1,000 runs create a million objects that stay alive
     atexit.register(gc.freeze)  # skip the collection at exit: it takes 0.7 s, and the system frees all memory
-    status = _run(words)
+    text = _about(words)
+    status = 0 if text else _run(words)
     try:
-        sys.stdout.flush()
+        print(text, end="", flush=True)
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python flushes at its end
         if not isinstance(error, BrokenPipeError):
@@ -126,17 +127,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     return status
 
 
+def _about(words: Sequence[str]) -> str:
+    """Return the help on all commands or the version, whichever these words ask for, else ""."""
+    first = words[0] if words else ""
+    if first == "help" or (not _is_command(first) and {"-h", "--help"} & set(words)):
+        return "\n".join((HELP, CHOICES.read_text("utf-8"), HYDRA_HELP))
+    if not _is_command(first) and "--version" in words:
+        return f"fnnexp {__version__}\n"
+    return ""
+
+
 def _run(words: Sequence[str]) -> int:
     """Run the command with these words, print its errors, and return the exit status."""
     try:
-        first = words[0] if words else ""
-        if first == "help" or (not _is_command(first) and {"-h", "--help"} & set(words)):
-            print(HELP, CHOICES.read_text("utf-8"), HYDRA_HELP, sep="\n", end="")
-        elif not _is_command(first) and "--version" in words:
-            print(f"fnnexp {__version__}")
-        elif _is_command(first):
+        if words and _is_command(words[0]):
             return _command_named(words[0])(words[1:])
-        elif any(word.partition("=")[0] in HYDRA_FLAGS for word in words):
+        if any(word.partition("=")[0] in HYDRA_FLAGS for word in words):
             _run_hydra(words)
         else:
             _train(words)

@@ -956,6 +956,15 @@ def test_a_closed_pipe_prints_no_error(words):
     assert (ran.returncode, ran.stderr) == (1, "")
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no full device")
+@pytest.mark.parametrize("words", [["--help"], ["--version"]])
+def test_an_output_that_cannot_be_written_is_an_error(words, monkeypatch, capfd):
+    with contextlib.suppress(OSError), Path("/dev/full").open("w", encoding="utf-8") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert cli.main(words) == 1
+    assert capfd.readouterr().err == "fnnexp: the output can't be written: No space left on device\n"
+
+
 def test_a_warning_raised_as_an_error_prints_one_line(invoke, monkeypatch):
     def warn(*_):
         raise DeprecationWarning("old")

@@ -258,7 +258,7 @@ def let_hydra_answer(command: Command) -> None:
         with hydra_state_restored():
             hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="config")(print)()
     except Exception as error:
-        if before == "1" or isinstance(error, FnnexpError):
+        if before == "1" or isinstance(error, FnnexpError | BrokenPipeError):
             raise
         raise ConfigError(explain(error)) from error
     finally:

@@ -204,7 +204,7 @@ class DataConfig:
     drop: Any = key(
         None,
         "The columns of a CSV to leave out: a name, or a list of names. A column without a name is called by "
-        "its number, from 1. Null: none.",
+        "its number, from 1, or `''` if another column has this number as its name. Null: none.",
         kind="name, or list of names",
     )
     header: str = key(

@@ -29,26 +29,27 @@ class Layout:
 
     `separator` is between two cells, and `width` is the number of cells in a line. `places` are the indices
     in a line of the columns that are read, and `names` the names of these columns (None without a header).
-    `dropped` are the names in ``data.drop``. Other indices of columns count those that are read.
+    `called` is what ``data.drop`` calls them (:func:`titles`), and `dropped` are the names in ``data.drop``.
+    Other indices of columns count those that are read.
     """
 
     separator: str
     width: int
     places: tuple[int, ...]
     names: list[str] | None
+    called: list[str]
     dropped: tuple[str, ...] = ()
 
     def title(self, column: int) -> str:
         """Return what messages call a column: its name in quotes, or its number in the file, from 1."""
-        return f"'{self.names[column]}'" if self.names and self.names[column] else self.called(column)
-
-    def called(self, column: int) -> str:
-        """Return what ``data.drop`` calls a column: its name, or its number in the file, from 1."""
-        return (self.names[column] if self.names else "") or str(self.places[column] + 1)
+        name = self.names[column] if self.names else ""
+        return f"'{name}'" if name else str(self.places[column] + 1)
 
     def dropping(self, columns: Sequence[int]) -> str:
         """Return the override that leaves out these columns, and those that are left out already."""
-        return to_write("data.drop", [*self.dropped, *(self.called(column) for column in columns)])
+        return to_write(
+            "data.drop", [*dict.fromkeys([*self.dropped, *(self.called[column] for column in columns)])]
+        )
 
 
 def layout_of(
@@ -61,8 +62,7 @@ def layout_of(
     separator, width, names
         What is between two cells; the number of cells in a line; the header of the file, or None.
     dropped
-        ``data.drop``: names of columns, or the numbers of columns without a name. Those that the file does
-        not have are ignored.
+        ``data.drop``: what :func:`titles` calls columns. Those that the file does not have are ignored.
     path
         The file, for messages.
 
@@ -78,15 +78,25 @@ def layout_of(
             f"{to_write('data.drop', dropped)}: leaves {listed([called[i] for i in places])} of the columns "
             f"of {path}; expected a label and at least one input."
         )
-    layout = Layout(separator, width, places, [names[i] for i in places] if names else None, dropped)
+    names, called = [names[i] for i in places] if names else None, [called[i] for i in places]
+    layout = Layout(separator, width, places, names, called, dropped)
     if layout.names:
         _check_repeated(layout, path)
     return layout
 
 
 def titles(names: Sequence[str] | None, width: int) -> list[str]:
-    """Return what ``data.drop`` calls the columns of a file: their names, or their numbers from 1."""
-    return [(names[i] if names else "") or str(i + 1) for i in range(width)]
+    """Return what ``data.drop`` calls the columns of a file.
+
+    This is the name of a column or, if it has none, its number from 1. If that number is the name of another
+    column, it is the empty text.
+
+    >>> titles(None, 2), titles(["", "a", ""], 3), titles(["", "0", "1"], 3)
+    (['1', '2'], ['1', 'a', '3'], ['', '0', '1'])
+    """
+    if names is None:
+        return [str(i + 1) for i in range(width)]
+    return [name or ("" if str(i + 1) in names else str(i + 1)) for i, name in enumerate(names)]
 
 
 def _check_repeated(layout: Layout, path: Path) -> None:

@@ -92,13 +92,14 @@ class Reading:
 
 
 def columns_named(given: Any) -> tuple[str, ...]:
-    """Return the names of columns that ``data.drop`` gives, sorted: one name, a list of names, or None.
+    """Return the names of columns that ``data.drop`` gives, sorted: a name, a list or an array, or None.
 
     A column may be called by a number.
 
     >>> columns_named("id"), columns_named(["row", "id", 3]), columns_named(None)
     (('id',), ('3', 'id', 'row'), ())
     """
+    given = given.tolist() if hasattr(given, "tolist") else given  # of NumPy or pandas
     names = list(given) if isinstance(given, list | tuple) else [] if given is None else [given]
     if wrong := [name for name in names if isinstance(name, bool) or not isinstance(name, str | int)]:
         raise DataError(

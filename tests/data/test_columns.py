@@ -72,6 +72,16 @@ def test_a_table_is_read_as_if_it_had_been_saved_without_the_columns(form, pets)
     assert prepared.directory != few.directory
 
 
+def test_a_column_without_a_name_is_not_taken_for_the_one_with_its_number_as_name(pets):
+    """A frame's index has no name in a CSV, and pandas numbers columns, so "1" may be the name of another."""
+    inputs = pets[["weight (kg)", "height", "weight (kg)"]].set_axis([0, 1, 2], axis=1) * [1, 1, 2]
+    inputs.assign(label=pets["species"]).to_csv("pets.csv")
+    with pytest.raises(DataError, match=r"column 1 numbers .* write \"data.drop=''\" to leave"):
+        fnnexp.images("pets.csv")
+    assert [*fnnexp.images("pets.csv", drop="").columns] == ["label", "0", "1", "2"]
+    assert [*fnnexp.images("pets.csv", drop=pd.Index(["", "1"])).columns] == ["label", "0", "2"]
+
+
 def test_a_column_that_only_one_of_two_files_has_is_left_out_of_it(pets):
     train, test = pets[:60], pets[60:]
     train.drop(columns="id").to_csv("train.csv", index=False)

@@ -146,6 +146,7 @@ def test_the_command_says_what_became_of_the_trials(laptops, tmp_path, invoke):
         (["a.db"], "a.db", "is named twice"),
         (["http://127.0.0.1:5000"], "all.db", "is not the file of a SQLite store"),
         (["mlruns"], "all.db", r"mlruns is not the file of .* as in mlruns.mlflow\.db"),
+        (["sqlite:///mlruns/"], "all.db", r" as in sqlite:///mlruns/mlflow\.db"),
         (["a.db", "laptop", "laptop/mlflow.db"], "all.db", "laptop/mlflow.db is named twice"),
     ],
 )

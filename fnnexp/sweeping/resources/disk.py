@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from fnnexp.config.commands import program
 from fnnexp.config.trial import Trial
 from fnnexp.errors import FnnexpError, plural
 from fnnexp.nn import layer_stats
@@ -96,7 +97,8 @@ def check(results: Needed, uri: str, experiment: str) -> None:
             raise FnnexpError(
                 f"the results of {plural(results.trials, 'trial')} need about {size(part.needed)} of disk "
                 f"({size(part.needed / results.trials)} a trial), but the disk of {part.folder} has "
-                f"{size(part.left)} left; free some of it, train fewer trials, or {part.elsewhere}"
+                f"{size(part.left)} left; free some of it ({program()} clean lists what can go), "
+                f"train fewer trials, or {part.elsewhere}"
             )
 
 

@@ -120,7 +120,7 @@ def address_of(written: str | Path) -> str:
         address = f"{store.SQLITE}{place.absolute().as_posix()}"
     file = store.store_file(address)
     if file is None or file.is_dir():
-        example = Path(text, "mlflow.db") if file is not None else "results/mlflow.db"
+        example = f"{text.rstrip('/')}/mlflow.db" if file is not None else "results/mlflow.db"
         raise FnnexpError(
             f"{text} is not the file of a SQLite store, nor a folder with mlflow.db; write the path of the "
             f"file, as in {example}"
