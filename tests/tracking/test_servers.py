@@ -10,6 +10,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -39,7 +40,12 @@ LONG = ["arch=relu_98", "init=he", "seed=0,1", "epochs=150"]
 @pytest.fixture(scope="module")
 def postgres():
     try:
-        server = Postgres()
+        with pytest.MonkeyPatch.context() as patch:
+            # As root, PostgreSQL runs as another user, who cannot enter the temporary folder of the tests.
+            for variable in ("TMPDIR", "TEMP", "TMP"):
+                patch.delenv(variable, raising=False)
+            patch.setattr(tempfile, "tempdir", None)
+            server = Postgres()
     except NoPostgresError as error:
         if os.environ.get("CI"):
             raise
