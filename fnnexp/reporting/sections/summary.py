@@ -559,13 +559,13 @@ def _answers(pairs: pd.DataFrame, finished: Sequence[Configuration]) -> pd.Serie
 
     An open pair (one that the tests do not settle) may get one of two words in place of "open":
 
-    - :data:`GUESS` if the leader learned in some seeds, and the other configuration had two seeds or more and
+    - :data:`GUESS` if the leader learned in most seeds, and the other configuration had two seeds or more and
       learned in none: it ended as bad as guessing, or diverged. This is plain without a test.
     - :data:`BEHIND` if the 95% interval of the pair shows that the leader is ahead, but its corrected p does
       not. If this holds for every pair that is still open, they all stay open.
     """
     leader, verdict = finished[0], _verdict(pairs, finished[0])
-    if not leader.failed.all():
+    if leader.failed.sum() < len(leader.failed) / 2:
         never = [each.name for each in finished if each.failed.all() and len(each.failed) + each.diverged > 1]
         names = pd.Series(_against(pairs, leader), pairs.index, dtype="str")
         verdict = verdict.mask((verdict == "open") & names.isin(never), GUESS)
