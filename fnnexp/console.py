@@ -6,7 +6,6 @@ import codecs
 import logging
 import sys
 import time
-import unicodedata
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -115,13 +114,9 @@ def columns(text: str) -> int:
     >>> columns("ant"), columns("\u732b"), columns("e\u0301")
     (3, 2, 1)
     """
-    return len(text) if text.isascii() else sum(map(_columns_of, text))
+    from rich.cells import cell_len
 
-
-def _columns_of(character: str) -> int:
-    if unicodedata.category(character) in ("Mn", "Me", "Cf"):
-        return 0
-    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+    return cell_len(text)
 
 
 def padded(text: str, width: int) -> str:
@@ -139,7 +134,7 @@ def fitted(text: str, width: int) -> str:
     >>> fitted("anthill", 3), fitted("\u732b\u732b", 3) == "\u732b"
     ('ant', True)
     """
-    ends = accumulate(map(_columns_of, text))
+    ends = accumulate(map(columns, text))
     return text[: sum(end <= width for end in ends)]
 
 
