@@ -626,13 +626,15 @@ def _other_values(comparison: Comparison, behind: pd.DataFrame) -> Iterator[str]
     for name in losers if len(losers) <= FEW else ():
         number = _groups(comparison)[name]
         level = comparison.levels[number]
-        others = level.contenders(comparison.ranking)[1:]
-        fresh = [_values(comparison, comparison.at(number, draw)) for draw in others]
-        means = np.array([statistics.mean(values) for values in fresh])
-        best_other = int(np.nanargmax(comparison.ranking.goodness(means)))
-        draw, mean = level.draws.iloc[others[best_other]], float(means[best_other])
-        at = " ".join(f"{key}={as_text(draw[key])}" for key in comparison.keys)
-        result = value(mean, comparison.ranking)
+        fresh = {
+            i: _values(comparison, comparison.at(number, i)) for i in level.contenders(comparison.ranking)[1:]
+        }
+        means = {i: statistics.mean(values) for i, values in fresh.items() if values.size}
+        if not means:  # all diverged, and only the correction for several pairs made the check fail
+            continue
+        best_other = [*means][int(np.argmax(comparison.ranking.goodness(np.array([*means.values()]))))]
+        at = " ".join(f"{key}={as_text(level.draws[key].iloc[best_other])}" for key in comparison.keys)
+        result = value(means[best_other], comparison.ranking)
         yield f"On the same seeds {name} has {result} with {at}, which was nearly as good in tuning."
 
 

@@ -77,6 +77,8 @@ def test_a_winner_must_beat_all_good_values_of_the_other():
     assert "with the values that tuning chose it is ahead of max" in sentence
     assert "luck in tuning may explain the difference" in sentence
     assert "max has 95.02% with optimizer.lr=0.2, which was" in other  # 0.95 and the mean of the noise
+    no_other, _ = answer({"he": he, "max": {0.1: (0.93, 0.90)}})  # one configuration, so none was left
+    assert not [*tuned._other_values(no_other, pd.DataFrame({"b": ["max"], "check": [tuned.FAILED]}))]
     assert "told apart" not in sentence
     worse = {**unlucky, 0.2: (0.92, 0.91)}
     _, pair = answer({"he": he, "max": worse})
